@@ -1,0 +1,56 @@
+"""Spike data: a path and a mode in, a dataset out."""
+
+import signal
+from pathlib import Path
+
+import cv2
+
+from datasets.paired import ClassA, SpikeREDS, SpikeX4K, split_folder
+from datasets.scenes import DemoScenes, PhotoScenes
+from utils.cli import UserError
+from utils.protocol import KEY_FRAMES
+
+PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
+DATA_MODES = (*PAIRED, "no_gt")
+FIXED_SCENES = 10  # scenes in the val and test split of photos:DIR
+
+
+def open_dataset(path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0):
+    """The dataset at `path`: "demo", "photos:DIR" (scenes over a folder of photographs) or a folder of spike streams.
+
+    data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without pictures is taken as
+    classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
+    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
+
+    The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
+    opened or a file in it is bad.
+    """
+    path = str(path)
+    if path == "demo":
+        if split == "train":
+            raise UserError("--dataset_path demo: only for testing; train on photos:DIR or a dataset folder")
+        return DemoScenes()
+    if path.startswith("photos:"):
+        if data_mode not in PAIRED:
+            raise UserError(f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}")
+        height, width = PAIRED[data_mode].height, PAIRED[data_mode].width
+        if split == "train":
+            height, width = crop_size or height, crop_size or width
+        return PhotoScenes(path.removeprefix("photos:"), split, height, width, length if split == "train" else FIXED_SCENES, seed)
+    folder = split_folder(Path(path), split)
+    if data_mode == "no_gt" or (data_mode == "250" and split == "test" and not (folder / "gt").is_dir()):
+        return ClassA(path, split)
+    return PAIRED[data_mode](path, split, key_id)
+
+
+def scored_output(item):
+    """The output that an item is scored by: the middle one where the item has its picture or none, else the one it has."""
+    there = [output for output in KEY_FRAMES if output in item]
+    return there[0] if there and "middle" not in there else "middle"
+
+
+def start_worker(_):
+    """worker_init_fn: one thread a worker, and signals are the main process's affair, which ends its workers itself."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

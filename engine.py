@@ -1,0 +1,213 @@
+"""What the scripts share: the loss, the learning rate, one epoch of training, evaluation. Plain functions."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets import scored_output, start_worker
+from models import SwinSF
+from models.classical import tfi, tfp
+from utils.checkpoint import random_state, restore_random_state
+from utils.cli import UserError
+from utils.protocol import KEY_FRAMES
+
+SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
+BASELINES = {  # methods for `evaluate`
+    "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
+    "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
+    "TFP21": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 21),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the fields that a flag can set are its defaults."""
+
+    lr: float
+    weight_decay: float
+    optimizer: type
+    clip: float = math.inf  # largest norm of the gradient
+    ema: float = 0.0  # decay of the moving average of the weights; 0: none
+    warmup: int = 0  # steps over which the learning rate rises to lr
+
+    def describe(self):
+        return {"optimizer": self.optimizer.__name__, "clip": self.clip, "ema": self.ema, "warmup": self.warmup}
+
+
+RECIPES = {
+    "paper": Recipe(lr=1e-4, weight_decay=0.0, optimizer=torch.optim.Adam),
+    "modern": Recipe(lr=1e-3, weight_decay=1e-4, optimizer=torch.optim.AdamW, clip=1.0, ema=0.999, warmup=100),
+}
+
+
+def pixel_loss(picture, truth, recipe):
+    """Scalar loss of pictures in grey levels. paper: smooth L1, beta 1. modern: Charbonnier, epsilon 1e-3, on 0..1.
+
+    Nothing is clamped: a clamp would take the gradient from every pixel above 255.
+    """
+    if recipe == "paper":
+        return F.smooth_l1_loss(picture, truth, beta=1.0)
+    return torch.sqrt(((picture - truth) / 255) ** 2 + 1e-6).mean()
+
+
+def reconstruction_loss(pictures, batch, recipe):
+    """The loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right)."""
+    losses = {name: pixel_loss(getattr(pictures, name).float(), batch[name], recipe) for name in pictures._fields}
+    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
+
+
+def learning_rate(settings, step, epoch, total_steps):
+    """The learning rate of a step. paper: halved every 300 epochs. modern: warm-up, then a cosine down to a hundredth."""
+    if settings.recipe == "paper":
+        return settings.lr * 0.5 ** (epoch // 300)
+    warmup = min(RECIPES["modern"].warmup, total_steps // 10)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, total_steps - warmup)
+    return settings.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def make_optimizer(model, settings):
+    """The recipe's optimiser; weight decay leaves out biases, norms, position biases and the firing-rate kernel."""
+    decay, keep = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            plain = parameter.ndim < 2 or name.endswith("relative_position_bias_table")
+            (keep if plain else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=(0.9, 0.999))
+
+
+@dataclass
+class TrainingState:
+    """All that a run is made of, so that it can stop after any step and go on as if it had not."""
+
+    model: SwinSF  # bare, never wrapped
+    optimizer: torch.optim.Optimizer
+    ema: ModelEmaV3 | None = None
+    epoch: int = 0  # in hand
+    batch: int = 0  # batches of this epoch that are done
+    step: int = 0  # optimiser steps since the start
+    best_psnr: float = -math.inf
+    totals: dict = field(default_factory=lambda: {"loss": 0.0, "pictures": 0, "seconds": 0.0})  # of this epoch
+
+    @property
+    def averaged(self):
+        """The model to test and to ship: the moving average where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def state_dict(self):
+        counters = {name: getattr(self, name) for name in ("epoch", "batch", "step", "best_psnr", "totals")}
+        return {
+            **copy.deepcopy(counters),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "random": random_state(),
+        }
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+        for name in ("epoch", "batch", "step", "best_psnr", "totals"):
+            setattr(self, name, state[name])
+        restore_random_state(state["random"])
+
+
+def train_one_epoch(state, parallel_model, loader, settings, total_steps, device, after_step=lambda: False):
+    """The rest of the epoch in hand, batch by batch; counts in `state`. True where it came to the end.
+
+    parallel_model: state.model itself or DataParallel round it. after_step() is called after each step; a true value stops.
+    Raises UserError for a loss or gradient that is not finite, before it reaches the weights.
+    """
+    recipe = RECIPES[settings.recipe]
+    parallel_model.train()
+    bar = tqdm(loader, f"epoch {state.epoch}", state.batch + len(loader), initial=state.batch, unit="batch", dynamic_ncols=True)
+    begin = time.perf_counter()
+    for batch in bar:
+        names = batch.pop("name")
+        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, state.step, state.epoch, total_steps)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp):
+            pictures = parallel_model(batch["spikes"])
+        loss = reconstruction_loss(pictures, batch, settings.recipe)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise UserError(
+                f"loss {loss.item():.4g}, gradient {norm.item():.4g} at step {state.step}, epoch {state.epoch}, "
+                f"batch {state.batch}: {', '.join(names)}; the weights before it are kept. Look at these samples, or lower --lr"
+            )
+        state.optimizer.step()
+        state.step += 1
+        if state.ema:
+            state.ema.update(state.model, step=state.step)
+        now = time.perf_counter()
+        state.batch += 1
+        state.totals["loss"] += loss.item() * len(names)
+        state.totals["pictures"] += len(names)
+        state.totals["seconds"] += now - begin
+        begin = now
+        bar.set_postfix(
+            loss=f"{state.totals['loss'] / state.totals['pictures']:.4g}",
+            pictures_s=f"{state.totals['pictures'] / state.totals['seconds']:.3g}",
+        )
+        if after_step():
+            return False
+    return True
+
+
+def make_loader(dataset, workers, device, **options):
+    """A DataLoader that leaves torch's global random state alone, whatever the number of workers."""
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        generator=torch.Generator(),
+        worker_init_fn=start_worker,
+        pin_memory=device.type == "cuda",
+        **options,
+    )
+
+
+def network(model):
+    """A method for `evaluate`: the model's picture at the key frame of an output."""
+    return lambda spikes, output: getattr(model(spikes), output)[:, 0].float()
+
+
+@torch.inference_mode()
+def evaluate(methods, dataset, device, score, workers=0, on_stream=None, label="evaluate", should_stop=lambda: False):
+    """Score reconstruction methods on a dataset; training's validation and test.py both call this.
+
+    methods: name -> function of spikes (1, 41, H, W) and an output's name, that returns (1, H, W) in grey levels.
+    score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures.
+    on_stream(row, item, pictures) is called after each stream, to save what it wants.
+    Returns a list of {"name": ..., method: {figure: value, "seconds": ...}}, None where should_stop() cut it short.
+    """
+    rows = []
+    loader = make_loader(dataset, workers, device, batch_size=None)
+    for item in tqdm(loader, label, unit="picture", dynamic_ncols=True, leave=False):
+        if should_stop():
+            return None
+        spikes = item["spikes"][None].to(device)
+        output = scored_output(item)
+        truth = item[output][0].numpy() if output in item else None
+        row, pictures = {"name": item["name"]}, {}
+        for name, method in methods.items():
+            begin = time.perf_counter()
+            pictures[name] = method(spikes, output)[0].cpu().numpy()
+            row[name] = {**score(pictures[name], truth), "seconds": time.perf_counter() - begin}
+        rows.append(row)
+        if on_stream:
+            on_stream(row, item, pictures)
+    return rows

@@ -1,0 +1,94 @@
+"""The variants by name; building a model and loading weights."""
+
+import dataclasses
+
+import torch
+
+from models.swinsf import SKIP_CHOICES, TSA_CHOICES, Reconstruction, SwinSF, SwinSFConfig
+from utils import checkpoint
+from utils.cli import UserError
+
+__all__ = ["SKIP_CHOICES", "TSA_CHOICES", "VARIANTS", "Reconstruction", "SwinSF", "SwinSFConfig", "build_model", "load_model"]
+
+VARIANTS = {
+    "250": SwinSFConfig(),
+    "1000": SwinSFConfig(channels=64, patch=4),
+    # Ours, for CPUs. The MLP is narrower than the paper's to stay below 70 GFLOP at 250x400,
+    # and so small a network has nothing to gain from stochastic depth.
+    "small": SwinSFConfig(channels=48, depths=(4, 4), patch=2, mlp_ratio=3.0, drop_path=0.0, tsa="paper", skip="rate"),
+}
+
+
+def build_model(variant, **overrides):
+    """A SwinSF with fresh weights: "250", "1000" or "small", with any field of SwinSFConfig replaced.
+
+    Raises ValueError for an unknown variant, TypeError for an unknown field.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    return SwinSF(dataclasses.replace(VARIANTS[variant], **overrides))
+
+
+def load_model(path, device="cpu"):
+    """The model that a weights file holds, in eval mode on `device`: the project's own checkpoint or a released file.
+
+    Raises UserError where the file is missing, damaged or unsafe, or where its weights do not fit, with the names of the
+    missing and the unexpected ones.
+    """
+    config, state = read_weights(path)
+    model = SwinSF(config)
+    misfit = describe_misfit(model.state_dict(), state)
+    if misfit:
+        raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def read_weights(path):
+    """(SwinSFConfig, state_dict) of either kind of file; see `load_model` for the errors."""
+    contents = checkpoint.load(path)
+    if "config" in contents and "model" in contents:
+        try:
+            return SwinSFConfig(**contents["config"]), contents["model"]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
+    if "net" in contents:
+        return translate_released(contents["net"], path)
+    raise UserError(
+        f"{path}: neither a checkpoint of this project (config, model) nor a released file (net); "
+        f"it holds {', '.join(map(str, list(contents)[:5])) or 'nothing'}"
+    )
+
+
+def translate_released(net, path):
+    """(SwinSFConfig, state_dict) from the `net` entry of a released file.
+
+    Its keys carry DataParallel's prefix. Buffers derived from geometry are made anew here (the masks in the files belong to
+    one picture size), and `conv_after_body` was never used.
+    """
+    derived = ("relative_position_index", "attn_mask")
+    state = {key.removeprefix("module."): value for key, value in net.items()}
+    state = {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
+    first = state.get("conv_first.weight")
+    if not torch.is_tensor(first):
+        raise UserError(f"{path}: its entry net has no conv_first.weight; not the weights of a SwinSF")
+    variant = "1000" if "patch_embed.proj.weight" in state else "250"
+    return VARIANTS[variant], state
+
+
+def describe_misfit(expected, found):
+    """Text that names missing, unexpected and differently shaped weights, or "" where `found` fits."""
+    groups = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} {tuple(getattr(found[key], 'shape', ()))} for {tuple(expected[key].shape)}"
+            for key in expected
+            if key in found and getattr(found[key], "shape", None) != expected[key].shape
+        ],
+    }
+    return "; ".join(f"{len(keys)} {name}: {_some(keys)}" for name, keys in groups.items() if keys)
+
+
+def _some(keys, most=6):
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")

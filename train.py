@@ -1,0 +1,352 @@
+"""Fit SwinSF.
+
+    python train.py --data_mode 250 --dataset_path ./datasets/spike_reds --device cuda:0
+    python train.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --device cuda:0 --device_ids 01
+    python train.py --dataset_path photos:DIR --variant small --recipe modern --crop_size 80 --batch_size 8 --epochs 3
+    python train.py --resume_path checkpoint/RUN
+
+A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C or SIGTERM), best.pth
+(the weights with the best validation PSNR, which test.py loads), config.json, log.jsonl and TensorBoard's curves. It goes on
+from last.pth to the same weights that it would have had without the stop.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+
+from datasets import PAIRED, open_dataset, scored_output
+from datasets.augment import Augmented, EpochBatches
+from engine import (
+    RECIPES,
+    TrainingState,
+    evaluate,
+    make_loader,
+    make_optimizer,
+    network,
+    pixel_loss,
+    train_one_epoch,
+)
+from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
+from utils import checkpoint, cli
+from utils.cli import UserError
+from utils.distributed import data_parallel, parse_device_ids, pick_device
+from utils.metrics import psnr_ssim
+
+# What a resumed run may be given anew; all else is part of what makes the run exact.
+RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "val_every"}
+# Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
+LENGTH_FLAGS = {"epochs", "max_steps"}
+
+
+def parse_settings(arguments):
+    """(settings, names of the flags that were given)."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+    )
+    defaults = {}
+
+    def flag(name, default, text, **options):
+        defaults[name] = default
+        shown = "" if default in (None, "", False) else f" (default {default})"
+        parser.add_argument(f"--{name}", help=text + shown, **options)
+
+    flag("data_mode", "250", "size and layout of the data", choices=[*PAIRED])
+    flag("dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR for scenes simulated over photographs")
+    flag("variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
+    flag("tsa", None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES)
+    flag("skip", None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES)
+    flag("recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
+    flag("epochs", 900, "epochs in all", type=cli.positive_int)
+    flag("max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
+    flag("epoch_length", 1000, "samples an epoch of photos:DIR", type=cli.positive_int)
+    flag("batch_size", 4, "samples a step", type=cli.positive_int)
+    flag("crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
+    flag("lr", None, "learning rate (default: the recipe's)", type=cli.positive_float)
+    flag("weight_decay", None, "weight decay (default: the recipe's)", type=cli.non_negative_float)
+    flag("amp", False, "bfloat16 where it is safe (CUDA)", action="store_true")
+    flag("seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
+    flag("device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
+    flag("device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
+    flag("workers", 2, "processes that read or simulate samples", type=cli.count)
+    flag("load_model", "", "start from these weights and their architecture")
+    flag("resume_path", "", "go on with the run in this folder, or with this last.pth")
+    flag("save_path", "checkpoint", "folder of runs")
+    flag("run_name", "", "the run's folder in it (default: variant, data mode and time)")
+    flag("val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
+    flag("save_minutes", 10.0, "write last.pth at least this often", type=cli.positive_float)
+    given = vars(parser.parse_args(arguments))
+    return argparse.Namespace(**{**defaults, **given}), set(given)
+
+
+def new_settings(settings):
+    """Fill in what depends on other flags, and refuse what contradicts."""
+    recipe = RECIPES[settings.recipe]
+    settings.lr = recipe.lr if settings.lr is None else settings.lr
+    settings.weight_decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
+    if settings.load_model and (settings.variant or settings.tsa or settings.skip):
+        raise UserError("--load_model brings its own architecture; leave out --variant, --tsa and --skip")
+    if 0 < settings.crop_size < 20:
+        raise UserError(f"--crop_size {settings.crop_size}: the network needs 20 pixels; take 20 or more, or 0")
+    smallest = min(PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width)
+    if settings.crop_size > smallest and not settings.dataset_path.startswith("photos:"):
+        raise UserError(f"--crop_size {settings.crop_size}: larger than the frames, take at most {smallest}")
+    if Path(settings.run_name).name != settings.run_name:
+        raise UserError(f"--run_name {settings.run_name}: a plain folder name, please; --save_path says where it lies")
+    return settings
+
+
+def resumed_settings(settings, given):
+    """(settings, checkpoint) of the run to go on with; only flags that leave it exact may differ."""
+    path = Path(settings.resume_path)
+    path = path / "last.pth" if path.is_dir() else path
+    saved = checkpoint.load(path)
+    if not {"training", "settings", "config"} <= saved.keys():
+        raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
+    old = dict(saved["settings"])
+    for name in sorted(given - RESUME_FLAGS):
+        value = getattr(settings, name)
+        if value != old.get(name) and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
+            raise UserError(
+                f"--{name} {value}: the run has {old.get(name)}, and a resumed run keeps it; leave the flag out, "
+                "or start a new run with --load_model"
+            )
+    new = {name: getattr(settings, name) for name in given}
+    settings = argparse.Namespace(**{**old, **new})
+    settings.save_path, settings.run_name = str(path.resolve().parent.parent), path.resolve().parent.name
+    return settings, saved
+
+
+def fresh_model(settings):
+    if settings.load_model:
+        return load_model(settings.load_model)
+    overrides = {name: getattr(settings, name) for name in ("tsa", "skip") if getattr(settings, name)}
+    return build_model(settings.variant or settings.data_mode, **overrides)
+
+
+def make_run_folder(settings):
+    """Create the run's folder; never one that is there already."""
+    name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
+    folder = Path(settings.save_path) / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"{folder}: a run lies there; take another --run_name, or go on with --resume_path {folder}") from None
+    settings.run_name = name
+    return folder
+
+
+def open_data(settings):
+    """(training set, validation set or None), and a line on each."""
+    path, mode = settings.dataset_path, settings.data_mode
+    options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
+    train = open_dataset(path, mode, "train", **options)
+    if not settings.val_every:
+        return train, None, [train.description, "val: none"]
+    if path.startswith("photos:") or (Path(path) / "val").is_dir():
+        val = open_dataset(path, mode, "val")
+        return train, val, [train.description, val.description]
+    kept, held = hold_out(train)
+    names = ", ".join(train.streams[i].path.name for i in held)
+    val = train.subset(held)
+    return train.subset(kept), val, [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
+
+
+def hold_out(dataset):
+    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
+    scenes = {}
+    for index, stream in enumerate(dataset.streams):
+        scenes.setdefault(stream.path.name.split("_")[0], []).append(index)
+    groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
+    if len(groups) < 2:
+        raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
+    held = sum(groups[-max(1, len(groups) // 20) :], [])
+    return [index for index in range(len(dataset)) if index not in held], held
+
+
+class Stopper:
+    """Turns SIGINT and SIGTERM into a wish to stop after the step in hand; a second one ends the process at once."""
+
+    def __init__(self):
+        self.signal = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.ask)
+
+    def ask(self, number, _):
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self):
+        return self.signal is not None
+
+
+class RunFiles:
+    """What a run leaves in its folder."""
+
+    def __init__(self, folder, settings, state):
+        self.folder, self.settings, self.state = folder, settings, state
+        self.saved_at = time.monotonic()
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + 1 if state.step else None)
+        log = folder / "log.jsonl"  # a kill between the log and last.pth leaves a line that will come again
+        lines = log.read_text().splitlines() if log.exists() else []
+        with checkpoint.replacing(log, "w") as file:
+            file.writelines(line + "\n" for line in lines if json.loads(line)["epoch"] < state.epoch)
+
+    def weights(self):
+        return {
+            "config": dataclasses.asdict(self.state.model.config),
+            "settings": vars(self.settings),
+            "recipe": RECIPES[self.settings.recipe].describe(),
+            "step": self.state.step,
+            "best_psnr": self.state.best_psnr,
+            "model": self.state.averaged.state_dict(),
+        }
+
+    def save_last(self):
+        checkpoint.save({**self.weights(), "training": self.state.state_dict()}, self.folder / "last.pth")
+        self.saved_at = time.monotonic()
+
+    def save_best(self):
+        checkpoint.save(self.weights(), self.folder / "best.pth")
+
+    def save_if_due(self):
+        if time.monotonic() - self.saved_at > 60 * self.settings.save_minutes:
+            self.save_last()
+
+    def log_epoch(self, line, comparison):
+        with open(self.folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name not in ("epoch", "step") and value is not None:
+                self.board.add_scalar(name.replace("_", "/", 1), value, self.state.step)
+        if comparison is not None:
+            self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
+        self.board.flush()
+
+
+def validate(state, dataset, settings, device, should_stop):
+    """({psnr, ssim, loss} means, comparison picture), or None where it was stopped."""
+    first = {}
+
+    def score(picture, truth):
+        loss = pixel_loss(torch.from_numpy(picture), torch.from_numpy(truth), settings.recipe).item()
+        return dict(zip(("psnr", "ssim", "loss"), (*psnr_ssim(picture, truth), loss)))
+
+    def keep_first(_, item, pictures):
+        if not first:
+            output = scored_output(item)
+            tfp21 = item["spikes"][10:31].mean(0) * (255 / 0.6)
+            shown = [tfp21, torch.from_numpy(pictures["SwinSF"]), item[output][0]]
+            first["picture"] = make_grid([p[None].clamp(0, 255) / 255 for p in shown], nrow=3)
+
+    methods = {"SwinSF": network(state.averaged.eval())}
+    rows = evaluate(methods, dataset, device, score, settings.workers, keep_first, "validate", should_stop)
+    if rows is None:
+        return None
+    means = {key: float(np.mean([row["SwinSF"][key] for row in rows])) for key in ("psnr", "ssim", "loss")}
+    return means, first["picture"]
+
+
+def fit(state, files, train, val, settings, device):
+    """Train to the end or to a signal. True where it came to the end."""
+    parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
+    per_epoch = math.ceil(len(train) / settings.batch_size)
+    total_steps = settings.epochs * per_epoch
+    if settings.max_steps:
+        total_steps = min(total_steps, settings.max_steps)
+    stopper = Stopper()
+
+    def after_step():
+        files.save_if_due()
+        return stopper() or state.step >= total_steps
+
+    samples = Augmented(train, settings.crop_size, settings.seed)
+    while state.step < total_steps or state.batch:
+        batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch)
+        if len(batches) and state.step < total_steps:
+            loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
+            train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
+        files.save_last()
+        if stopper():
+            break
+        line, comparison = {"epoch": state.epoch, "step": state.step}, None
+        line["lr"] = state.optimizer.param_groups[0]["lr"]
+        line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
+        line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
+        last = state.step >= total_steps
+        if val is not None and ((state.epoch + 1) % settings.val_every == 0 or last):
+            result = validate(state, val, settings, device, stopper)
+            if result is None:
+                break
+            means, comparison = result
+            line.update({f"val_{name}": value for name, value in means.items()})
+            if means["psnr"] > state.best_psnr:
+                state.best_psnr = means["psnr"]
+                files.save_best()
+        state.epoch, state.batch = state.epoch + 1, 0
+        state.totals = {"loss": 0.0, "pictures": 0, "seconds": 0.0}
+        files.log_epoch(line, comparison)
+        files.save_last()
+        print(", ".join(f"{key} {value:.5g}" for key, value in line.items()), flush=True)
+    files.board.close()
+    return stopper.signal
+
+
+def main(arguments=None):
+    settings, given = parse_settings(arguments)
+    saved = None
+    if settings.resume_path:
+        settings, saved = resumed_settings(settings, given)
+    else:
+        settings = new_settings(settings)
+    device = pick_device(settings.device)
+    if settings.amp and device.type != "cuda":
+        raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out")
+    data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
+    torch.manual_seed(settings.seed)
+    model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
+    train, val, lines = open_data(settings)
+
+    model.to(device)
+    ema = RECIPES[settings.recipe].ema
+    ema = ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
+    state = TrainingState(model, make_optimizer(model, settings), ema)
+    if saved:
+        state.load_state_dict(saved["training"])
+        folder = Path(settings.save_path) / settings.run_name
+    else:
+        folder = make_run_folder(settings)
+        with checkpoint.replacing(folder / "config.json", "w") as file:
+            json.dump({"settings": vars(settings), "model": dataclasses.asdict(model.config)}, file, indent=1)
+    files = RunFiles(folder, settings, state)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {folder}, from step {state.step}"):
+        print(line)
+    try:
+        stopped_by = fit(state, files, train, val, settings, device)
+    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and "memory" not in text.lower():
+            raise
+        raise UserError(
+            f"out of memory with --batch_size {settings.batch_size}, --crop_size {settings.crop_size} on {device}; lower them"
+        ) from None
+    if stopped_by:
+        print(f"stopped at step {state.step}; go on with: python train.py --resume_path {folder}", file=sys.stderr)
+        return 128 + stopped_by
+    print(f"done: {state.step} steps, best validation PSNR {state.best_psnr:.2f} dB, weights in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

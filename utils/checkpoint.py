@@ -1,0 +1,84 @@
+"""Files with weights: written so that a crash never leaves half a file, read so that no file can run code."""
+
+import contextlib
+import os
+import pickle
+import random
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.cli import UserError
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb"):
+    """Open a file that takes the name `path` only once it is whole: temporary name, flush to disk, rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a group
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save(contents, path):
+    """Write a dict of tensors and plain values to `path`, whole or not at all."""
+    with replacing(path) as file:
+        torch.save(contents, file)
+
+
+def load(path, device="cpu"):
+    """Read what `save`, or another program's torch.save, wrote; tensors and plain values only.
+
+    Raises UserError where the file is missing, no checkpoint, damaged, or holds objects that would run code on loading.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file{' (a folder)' if path.is_dir() else ''}; check the path")
+    try:
+        contents = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            reason = "refused, since it holds more than tensors and plain values and could run code on loading"
+        else:
+            reason = "not a checkpoint, or damaged"
+        raise UserError(f"{path}: {reason}; take a file written by train.py, or a released weights file") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise UserError(f"{path}: not a checkpoint, or damaged ({first}); take an undamaged copy") from None
+    if not isinstance(contents, dict):
+        raise UserError(f"{path}: holds a {type(contents).__name__}, not a checkpoint's dict; take a file of train.py")
+    return contents
+
+
+def random_state():
+    """The state of every random generator that training draws from, as plain values and tensors."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state):
+    """Set every generator to what `random_state` returned; GPUs that were not there then keep their state."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    for index, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(generator, index)

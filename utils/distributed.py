@@ -1,0 +1,46 @@
+"""Where a model runs: a CPU, one GPU, or several by DataParallel."""
+
+import torch
+
+from utils.cli import UserError
+
+
+def pick_device(name=None):
+    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises UserError."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: not a device; take cpu, cuda or cuda:0") from None
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise UserError(f"--device {name}: PyTorch sees {found} CUDA devices here; take --device cpu or install its driver")
+    elif device.type != "cpu":
+        raise UserError(f"--device {name}: only cpu and cuda are supported")
+    return device
+
+
+def parse_device_ids(text):
+    """[0, 1] for "01", [0, 1, 10] for "0,1,10", [] for "". Raises UserError."""
+    numbers = text.split(",") if "," in text else list(text)
+    if not all(number.strip().isdigit() for number in numbers):
+        raise UserError(f"--device_ids {text}: write the GPUs as 01 or 0,1,10")
+    ids = [int(number) for number in numbers]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"--device_ids {text}: names a GPU twice")
+    return ids
+
+
+def data_parallel(model, device, ids):
+    """The model spread over GPUs by DataParallel, or as it is where fewer than two are named. Raises UserError."""
+    if not ids:
+        return model
+    if device.type != "cuda":
+        raise UserError(f"--device_ids {','.join(map(str, ids))} with --device {device}: DataParallel needs CUDA; leave it out")
+    if max(ids) >= torch.cuda.device_count():
+        raise UserError(f"--device_ids names GPU {max(ids)}, but PyTorch sees {torch.cuda.device_count()}; name existing ones")
+    if (device.index or 0) != ids[0]:
+        raise UserError(f"--device {device}: with --device_ids the first of them, cuda:{ids[0]}, holds the model; name that one")
+    return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
