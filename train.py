@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import math
+import random
 import signal
 import sys
 import time
@@ -127,6 +128,12 @@ def resumed_settings(settings, given):
     return settings, saved
 
 
+def seed_everything(seed):
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def fresh_model(settings):
     if settings.load_model:
         return load_model(settings.load_model)
@@ -170,7 +177,7 @@ def hold_out(dataset):
     groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
     if len(groups) < 2:
         raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
-    held = sum(groups[-max(1, len(groups) // 20) :], [])
+    held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
     return [index for index in range(len(dataset)) if index not in held], held
 
 
@@ -276,8 +283,8 @@ def fit(state, files, train, val, settings, device):
         if len(batches) and state.step < total_steps:
             loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
             train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
-        files.save_last()
         if stopper():
+            files.save_last()
             break
         line, comparison = {"epoch": state.epoch, "step": state.step}, None
         line["lr"] = state.optimizer.param_groups[0]["lr"]
@@ -285,6 +292,7 @@ def fit(state, files, train, val, settings, device):
         line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
         last = state.step >= total_steps
         if val is not None and ((state.epoch + 1) % settings.val_every == 0 or last):
+            files.save_last()  # a kill while validating costs no training
             result = validate(state, val, settings, device, stopper)
             if result is None:
                 break
@@ -313,7 +321,7 @@ def main(arguments=None):
     if settings.amp and device.type != "cuda":
         raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out")
     data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
-    torch.manual_seed(settings.seed)
+    seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
     train, val, lines = open_data(settings)
 
@@ -332,15 +340,8 @@ def main(arguments=None):
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {folder}, from step {state.step}"):
         print(line)
-    try:
+    with cli.memory_errors(f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now)"):
         stopped_by = fit(state, files, train, val, settings, device)
-    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and "memory" not in text.lower():
-            raise
-        raise UserError(
-            f"out of memory with --batch_size {settings.batch_size}, --crop_size {settings.crop_size} on {device}; lower them"
-        ) from None
     if stopped_by:
         print(f"stopped at step {state.step}; go on with: python train.py --resume_path {folder}", file=sys.stderr)
         return 128 + stopped_by

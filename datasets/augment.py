@@ -32,8 +32,7 @@ def crop_and_flip(sample, crop_size, rng):
         rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)
     axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
     return {
-        key: np.flip(value[..., rows, columns], axes) if isinstance(value, np.ndarray) else value
-        for key, value in sample.items()
+        key: np.flip(value[..., rows, columns], axes) if isinstance(value, np.ndarray) else value for key, value in sample.items()
     }
 
 

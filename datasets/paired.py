@@ -99,7 +99,7 @@ class SpikeREDS(SpikeDataset):
             same = folder / "gt" / f"{path.stem}.png"
             if self.split == "train":
                 yield Stream(path, 0, self.require(path, siblings, there, list(siblings)))
-            elif same.is_file() and len(there) < 2 or not there:
+            elif (same.is_file() and len(there) < 2) or not there:
                 # A long stream: the chosen output is put on the step that its name tells.
                 output = KEY_IDS[self.key_id or 21]
                 step = (id_of(path.stem) or self.test_key_id) - 1
@@ -163,8 +163,8 @@ def id_of(stem):
 def sibling(folder, path, key_id):
     """The picture of a 41-step stream at a key id: NAMEid7.png or NAME_key_id7.png beside NAMEid21.dat or NAME.dat."""
     name = re.sub(r"id\d+$", "", path.stem)
-    direct = folder / "gt" / f"{name}id{key_id}.png"
-    return direct if name != path.stem and direct.is_file() else folder / "gt" / f"{name}_key_id{key_id}.png"
+    direct, spelled = (folder / "gt" / f"{name}{middle}id{key_id}.png" for middle in ("", "_key_"))
+    return spelled if name == path.stem or spelled.is_file() else direct
 
 
 def read_picture(path, height, width):

@@ -28,8 +28,8 @@ def draw_motion(height, width, speed, rng, weights=None):
     """
     move, turn, zoom = weights if weights is not None else rng.standard_normal(3)
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[0:height:8, 0:width:8]
-    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    y, x = (np.mgrid[0:16, 0:16] + 0.5) / 16 - 0.5
+    y, x = y * height, x * width  # the middles of 16 x 16 cells
     radius = np.hypot(height, width) / 4  # so that equal weights move the pixels by about as much
     velocity = move * np.array([np.cos(angle), np.sin(angle)])
     turn, zoom = turn / radius, zoom / radius
@@ -87,11 +87,11 @@ def draw_blob(height, width, rng):
     return mask.astype(np.float32) / 255
 
 
-def render(background, foreground, height, width, rng, kind=None, speed=None, shrink=None, steps=STEPS):
-    """Light (steps, height, width) float32 in 0..1 of a scene that moves over a photograph.
+def render(background, foreground, height, width, rng, kind=None, speed=None, shrink=None, gain=None):
+    """Light (41, height, width) float32 in 0..1 of a scene that moves over a photograph.
 
-    background, foreground: uint8 photographs; with a foreground, a blob cut from it moves in front on its own. Motion, speed
-    and scale are drawn where they are None.
+    background, foreground: uint8 photographs; with a foreground, a blob cut from it moves in front on its own. Motion, speed,
+    scale and brightness are drawn where they are None.
     """
 
     def motion():
@@ -103,10 +103,10 @@ def render(background, foreground, height, width, rng, kind=None, speed=None, sh
         blob = np.zeros_like(front)
         top, left = (np.array(front.shape) - (height, width)) // 2
         blob[max(top, 0) :, max(left, 0) :][:height, :width] = draw_blob(*np.minimum(front.shape, (height, width)), rng)
-    gain = rng.uniform(0.6, 1.2) / 255
-    light = np.empty((steps, height, width), np.float32)
-    for step in range(steps):
-        time = step - (steps - 1) / 2
+    gain = (gain or rng.uniform(0.6, 1.2)) / 255
+    light = np.empty((STEPS, height, width), np.float32)
+    for step in range(STEPS):
+        time = step - (STEPS - 1) / 2
         frame = warp(back, back_motion(time), height, width)
         if foreground is not None:
             matrix = front_motion(time)
@@ -178,12 +178,12 @@ class PhotoScenes(Dataset):
 class DemoScenes(Dataset):
     """Five fixed 250x400 scenes over the photographs inside scikit-image's wheel; no download, the same at every call."""
 
-    SCENES = (  # name, photographs behind and in front, motion, pixels a step
-        ("demo_camera_translation", "camera", None, "translation", 0.2),
-        ("demo_astronaut_rotation", "astronaut", None, "rotation", 0.15),
-        ("demo_rocket_zoom", "rocket", None, "zoom", 0.1),
-        ("demo_coffee_object", "coffee", "chelsea", "translation", 0.4),
-        ("demo_brick_slow", "brick", None, "translation", 0.05),
+    SCENES = (  # name, photographs behind and in front, motion, pixels a step, seed
+        ("demo_camera_translation", "camera", None, "translation", 0.2, 6),
+        ("demo_astronaut_rotation", "astronaut", None, "rotation", 0.15, 11),
+        ("demo_rocket_zoom", "rocket", None, "zoom", 0.1, 2),
+        ("demo_coffee_object", "coffee", "chelsea", "translation", 0.4, 3),
+        ("demo_brick_slow", "brick", None, "translation", 0.05, 4),
     )
     description = "demo: five scenes simulated over scikit-image's photographs"
 
@@ -191,10 +191,10 @@ class DemoScenes(Dataset):
         return len(self.SCENES)
 
     def read(self, index, epoch=0):
-        name, background, foreground, kind, speed = self.SCENES[index]
-        rng = np.random.default_rng(index)
+        name, background, foreground, kind, speed, seed = self.SCENES[index]
+        rng = np.random.default_rng(seed)
         background, foreground = (photo and demo_photo(photo) for photo in (background, foreground))
-        return simulate(render(background, foreground, 250, 400, rng, kind, speed, shrink=0.85), rng, name)
+        return simulate(render(background, foreground, 250, 400, rng, kind, speed, shrink=0.85, gain=1.0), rng, name)
 
     def __getitem__(self, index):
         return to_item(self.read(index))

@@ -243,7 +243,8 @@ class SwinSF(nn.Module):
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
-        drop_paths = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()
+        blocks = sum(config.depths)
+        drop_paths = [config.drop_path * i / max(1, blocks - 1) for i in range(blocks)]
         self.layers = nn.ModuleList()
         for depth in config.depths:
             self.layers.append(RSSB(config, drop_paths[:depth]))

@@ -19,9 +19,7 @@ def partition(x, window):
 
 def reverse(windows, window, height, width):
     """Join windows (B, n, N, C) to tokens (B, height, width, C); the inverse of `partition`."""
-    return rearrange(
-        windows, "b (h w) (p q) c -> b (h p) (w q) c", h=height // window, w=width // window, p=window, q=window
-    )
+    return rearrange(windows, "b (h w) (p q) c -> b (h p) (w q) c", h=height // window, w=width // window, p=window, q=window)
 
 
 def relative_position_index(window):

@@ -5,7 +5,7 @@ import os
 import pickle
 import random
 import tempfile
-import zipfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +47,16 @@ def load(path, device="cpu"):
     if not path.is_file():
         raise UserError(f"{path}: no such weights file{' (a folder)' if path.is_dir() else ''}; check the path")
     try:
-        contents = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():  # of the pickle's protocol, which is no user's concern
+            warnings.simplefilter("ignore")
+            contents = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             reason = "refused, since it holds more than tensors and plain values and could run code on loading"
         else:
             reason = "not a checkpoint, or damaged"
         raise UserError(f"{path}: {reason}; take a file written by train.py, or a released weights file") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file fails in a dozen ways
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise UserError(f"{path}: not a checkpoint, or damaged ({first}); take an undamaged copy") from None
     if not isinstance(contents, dict):

@@ -1,6 +1,7 @@
 """What the scripts share on the command line: errors as one clear line, and values that argparse does not know."""
 
 import argparse
+import contextlib
 import sys
 
 
@@ -13,7 +14,9 @@ def run(main):
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # From a loader's worker the text comes with that process's traceback; the message is its last line.
+        text = str(error).strip().splitlines()[-1].removeprefix("utils.cli.UserError: ")
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -21,6 +24,21 @@ def run(main):
     except BrokenPipeError:  # the reader of our output has gone, as in `python test.py | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextlib.contextmanager
+def memory_errors(remedy):
+    """Turn running out of memory, on a GPU or the CPU, into a UserError that says which flag to turn."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
+        text = str(error).lower()
+        if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
+            raise
+        raise UserError(f"out of memory; {remedy}") from None
 
 
 def truth(text):

@@ -1,0 +1,115 @@
+"""Reconstruct a dataset and score it.
+
+    python test.py                                  # the embedded demo dataset, with the shipped weights
+    python test.py --data_mode 250 --dataset_path ./datasets/spike_reds --device cuda:0
+    python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
+    python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
+
+Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json and
+comparison.png.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from datasets import DATA_MODES, open_dataset, scored_output
+from datasets.paired import SPLITS
+from engine import BASELINES, evaluate, network
+from models import load_model
+from utils import cli, report
+from utils.cli import UserError
+from utils.distributed import pick_device
+from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
+from utils.niqe import PRISTINE, niqe, read_statistics
+from utils.protocol import KEY_FRAMES, KEY_IDS
+
+SHIPPED = Path(__file__).parent / "checkpoint"
+FIGURE_ROWS = 6  # streams in the comparison figure
+
+
+def parse_settings(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = parser.add_argument
+    flag("--data_mode", default="250", choices=DATA_MODES, help="size and layout of the data (default 250)")
+    flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR for scenes simulated over photographs, or demo")
+    flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
+    flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
+    flag("--load_model", type=Path, help="weights (default: the shipped ones that fit the data mode)")
+    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
+    flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
+    flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
+    flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
+    flag("--niqe_params", type=Path, default=PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
+    flag("--workers", type=cli.count, default=1, help="processes that read streams (default 1)")
+    return parser.parse_args(arguments)
+
+
+def shipped_weights(data_mode):
+    """The weights file for a data mode: its own variant's where it is shipped, else the small one."""
+    candidates = [SHIPPED / f"swinsf_{'1000' if data_mode == '1000' else '250'}.pth", SHIPPED / "swinsf_small.pth"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise UserError(f"{' and '.join(map(str, candidates))}: no shipped weights there; name a file with --load_model")
+
+
+def make_score(settings):
+    """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
+    statistics = read_statistics(settings.niqe_params)
+
+    def score(picture, truth):
+        if truth is None:
+            return {"niqe": niqe(to_bytes(picture), statistics)}
+        return dict(zip(("psnr", "ssim"), psnr_ssim(picture, truth, settings.protocol)))
+
+    return score
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    device = pick_device(settings.device)
+    weights = settings.load_model or shipped_weights(settings.data_mode)
+    model = load_model(weights, device)
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
+    score = make_score(settings)
+    folder = settings.save_path or Path("results") / Path(settings.dataset_path.removeprefix("photos:")).resolve().name
+    folder.mkdir(parents=True, exist_ok=True)
+    print(dataset.description)
+    print(f"weights {weights} on {device}")
+
+    shown = []
+
+    def keep(row, item, pictures):
+        output, name = scored_output(item), item["name"]
+        shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
+        truth = {"ground truth": item[output][0].numpy()} if output in item else {}
+        if settings.save_image:
+            report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
+            report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
+            for picture in truth.values():
+                report.write_picture(folder / f"{name}_gt.png", picture)
+        if len(shown) < FIGURE_ROWS:
+            columns = {title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}
+            shown.append((name, {**shot, **columns, **truth}))
+
+    begin = time.perf_counter()
+    methods = {**BASELINES, "SwinSF": network(model)}
+    with cli.memory_errors("take --device cpu, or a smaller variant's weights"):
+        rows = evaluate(methods, dataset, device, score, settings.workers, keep)
+    print(report.format_table(rows))
+    about = {
+        "protocol": settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}",
+        "weights": str(weights),
+        "weights_sha256": report.sha256(weights),
+        "dataset": dataset.description,
+        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
+    }
+    report.write_metrics(folder, rows, "SwinSF", about)
+    report.comparison_figure(folder / "comparison.png", shown)
+    print(f"{len(rows)} pictures in {time.perf_counter() - begin:.1f} s; results in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

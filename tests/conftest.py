@@ -1,0 +1,102 @@
+"""What the tests share: the golden weights, tiny spike datasets on disk, the scripts run as processes."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.dat import write_dat
+from models import SwinSF, SwinSFConfig
+from tests.golden import formula
+from utils import checkpoint
+
+ROOT = Path(__file__).parent.parent
+# Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without it are skipped.
+REFERENCE = Path(os.environ.get("SWINSF_REFERENCE", ROOT.parent / "shared"))
+
+
+def golden_state(variant):
+    """The closed-form weights as a state_dict for `build_model(variant)`."""
+    return {k: torch.from_numpy(v) for k, v in formula.weights(variant).items() if not k.startswith("conv_after_body")}
+
+
+def run_script(*arguments, timeout=240):
+    """A script of the project as its own process -> CompletedProcess with text output."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+def assert_one_line_error(result, *words):
+    """The script ended in exit status 2 and one line on stderr that has all the words, without a traceback."""
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert str(word) in lines[0], lines[0]
+
+
+def random_spikes(steps, height, width, seed=0, rate=0.3):
+    return (np.random.default_rng(seed).random((steps, height, width)) < rate).astype(np.uint8)
+
+
+def write_png(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+
+
+def gradient_scene(seed=0, height=250, width=400, steps=41):
+    """(spikes, picture): a still picture whose grey levels rise from left to right, and spikes at 0.6 of them."""
+    picture = np.tile(np.linspace(20 + seed, 235, width).astype(np.uint8), (height, 1))
+    spikes = np.random.default_rng(seed).random((steps, height, width)) < 0.6 * picture / 255
+    return spikes.astype(np.uint8), picture
+
+
+def write_reds(folder, train=0, test=0, input_name="input"):
+    """A spike-REDS dataset with so many streams in train and test."""
+    for i in range(train):
+        spikes, picture = gradient_scene(i)
+        name = f"{i:03d}_part1_key_"
+        (folder / "train" / input_name).mkdir(parents=True, exist_ok=True)
+        write_dat(folder / "train" / input_name / f"{name}id21.dat", spikes)
+        for key_id in (7, 14, 21, 28, 35):
+            write_png(folder / "train" / "gt" / f"{name}id{key_id}.png", picture)
+    for i in range(test):
+        spikes, picture = gradient_scene(50 + i, steps=301)
+        (folder / "test" / input_name).mkdir(parents=True, exist_ok=True)
+        write_dat(folder / "test" / input_name / f"2{i:02d}_part1_key_id151.dat", spikes)
+        write_png(folder / "test" / "gt" / f"2{i:02d}_part1_key_id151.png", picture)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """A checkpoint of a network so small that the scripts run in no time; skip="rate", so its pictures are TFP's."""
+    torch.manual_seed(0)
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reds(tmp_path_factory):
+    """A spike-REDS dataset of 4 training and 2 test streams; not to be written to."""
+    return write_reds(tmp_path_factory.mktemp("reds") / "spike_reds", train=4, test=2)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of 6 small photographs of blurred noise."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(6):
+        noise = np.random.default_rng(i).random((120, 160)).astype(np.float32)
+        noise = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+        write_png(folder / f"photo{i}.png", noise.astype(np.uint8))
+    return folder

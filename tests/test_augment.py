@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from datasets.augment import Augmented, EpochBatches, crop_and_flip, to_item
+from utils.cli import UserError
+
+
+class Positions:
+    """A dataset whose spikes and pictures tell each pixel's place, so that a wrong crop or flip shows."""
+
+    def read(self, index, epoch=0):
+        place = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
+        return {"name": str(index), "spikes": np.stack([place, place + 1]), "middle": place, "left": place}
+
+
+def test_crop_and_flips_are_the_same_for_spikes_and_pictures():
+    seen = set()
+    for seed in range(30):
+        sample = crop_and_flip(Positions().read(0), 12, np.random.default_rng(seed))
+        assert sample["spikes"].shape == (2, 12, 12) and sample["middle"].shape == (12, 12)
+        assert np.array_equal(sample["spikes"][0], sample["middle"])
+        assert np.array_equal(sample["spikes"][1], sample["left"] + 1)
+        rows, columns = np.diff(sample["middle"].astype(int), axis=0), np.diff(sample["middle"].astype(int), axis=1)
+        assert abs(rows[0, 0]) == 40 and abs(columns[0, 0]) == 1
+        seen.add((rows[0, 0], columns[0, 0]))
+    assert len(seen) == 4  # every combination of flips came up
+
+
+def test_crop_size_0_is_the_whole_frame():
+    sample = crop_and_flip(Positions().read(0), 0, np.random.default_rng(0))
+    assert sorted(sample["middle"].ravel()) == list(range(1200))
+
+
+def test_a_crop_larger_than_the_frame():
+    with pytest.raises(UserError, match="--crop_size 31"):
+        crop_and_flip(Positions().read(0), 31, np.random.default_rng(0))
+
+
+def test_a_key_always_gives_the_same_sample():
+    first, again, other_seed = (Augmented(Positions(), 12, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first[0, 5]["middle"], again[0, 5]["middle"])
+    different = [first[1, 5], first[0, 6], other_seed[0, 5]]
+    assert all(not np.array_equal(first[0, 5]["middle"], item["middle"]) for item in different)
+
+
+def test_to_item():
+    item = to_item({"name": "a", "spikes": np.ones((41, 4, 5), np.uint8)[:, ::-1], "left": np.full((4, 5), 200, np.uint8)})
+    assert item["spikes"].shape == (41, 4, 5) and item["left"].shape == (1, 4, 5)
+    assert str(item["spikes"].dtype) == str(item["left"].dtype) == "torch.float32"
+    assert item["left"].max() == 200 and item["name"] == "a"
+
+
+def test_epoch_batches():
+    whole = list(EpochBatches(10, 4, epoch=3, seed=7))
+    assert [len(batch) for batch in whole] == [4, 4, 2]
+    assert sorted(index for batch in whole for _, index in batch) == list(range(10))
+    assert {epoch for batch in whole for epoch, _ in batch} == {3}
+    assert list(EpochBatches(10, 4, epoch=3, seed=7, start=1)) == whole[1:]
+    assert list(EpochBatches(10, 4, epoch=4, seed=7)) != whole

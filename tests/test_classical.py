@@ -1,0 +1,49 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.dat import read_dat
+from models.classical import tfi, tfp
+from tests.conftest import REFERENCE, random_spikes
+from utils.metrics import psnr_ssim
+
+SAMPLE = REFERENCE / "data" / "spike_reds_sample" / "test"
+
+
+@pytest.mark.parametrize("key_frame", [0, 13, 20, 40])
+def test_tfi_by_brute_force(key_frame):
+    spikes = random_spikes(41, 6, 7, rate=0.1)
+    picture = tfi(torch.from_numpy(spikes), key_frame)
+    for y in range(6):
+        for x in range(7):
+            steps = np.flatnonzero(spikes[:, y, x])
+            before = max((s for s in steps if s <= key_frame), default=-1)
+            after = min((s for s in steps if s > key_frame), default=41)
+            assert picture[y, x] == pytest.approx(255 / 0.6 / (after - before))
+
+
+@pytest.mark.parametrize(
+    "key_frame, window, steps", [(20, 41, (0, 41)), (20, 21, (10, 31)), (13, 41, (0, 34)), (27, 21, (17, 38))]
+)
+def test_tfp_is_the_mean_of_its_window(key_frame, window, steps):
+    spikes = random_spikes(41, 6, 7)
+    expected = spikes[slice(*steps)].mean(0) / 0.6 * 255
+    np.testing.assert_allclose(tfp(torch.from_numpy(spikes), key_frame, window).numpy(), expected, rtol=1e-5)
+    batch = torch.from_numpy(np.stack([spikes, 1 - spikes])).float()
+    np.testing.assert_allclose(tfp(batch, key_frame, window)[0].numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no spike-REDS sample streams at {SAMPLE}")
+@pytest.mark.parametrize(
+    "name, tfp41, tfp21, by_tfi",
+    [
+        ("203_part2_key_id151", "23.49 / 0.697", "25.81 / 0.725", "24.67 / 0.757"),
+        ("203_part3_key_id151", "23.72 / 0.660", "25.54 / 0.748", "26.28 / 0.858"),
+    ],
+)
+def test_published_streams(name, tfp41, tfp21, by_tfi):
+    spikes = torch.from_numpy(read_dat(SAMPLE / "input" / f"{name}.dat", 250, 400, 130, 171))
+    truth = cv2.imread(str(SAMPLE / "gt" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+    for picture, expected in ((tfp(spikes, 20, 41), tfp41), (tfp(spikes, 20, 21), tfp21), (tfi(spikes, 20), by_tfi)):
+        assert "{:.2f} / {:.3f}".format(*psnr_ssim(picture.numpy(), truth)) == expected

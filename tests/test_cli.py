@@ -1,0 +1,84 @@
+import argparse
+import errno
+
+import pytest
+import torch
+
+from utils import cli
+from utils.cli import UserError
+from utils.distributed import data_parallel, parse_device_ids, pick_device
+
+
+def ends(main, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.run(main)
+    return exit.value.code, capsys.readouterr().err
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_errors_end_in_one_line(capsys):
+    assert ends(raising(UserError("a.dat: bad")), capsys) == (2, "error: a.dat: bad\n")
+    from_worker = UserError("Caught UserError in worker\nTraceback\n  line\nutils.cli.UserError: a.dat: bad\n")
+    assert ends(raising(from_worker), capsys) == (2, "error: a.dat: bad\n")
+    full = OSError(errno.ENOSPC, "No space left on device", "out.png")
+    assert ends(raising(full), capsys) == (2, "error: out.png: No space left on device\n")
+    assert ends(raising(KeyboardInterrupt()), capsys)[0] == 130
+    assert ends(lambda: 0, capsys) == (0, "")
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(raising(ZeroDivisionError()))
+
+
+def test_out_of_memory_names_the_flag():
+    for error in (
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"),
+        RuntimeError("can't allocate memory: 9 GB"),
+    ):
+        with pytest.raises(UserError, match="out of memory; lower --batch_size"), cli.memory_errors("lower --batch_size"):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), cli.memory_errors(""):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_truth_and_numbers():
+    assert [cli.truth(word) for word in ("True", "false", "1", "no")] == [True, False, True, False]
+    assert cli.positive_int("3") == 3 and cli.count("0") == 0
+    for parse, text in (
+        (cli.truth, "maybe"),
+        (cli.positive_int, "0"),
+        (cli.count, "-1"),
+        (cli.positive_float, "nan"),
+        (cli.positive_int, "2.5"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError):
+            parse(text)
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device().type in ("cpu", "cuda")
+    for name in ("gpu", "cuda:99", "meta"):
+        with pytest.raises(UserError, match=name):
+            pick_device(name)
+
+
+def test_device_ids():
+    assert parse_device_ids("01") == [0, 1]
+    assert parse_device_ids("0,1,10") == [0, 1, 10]
+    assert parse_device_ids("") == []
+    for text in ("0,a", "00", "-1", "0,,1"):
+        with pytest.raises(UserError, match="--device_ids"):
+            parse_device_ids(text)
+    model = torch.nn.Identity()
+    assert data_parallel(model, torch.device("cpu"), []) is model
+    with pytest.raises(UserError, match="needs CUDA"):
+        data_parallel(model, torch.device("cpu"), [0, 1])

@@ -1,0 +1,124 @@
+import argparse
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from engine import (
+    BASELINES,
+    TrainingState,
+    evaluate,
+    learning_rate,
+    make_optimizer,
+    network,
+    pixel_loss,
+    reconstruction_loss,
+    train_one_epoch,
+)
+from models import Reconstruction, SwinSF, SwinSFConfig
+from models.classical import tfp
+from utils.cli import UserError
+from utils.metrics import psnr_ssim
+
+
+def test_the_papers_loss():
+    """SmoothL1, beta 1, on grey levels: d^2/2 below 1, |d| - 1/2 above; middle + 0.1 (left + right)."""
+    truth = torch.full((1, 1, 4, 4), 100.0)
+    pictures = Reconstruction(truth + 0.5, truth + 3, truth - 11)
+    batch = {"middle": truth, "left": truth, "right": truth}
+    assert reconstruction_loss(pictures, batch, "paper").item() == pytest.approx(0.125 + 0.1 * (2.5 + 10.5))
+
+
+def test_the_modern_loss():
+    truth = torch.zeros(1, 1, 4, 4)
+    assert pixel_loss(truth + 51, truth, "modern").item() == pytest.approx(math.sqrt(0.04 + 1e-6))
+
+
+def test_no_clamp_takes_the_gradient_above_255():
+    picture = torch.full((1, 1, 2, 2), 300.0, requires_grad=True)
+    pixel_loss(picture, torch.full((1, 1, 2, 2), 255.0), "paper").backward()
+    assert (picture.grad > 0).all()
+
+
+def test_learning_rates():
+    paper = argparse.Namespace(recipe="paper", lr=1e-4)
+    assert [learning_rate(paper, 0, epoch, 1) for epoch in (0, 299, 300, 600, 899)] == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5]
+    modern = argparse.Namespace(recipe="modern", lr=1e-3)
+    rates = [learning_rate(modern, step, 0, 2000) for step in range(2000)]
+    assert rates[0] == pytest.approx(1e-5) and rates[99] == rates[100] == pytest.approx(1e-3)
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.01)
+
+
+def test_weight_decay_leaves_out_biases_norms_and_kernels():
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="rate"))
+    settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=0.1)
+    decay, keep = make_optimizer(model, settings).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert (decay["weight_decay"], keep["weight_decay"]) == (0.1, 0.0)
+    assert all(names[id(p)].endswith(".weight") for p in decay["params"])
+    assert "firing_rate.kernel" in {names[id(p)] for p in keep["params"]}
+    assert len(decay["params"]) + len(keep["params"]) == len(names)
+
+
+class TwoItems:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        spikes = (torch.rand(41, 20, 24, generator=torch.Generator().manual_seed(index)) < 0.3).float()
+        return {"name": str(index), "spikes": spikes, ("middle", "left")[index]: torch.full((1, 20, 24), 128.0)}
+
+
+def test_evaluate_scores_the_output_that_has_a_picture():
+    torch.manual_seed(0)
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="rate")).eval()
+    data, cpu = TwoItems(), torch.device("cpu")
+    seen = []
+    rows = evaluate(
+        {**BASELINES, "SwinSF": network(model)},
+        data,
+        cpu,
+        lambda picture, truth: {"psnr": psnr_ssim(picture, truth)[0]},
+        on_stream=lambda row, item, pictures: seen.append(pictures),
+    )
+    assert [row["name"] for row in rows] == ["0", "1"]
+    for index, key_frame in enumerate((20, 13)):
+        expected = tfp(data[index]["spikes"], key_frame, 21).numpy()
+        np.testing.assert_allclose(seen[index]["TFP21"], expected, rtol=1e-5)
+        np.testing.assert_allclose(seen[index]["SwinSF"], expected, rtol=1e-4, atol=1e-3)  # fresh weights, rate skip
+        assert rows[index]["TFP21"]["psnr"] == psnr_ssim(expected, np.full((20, 24), 128.0))[0]
+        assert rows[index]["SwinSF"]["seconds"] > 0
+
+
+def test_evaluate_can_be_stopped():
+    assert evaluate({}, TwoItems(), torch.device("cpu"), None, should_stop=lambda: True) is None
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
+    torch.manual_seed(0)
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0))
+    settings = argparse.Namespace(recipe="paper", lr=1e-3, weight_decay=0.0, amp=False)
+    state = TrainingState(model, make_optimizer(model, settings))
+
+    def batch(name):
+        pictures = {key: torch.full((1, 1, 20, 20), 100.0) for key in ("middle", "left", "right")}
+        return {"name": [name], "spikes": (torch.rand(1, 41, 20, 20) < 0.3).float(), **pictures}
+
+    batches = [batch("good"), batch("fine"), batch("evil"), batch("never seen")]
+    if poison == "loss":
+        batches[2]["left"][0, 0, 3, 3] = math.nan
+    kept = []
+
+    def after_step():
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        if poison == "gradient" and len(kept) == 2:
+            model.conv_last[0].bias.register_hook(lambda gradient: gradient * math.inf)
+        return False
+
+    with pytest.raises(UserError, match=r"step 2, epoch 0, batch 2: evil"):
+        train_one_epoch(state, model, batches, settings, 4, torch.device("cpu"), after_step)
+    assert len(kept) == 2
+    assert all(torch.equal(value, kept[-1][name]) for name, value in model.state_dict().items())

@@ -1,0 +1,52 @@
+"""Who may import whom, and that the README names what there is."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FORBIDDEN = {"utils": {"models", "datasets", "engine"}, "models": {"datasets", "engine"}, "datasets": {"models", "engine"}}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - {"engine"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_rooms_import_only_what_they_may(room):
+    for path in (ROOT / room).glob("*.py"):
+        assert not set(imported(path)) & (FORBIDDEN[room] | SCRIPTS), path
+
+
+def test_nothing_imports_a_script():
+    assert not set(imported(ROOT / "engine.py")) & SCRIPTS
+
+
+def test_every_dependency_is_in_the_requirements():
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image"}
+    required = set(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
+    own = {"models", "datasets", "utils", "engine", "tests"} | SCRIPTS
+    import sys
+
+    for path in (p for p in ROOT.rglob("*.py") if ".venv" not in p.parts and "results" not in p.parts):
+        for module in set(imported(path)) - own - set(sys.stdlib_module_names):
+            assert names.get(module, module) in required, f"{path} imports {module}"
+
+
+def test_the_readme_names_only_flags_and_files_that_exist():
+    readme = (ROOT / "README.md").read_text()
+    sources = "".join(path.read_text() for path in ROOT.glob("*.py"))
+    for flag in set(re.findall(r"--([a-z]\w+)", readme)):
+        assert f'"{flag}"' in sources or f'"--{flag}"' in sources, flag
+    for file in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|pth|txt|npz))`", readme)):
+        if not file.startswith("datasets/spike"):
+            assert Path(ROOT / file).exists() or file in ("last.pth", "best.pth"), file

@@ -1,0 +1,212 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import VARIANTS, SwinSF, SwinSFConfig, build_model
+from models.classical import tfp
+from models.swinsf import TemporalSpatialAttention, scramble
+from models.windows import partition, shift_mask
+from tests.conftest import ROOT, golden_state, random_spikes
+from tests.golden import formula
+
+GOLDEN = sorted((ROOT / "tests" / "golden").glob("released_*.npz"))
+OUTPUTS = ("middle", "left", "right")
+
+
+def tiny(**overrides):
+    torch.manual_seed(0)
+    config = {"channels": 8, "depths": (2, 1), "drop_path": 0.0, "tsa": "paper", **overrides}
+    model = SwinSF(SwinSFConfig(**config)).double().eval()
+    for parameter in model.parameters():  # no zeros that would hide a path, nor a ReLU that ends in zeros
+        torch.nn.init.normal_(parameter, 0.05, 0.2)
+    return model
+
+
+def spikes(batch=1, height=20, width=20, seed=0):
+    return torch.from_numpy(np.stack([random_spikes(41, height, width, seed + i) for i in range(batch)])).double()
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_golden(path, dtype):
+    variant, height, width, phase = re.match(r"released_(\d+)_(\d+)x(\d+)_phase(\d+)", path.stem).groups()
+    bar = 1e-6 if dtype == torch.float64 else {"250": 1e-4, "1000": 1e-3}[variant]
+    model = build_model(variant).eval()
+    model.load_state_dict(golden_state(variant))
+    model.to(dtype)
+    with torch.inference_mode():
+        pictures = model(torch.from_numpy(formula.spikes(int(height), int(width), phase=int(phase))).to(dtype))
+    golden = np.load(path)
+    for output in OUTPUTS:
+        picture = getattr(pictures, output).numpy()
+        assert picture.dtype == (np.float64 if dtype == torch.float64 else np.float32)
+        error = np.abs(picture - golden[output]).max() / np.abs(golden[output]).max()
+        assert error <= bar, f"{output}: {error:.2e}"
+
+
+def test_there_are_golden_arrays_of_both_variants():
+    assert {path.stem.split("_")[1] for path in GOLDEN} == {"250", "1000"}
+
+
+@pytest.mark.parametrize("variant", ["250", "1000"])
+def test_parameters_have_the_released_names_and_shapes(variant):
+    ours = {name: list(p.shape) for name, p in build_model(variant).state_dict().items()}
+    released = formula.manifest(variant)
+    unused = {name for name in released if name.startswith("conv_after_body")}
+    assert ours == {name: shape for name, shape in released.items() if name not in unused}
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
+def test_any_size_from_20_up(patch, height, width):
+    with torch.inference_mode():
+        pictures = tiny(patch=patch, skip="rate")(spikes(1, height, width))
+    assert [p.shape for p in pictures] == [(1, 1, height, width)] * 3
+    assert all(torch.isfinite(p).all() for p in pictures)
+
+
+def test_padding_is_a_reflection_at_the_bottom_and_the_right():
+    model, x = tiny(), spikes(1, 23, 31)
+    padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, 2), (0, 4)), mode="reflect"))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x).middle, model(padded).middle[..., :23, :31], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 20, 20), (1, 41, 19, 20), (1, 41, 20, 19), (41, 20, 20)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="expected"):
+        tiny()(torch.zeros(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("tsa", ["released", "paper"])
+def test_batch_size_1_equals_a_batch_item(tsa):
+    model, x = tiny(tsa=tsa, skip="rate"), spikes(3, 25, 30)
+    with torch.inference_mode():
+        batch = model(x)
+        for i in range(3):
+            single = model(x[i : i + 1])
+            for output in OUTPUTS:
+                torch.testing.assert_close(getattr(single, output)[0], getattr(batch, output)[i], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("tsa", ["released", "paper"])
+def test_a_block_on_bands_of_windows_equals_the_block_on_all(tsa):
+    model = tiny(tsa=tsa)
+    block = model.layers[0].residual_group.blocks[1]
+    tokens = torch.randn(6, 20, 15, 8, dtype=torch.float64)
+    windows, mask = partition(tokens, 5), shift_mask(20, 15, 5, 2).double()
+    with torch.inference_mode():
+        whole = block.on_windows(windows, mask)
+        bands = [block.on_windows(windows[:, i : i + 3], mask[i : i + 3]) for i in range(0, 12, 3)]
+    torch.testing.assert_close(torch.cat(bands, 1), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tsa", ["released", "paper"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_tsa_against_a_plain_loop(tsa, masked):
+    torch.manual_seed(1)
+    channels, heads, window, batch, count = 6, 2, 3, 2, 4
+    tokens, size = window**2, channels // heads
+    module = TemporalSpatialAttention(channels, window, heads, tsa).double()
+    left, middle, right = torch.randn(3, batch, count, tokens, channels, dtype=torch.float64)
+    mask = shift_mask(6, 6, window, 1).double() if masked else None
+    query, key, value = module.to_q(left), module.to_q(right), module.to_q(middle)
+    if tsa == "paper":
+        key, value = module.to_k(right), module.to_v(middle)
+    expected = torch.zeros_like(middle)
+    for b in range(batch):
+        for n in range(count):
+            for h in range(heads):
+                part = slice(h * size, (h + 1) * size)
+                for i in range(tokens):
+                    scores = torch.empty(tokens, dtype=torch.float64)
+                    for j in range(tokens):
+                        row = (i // 3 - j // 3 + 2) * 5 + i % 3 - j % 3 + 2
+                        scores[j] = query[b, n, i, part] @ key[b, n, j, part] / size**0.5
+                        scores[j] += module.relative_position_bias_table[row, h]
+                        if masked:
+                            scores[j] += mask[n, i, j]
+                    expected[b, n, i, part] = scores.softmax(0) @ value[b, n, :, part]
+    expected = module.proj(expected)
+    torch.testing.assert_close(module(left, middle, right, mask), expected, rtol=0, atol=1e-10)
+
+
+def test_side_streams_of_a_block():
+    """released: the scrambled window is added; paper: nothing is. Seen with an MLP that adds nothing."""
+    for tsa in ("released", "paper"):
+        block = tiny(tsa=tsa).layers[0].residual_group.blocks[0]
+        torch.nn.init.zeros_(block.mlp.fc2.weight)
+        torch.nn.init.zeros_(block.mlp.fc2.bias)
+        windows = torch.randn(3, 2, 25, 8, dtype=torch.float64)
+        out, normal = block.on_windows(windows, None), block.norm1(windows).detach()
+        for stream in (0, 2):
+            added = torch.zeros_like(windows[stream])
+            if tsa == "released":
+                for n in range(2):
+                    added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(25, 8)
+            torch.testing.assert_close(out[stream], windows[stream] + added)
+
+
+def test_scramble_is_a_permutation():
+    x = torch.arange(50.0).reshape(1, 10, 5)
+    assert not torch.equal(scramble(x), x)
+    assert sorted(scramble(x).flatten().tolist()) == x.flatten().tolist()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("tsa", ["released", "paper"])
+@pytest.mark.parametrize("skip", ["none", "rate"])
+def test_what_requires_a_gradient_is_used(variant, tsa, skip):
+    model = build_model(variant, tsa=tsa, skip=skip, depths=(1, 1), channels=8, drop_path=0.0)
+    pictures = model(spikes(1, 20, 20).float())
+    sum((p - 100).square().mean() for p in pictures).backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    unused = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert all(".to_k." in name or ".to_v." in name for name in unused)
+    assert bool(unused) == (tsa == "released")
+
+
+def test_a_fresh_network_with_the_rate_skip_is_tfp_over_21_steps():
+    x = spikes(2, 25, 30).float()
+    with torch.inference_mode():
+        pictures = build_model("small").eval()(x)
+    for output, key_frame in (("left", 13), ("middle", 20), ("right", 27)):
+        torch.testing.assert_close(getattr(pictures, output)[:, 0], tfp(x, key_frame, 21), rtol=1e-5, atol=1e-3)
+
+
+def test_the_rate_skip_adds_to_pictures_that_may_be_negative():
+    """No ReLU before the sum: the network must be able to darken."""
+    model = tiny(skip="rate")
+    torch.nn.init.zeros_(model.firing_rate.kernel)
+    torch.nn.init.constant_(model.conv_last[0].bias, -500.0)
+    with torch.inference_mode():
+        assert model(spikes()).middle.max() < 0
+
+
+def test_stochastic_depth_is_drawn_for_each_sample_and_stream():
+    torch.manual_seed(0)
+    block = SwinSF(SwinSFConfig(channels=8, depths=(1, 1), drop_path=0.5)).layers[1].residual_group.blocks[0].train()
+    windows = torch.randn(1, 2, 25, 8).expand(30, -1, -1, -1)  # ten equal samples of three streams
+    assert len({round(item.sum().item(), 3) for item in block.on_windows(windows, None)[:10]}) > 1
+
+
+def test_small_stays_below_70_gflop():
+    with torch.device("meta"):
+        model = build_model("small")
+        x = torch.zeros(1, 41, 250, 400)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert 50e9 < counter.get_total_flops() <= 70e9
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(ValueError, match="250, 1000, small"):
+        build_model("medium")
+    with pytest.raises(ValueError, match="released, paper"):
+        build_model("250", tsa="other")
+    with pytest.raises(TypeError):
+        build_model("250", colour=True)

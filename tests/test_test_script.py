@@ -1,0 +1,123 @@
+"""test.py as a user runs it."""
+
+import csv
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import test as script
+from datasets.dat import write_dat
+from tests.conftest import REFERENCE, assert_one_line_error, random_spikes, run_script, write_png
+from utils.cli import UserError
+
+SAMPLE = REFERENCE / "data" / "spike_reds_sample"
+
+
+def test_a_dataset_with_ground_truth(reds, tiny_weights, tmp_path):
+    out = tmp_path / "out"
+    result = run_script(
+        "test.py", "--data_mode", "250", "--dataset_path", reds, "--device", "cpu",
+        "--load_model", tiny_weights, "--save_image", "True", "--save_path", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    names = ["200_part1_key_id151", "201_part1_key_id151"]
+    pictures = [f"{name}{kind}.png" for name in names for kind in ("", "_spike", "_gt")]
+    assert {path.name for path in out.iterdir()} == {*pictures, "metrics.csv", "metrics.json", "comparison.png"}
+    for name in names:
+        spike = cv2.imread(str(out / f"{name}_spike.png"), cv2.IMREAD_UNCHANGED)
+        assert spike.shape == (250, 400) and set(np.unique(spike)) == {0, 255}
+        truth = cv2.imread(str(reds / "test/gt" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(cv2.imread(str(out / f"{name}_gt.png"), cv2.IMREAD_UNCHANGED), truth)
+
+    with open(out / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:3] == ["name", "psnr", "ssim"]
+    assert [row["name"] for row in rows] == names
+    picture = cv2.imread(str(out / f"{names[0]}.png"), cv2.IMREAD_UNCHANGED).astype(float)
+    truth = cv2.imread(str(out / f"{names[0]}_gt.png"), cv2.IMREAD_UNCHANGED).astype(float)
+    assert float(rows[0]["psnr"]) == pytest.approx(10 * np.log10(255**2 / np.mean((picture - truth) ** 2)), abs=1e-6)
+
+    contents = json.loads((out / "metrics.json").read_text())
+    assert contents["count"] == 2 and contents["protocol"] == "released"
+    assert contents["weights_sha256"] == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
+    mean = np.mean([float(row["psnr"]) for row in rows])
+    assert contents["means"]["SwinSF"]["psnr"] == pytest.approx(mean)
+    assert contents["settings"]["dataset_path"] == str(reds)
+    assert set(contents["means"]) == {"TFI", "TFP41", "TFP21", "SwinSF"}
+    # The table on the screen: a row a stream, a column a method.
+    line = next(line for line in result.stdout.splitlines() if line.startswith(names[0]))
+    assert line.split()[-3:] == [f"{float(rows[0]['psnr']):.2f}", "/", f"{float(rows[0]['ssim']):.3f}"]
+
+
+def test_without_pictures_and_by_another_protocol(reds, tiny_weights, tmp_path):
+    options = ["test.py", "--dataset_path", reds, "--load_model", tiny_weights, "--save_path", tmp_path]
+    result = run_script(*options, "--save_image", "False", "--protocol", "kair")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "metrics.json", "comparison.png"}
+    assert json.loads((tmp_path / "metrics.json").read_text())["protocol"] == "kair"
+
+
+def test_class_a(tiny_weights, tmp_path):
+    (tmp_path / "classA/test").mkdir(parents=True)
+    write_dat(tmp_path / "classA/test/car.dat", random_spikes(345, 250, 400))
+    result = run_script(
+        "test.py", "--data_mode", "250", "--dataset_path", tmp_path / "classA", "--device", "cpu",
+        "--load_model", tiny_weights, "--save_image", "--save_path", tmp_path / "out",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "classA" in result.stdout and "NIQE" in result.stdout
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"car.png", "car_spike.png", "metrics.csv", "metrics.json", "comparison.png"}
+    header, row = (tmp_path / "out/metrics.csv").read_text().splitlines()
+    assert header.startswith("name,niqe") and float(row.split(",")[1]) > 0
+
+
+def test_spike_x4k(tiny_weights, tmp_path):
+    (tmp_path / "x4k/test/input").mkdir(parents=True)
+    write_dat(tmp_path / "x4k/test/input/occ008.649_f4305.dat", random_spikes(41, 1000, 1000), flip=False)
+    write_png(tmp_path / "x4k/test/gt/occ008.649_f4305_key_id14.png", np.full((1000, 1000), 128, np.uint8))
+    out = tmp_path / "out"
+    options = ["--data_mode", "1000", "--dataset_path", tmp_path / "x4k", "--load_model", tiny_weights, "--save_path", out]
+    result = run_script("test.py", *options)
+    assert result.returncode == 0, result.stderr
+    assert cv2.imread(str(out / "occ008.649_f4305.png"), cv2.IMREAD_UNCHANGED).shape == (1000, 1000)
+
+
+def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
+    out = ["--save_path", str(tmp_path / "out")]
+    data, weights = ["--dataset_path", str(reds)], ["--load_model", str(tiny_weights)]
+    assert_one_line_error(run_script("test.py", "--dataset_path", tmp_path / "none", *weights, *out), "none", "no such dataset")
+    for arguments, word in (
+        ([*data, "--load_model", str(tmp_path / "no.pth")], "no.pth"),
+        ([*data, *weights, "--device", "cuda:77"], "cuda:77"),
+        ([*data, *weights, "--key_id", "7"], "14, 21, 28"),
+        ([*data, *weights, "--niqe_params", "no.mat"], "no.mat"),
+    ):
+        with pytest.raises(UserError, match=word):
+            script.main([*arguments, *out])
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "SHIPPED", tmp_path)
+    with pytest.raises(UserError, match=r"swinsf_250\.pth and .*swinsf_small\.pth: no shipped weights"):
+        script.main([])
+    for mode, names in (("1000", ["swinsf_small", "swinsf_1000"]), ("250", ["swinsf_250"]), ("no_gt", ["swinsf_250"])):
+        for name in names:
+            (tmp_path / f"{name}.pth").write_bytes(b"")
+            assert script.shipped_weights(mode) == tmp_path / f"{name}.pth"
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no spike-REDS sample streams at {SAMPLE}")
+def test_the_published_streams(tmp_path):
+    """The shipped weights beside TFP on real test streams, as the README says."""
+    result = run_script("test.py", "--data_mode", "250", "--dataset_path", SAMPLE, "--save_path", tmp_path)
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "metrics.csv") as file:
+        for row, expected in zip(csv.DictReader(file), ((23.49, 0.697, 25.81, 0.725), (23.72, 0.660, 25.54, 0.748))):
+            figures = [float(row[key]) for key in ("TFP41_psnr", "TFP41_ssim", "TFP21_psnr", "TFP21_ssim")]
+            assert figures == pytest.approx(expected, abs=0.005)
+            assert float(row["psnr"]) > 28

@@ -1,0 +1,188 @@
+"""train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import train
+from datasets import open_dataset
+from models import load_model
+from tests.conftest import ROOT, assert_one_line_error, run_script, write_reds
+from utils import checkpoint
+from utils.cli import UserError
+
+
+def quick(photos, tiny_weights, folder, name, *more):
+    """Arguments for 3 epochs of 60 steps on scenes of 20x20."""
+    return [
+        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(tiny_weights), "--recipe", "modern",
+        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "120", "--epochs", "3", "--val_every", "0",
+        "--workers", "1", "--device", "cpu", "--save_path", str(folder), "--run_name", name, *more,
+    ]  # fmt: skip
+
+
+def assert_equal(first, second, where="checkpoint"):
+    """Nested values and tensors are equal to the bit."""
+    assert type(first) is type(second), where
+    if torch.is_tensor(first):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_equal(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second)):
+            assert_equal(*pair, f"{where}[{index}]")
+    else:
+        assert first == second, where
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def unbroken(photos, tiny_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    result = run_script(*quick(photos, tiny_weights, folder, "unbroken"))
+    assert result.returncode == 0, result.stderr
+    return folder / "unbroken"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, number):
+    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "killed")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    seen = b""
+    while not re.search(rb"epoch 1: .*? [1-9]\d*/60", seen):  # in the middle of the second epoch
+        byte = process.stderr.read(1)
+        assert byte, seen.decode()
+        seen += byte
+    process.send_signal(number)
+    rest = process.stderr.read().decode()
+    assert process.wait() == 128 + number, rest
+    assert "--resume_path" in rest and "Traceback" not in rest
+    stopped = checkpoint.load(tmp_path / "killed/last.pth")["training"]
+    assert stopped["epoch"] == 1 and 0 < stopped["batch"] < 60 and stopped["step"] == 60 + stopped["batch"]
+
+    resumed = run_script("train.py", "--resume_path", tmp_path / "killed", "--workers", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    runs = [checkpoint.load(folder / "last.pth") for folder in (unbroken, tmp_path / "killed")]
+    for run in runs:
+        run.pop("settings")  # the run's name and workers differ
+        run["training"].pop("totals")
+    assert runs[0]["step"] == 180
+    assert_equal(*runs)
+    logs = [read_log(folder) for folder in (unbroken, tmp_path / "killed")]
+    figures = [[(line["epoch"], line["step"], line["train_loss"]) for line in log] for log in logs]
+    assert len(figures[0]) == 3 and figures[0] == figures[1]
+
+
+def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
+    result = run_script(
+        "train.py", "--data_mode", "250", "--dataset_path", reds, "--load_model", tiny_weights, "--lr", "1e-2",
+        "--crop_size", "40", "--batch_size", "3", "--epochs", "30", "--val_every", "30", "--workers", "0", "--device", "cpu",
+        "--save_path", tmp_path, "--run_name", "run",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "held out of train: 003_part1_key_id21.dat" in result.stdout
+    log = read_log(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(30)) and log[-1]["step"] == 30
+    losses = [line["train_loss"] for line in log]
+    assert sum(losses[20:]) < 0.9 * sum(losses[:10]), losses
+    assert log[-1]["val_psnr"] > 15 and 0 < log[-1]["val_ssim"] < 1 and log[-1]["val_loss"] > 0
+    assert log[0]["lr"] == 1e-2 and log[0]["train_pictures_per_second"] > 0
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard"}
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["settings"]["lr"] == 1e-2 and config["model"]["channels"] == 4
+    best = checkpoint.load(tmp_path / "run/best.pth")
+    assert best["best_psnr"] == log[-1]["val_psnr"] and "training" not in best
+    load_model(tmp_path / "run/best.pth")
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    scalars = {"train/loss", "lr", "train/pictures_per_second", "val/psnr", "val/ssim", "val/loss"}
+    assert scalars <= set(events.Tags()["scalars"]) and events.Tags()["images"]
+    assert [event.step for event in events.Scalars("train/loss")] == [line["step"] for line in log]
+
+
+def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/last.pth").write_text("precious")
+    result = run_script(*quick(photos, tiny_weights, tmp_path, "taken"))
+    assert_one_line_error(result, tmp_path / "taken", "--run_name", "--resume_path")
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["last.pth"]
+    assert (tmp_path / "taken/last.pth").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--crop_size", "19"], "--crop_size 19"),
+        (["--crop_size", "251"], "--crop_size 251"),
+        (["--variant", "250", "--load_model", "w.pth"], "leave out --variant"),
+        (["--run_name", "a/b"], "--run_name a/b"),
+        (["--device", "cpu", "--amp"], "--amp"),
+        (["--device", "cpu", "--device_ids", "01"], "needs CUDA"),
+        (["--device_ids", "0,x"], "0,x"),
+        (["--load_model", "none.pth"], "none.pth"),
+        (["--resume_path", "none"], "none"),
+        (["--dataset_path", "none"], "none: no such dataset folder"),
+        (["--dataset_path", "demo"], "demo"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_is_written(reds, tmp_path, arguments, words):
+    with pytest.raises(UserError) as error:
+        train.main(["--dataset_path", str(reds), "--save_path", str(tmp_path), *arguments])
+    assert words in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
+    arguments = quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "2")[1:]
+    assert train.main(arguments) == 0
+    folder = str(tmp_path / "run")
+    for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--recipe", "paper")):
+        with pytest.raises(UserError, match=f"{flag} .* the run has"):
+            train.main(["--resume_path", folder, flag, value])
+    with pytest.raises(UserError, match="no run's state"):
+        train.main(["--resume_path", str(tiny_weights)])
+    assert train.main(["--resume_path", folder, "--batch_size", "2"]) == 0  # it is at its end: nothing left to do
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 2
+
+
+def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
+    arguments = ["--recipe", "paper", "--epoch_length", "6", "--epochs", "1"]
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *arguments)[1:]) == 0
+    assert train.main(["--resume_path", str(tmp_path / "run/last.pth"), "--epochs", "2"]) == 0
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 6
+    assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 2
+
+
+def test_scenes_are_held_out_whole(tmp_path):
+    write_reds(tmp_path, train=2)
+    for path in list((tmp_path / "train").rglob("001_part1*")):
+        path.with_name(path.name.replace("part1", "part2")).write_bytes(path.read_bytes())
+    kept, held = train.hold_out(open_dataset(tmp_path, "250", "train"))
+    assert (kept, held) == ([0], [1, 2])
+
+
+def test_a_single_stream_cannot_be_held_out(tmp_path):
+    write_reds(tmp_path, train=1)
+    with pytest.raises(UserError, match="--val_every 0"):
+        train.hold_out(open_dataset(tmp_path, "250", "train"))
+
+
+def test_the_papers_recipe_is_the_default():
+    settings = train.new_settings(train.parse_settings([])[0])
+    assert (settings.recipe, settings.epochs, settings.lr, settings.weight_decay) == ("paper", 900, 1e-4, 0.0)
+    assert (settings.data_mode, settings.crop_size, settings.save_path) == ("250", 0, "checkpoint")

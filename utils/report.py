@@ -1,0 +1,111 @@
+"""Results on disk and on the screen: pictures, tables, the comparison figure. Each file is whole or not there."""
+
+import csv
+import hashlib
+import json
+import math
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from utils.checkpoint import replacing
+from utils.metrics import to_bytes
+
+ZOOM = 3  # enlargement of the patch in the comparison figure
+
+
+def write_picture(path, picture):
+    """Write grey levels (H, W), clamped to 0..255 and truncated to bytes, as PNG."""
+    _, data = cv2.imencode(".png", to_bytes(picture))
+    with replacing(path) as file:
+        file.write(data.tobytes())
+
+
+def mean_figures(rows):
+    """method -> {figure: mean over the rows} of `engine.evaluate`'s rows."""
+    methods = [key for key in rows[0] if key != "name"]
+    return {m: {figure: float(np.mean([row[m][figure] for row in rows])) for figure in rows[0][m]} for m in methods}
+
+
+def format_table(rows):
+    """Text: one row a stream and one of means; a column a method, its figures PSNR / SSIM or NIQE."""
+
+    def cell(figures):
+        if "niqe" in figures:
+            return f"{figures['niqe']:.3f}"
+        return f"{figures['psnr']:.2f} / {figures['ssim']:.3f}"
+
+    methods = [key for key in rows[0] if key != "name"]
+    kind = "NIQE" if "niqe" in rows[0][methods[0]] else "PSNR / SSIM"
+    lines = [[kind, *methods]]
+    lines += [[row["name"], *(cell(row[method]) for method in methods)] for row in rows]
+    lines.append([f"mean of {len(rows)}", *(cell(figures) for figures in mean_figures(rows).values())])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in lines]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:-1], "-" * len(text[0]), text[-1]])
+
+
+def write_metrics(folder, rows, main_method, about):
+    """metrics.csv: name and the figures of the main method, then of the others. metrics.json: means, count, and `about`."""
+    others = [key for key in rows[0] if key not in ("name", main_method)]
+    with replacing(folder / "metrics.csv", "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        figures = list(rows[0][main_method])
+        writer.writerow(["name", *figures, *(f"{method}_{figure}" for method in others for figure in figures)])
+        for row in rows:
+            writer.writerow([row["name"], *(row[m][figure] for m in (main_method, *others) for figure in figures)])
+    contents = {"means": mean_figures(rows), "count": len(rows), **about}
+    with replacing(folder / "metrics.json", "w") as file:
+        json.dump(finite(contents), file, indent=1)
+
+
+def finite(value):
+    """The same value with what JSON has no number for, such as the infinite PSNR of equal pictures, as text."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sharpest_patch(picture, height, width):
+    """(top, left) of the height x width patch with the most detail."""
+    detail = np.abs(cv2.Laplacian(picture.astype(np.float32), cv2.CV_32F))
+    energy = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    energy = energy[: picture.shape[0] - height + 1, : picture.shape[1] - width + 1]
+    return np.unravel_index(np.argmax(energy), energy.shape)
+
+
+def comparison_figure(path, streams):
+    """One row a stream, one column a picture, each with the patch of most detail enlarged in its corner.
+
+    streams: list of (name, {title: (H, W) grey levels}), all with the same titles; the last picture says where the patch is.
+    """
+    titles = list(streams[0][1])
+    height, width = streams[0][1][titles[0]].shape
+    size = 3.2
+    figure = Figure((size * len(titles), size * height / width * len(streams) + 0.4), layout="constrained")
+    axes = figure.subplots(len(streams), len(titles), squeeze=False)
+    for row, (name, pictures) in zip(axes, streams):
+        patch = (height // 6, width // 6)
+        top, left = sharpest_patch(pictures[titles[-1]], *patch)
+        for axis, title in zip(row, titles):
+            picture = to_bytes(pictures[title])
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            axis.add_patch(Rectangle((left, top), patch[1], patch[0], fill=False, color="tab:red", linewidth=1))
+            # The enlarged patch lies in the corner that is farther from the patch itself.
+            corner = (0.0 if left + patch[1] / 2 > width / 2 else 1 - ZOOM / 6, 0.0 if top < height / 2 else 1 - ZOOM / 6)
+            inset = axis.inset_axes((*corner, ZOOM / 6, ZOOM / 6))
+            inset.imshow(picture[top : top + patch[0], left : left + patch[1]], cmap="gray", vmin=0, vmax=255)
+            inset.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+            inset.spines[:].set_color("tab:red")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, fontsize=7)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
