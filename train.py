@@ -29,6 +29,7 @@ from torchvision.utils import make_grid
 from datasets import PAIRED, open_dataset, scored_output
 from datasets.augment import Augmented, EpochBatches
 from engine import (
+    BASELINES,
     RECIPES,
     TrainingState,
     evaluate,
@@ -42,7 +43,7 @@ from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, bu
 from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
-from utils.metrics import psnr_ssim
+from utils.metrics import psnr_ssim, to_bytes
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
 RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "val_every"}
@@ -200,8 +201,8 @@ class Stopper:
 class RunFiles:
     """What a run leaves in its folder."""
 
-    def __init__(self, folder, settings, state):
-        self.folder, self.settings, self.state = folder, settings, state
+    def __init__(self, folder, settings, state, samples):
+        self.folder, self.settings, self.state, self.samples = folder, settings, state, samples
         self.saved_at = time.monotonic()
         self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + 1 if state.step else None)
         log = folder / "log.jsonl"  # a kill between the log and last.pth leaves a line that will come again
@@ -219,8 +220,14 @@ class RunFiles:
             "model": self.state.averaged.state_dict(),
         }
 
+    def save_config(self):
+        contents = {"settings": vars(self.settings), "model": dataclasses.asdict(self.state.model.config)}
+        with checkpoint.replacing(self.folder / "config.json", "w") as file:
+            json.dump(contents, file, indent=1)
+
     def save_last(self):
-        checkpoint.save({**self.weights(), "training": self.state.state_dict()}, self.folder / "last.pth")
+        contents = {**self.weights(), "samples": self.samples, "training": self.state.state_dict()}
+        checkpoint.save(contents, self.folder / "last.pth")
         self.saved_at = time.monotonic()
 
     def save_best(self):
@@ -243,69 +250,72 @@ class RunFiles:
 
 def validate(state, dataset, settings, device, should_stop):
     """({psnr, ssim, loss} means, comparison picture), or None where it was stopped."""
-    first = {}
+    shown = []
 
     def score(picture, truth):
         loss = pixel_loss(torch.from_numpy(picture), torch.from_numpy(truth), settings.recipe).item()
         return dict(zip(("psnr", "ssim", "loss"), (*psnr_ssim(picture, truth), loss)))
 
     def keep_first(_, item, pictures):
-        if not first:
-            output = scored_output(item)
-            tfp21 = item["spikes"][10:31].mean(0) * (255 / 0.6)
-            shown = [tfp21, torch.from_numpy(pictures["SwinSF"]), item[output][0]]
-            first["picture"] = make_grid([p[None].clamp(0, 255) / 255 for p in shown], nrow=3)
+        if not shown:
+            shown.extend([pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()])
 
-    methods = {"SwinSF": network(state.averaged.eval())}
+    methods = {"TFP21": BASELINES["TFP21"], "SwinSF": network(state.averaged.eval())}
     rows = evaluate(methods, dataset, device, score, settings.workers, keep_first, "validate", should_stop)
     if rows is None:
         return None
     means = {key: float(np.mean([row["SwinSF"][key] for row in rows])) for key in ("psnr", "ssim", "loss")}
-    return means, first["picture"]
+    return means, make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+
+
+def finish_epoch(state, files, val, settings, device, should_stop):
+    """Validate where it is due, keep the best weights, log. False where validation was stopped; it will be done anew."""
+    line, comparison = {"epoch": state.epoch, "step": state.step}, None
+    line["lr"] = state.optimizer.param_groups[0]["lr"]
+    line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
+    line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
+    if val is not None:
+        files.save_last()  # a kill while validating costs no training
+        result = validate(state, val, settings, device, should_stop)
+        if result is None:
+            return False
+        means, comparison = result
+        line.update({f"val_{name}": value for name, value in means.items()})
+        if means["psnr"] > state.best_psnr:
+            state.best_psnr = means["psnr"]
+            files.save_best()
+    files.log_epoch(line, comparison)
+    print(", ".join(f"{key} {value:.5g}" for key, value in line.items()), flush=True)
+    return True
 
 
 def fit(state, files, train, val, settings, device):
-    """Train to the end or to a signal. True where it came to the end."""
+    """Train to the end or to SIGINT or SIGTERM; returns the signal's number or None."""
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
     per_epoch = math.ceil(len(train) / settings.batch_size)
-    total_steps = settings.epochs * per_epoch
-    if settings.max_steps:
-        total_steps = min(total_steps, settings.max_steps)
+    total_steps = min(settings.epochs * per_epoch, settings.max_steps or math.inf)
+    samples = Augmented(train, settings.crop_size, settings.seed)
     stopper = Stopper()
 
     def after_step():
         files.save_if_due()
         return stopper() or state.step >= total_steps
 
-    samples = Augmented(train, settings.crop_size, settings.seed)
-    while state.step < total_steps or state.batch:
+    while state.step < total_steps or state.batch:  # batches without a step left: the epoch's validation was stopped
         batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch)
         if len(batches) and state.step < total_steps:
             loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
             train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
-        if stopper():
-            files.save_last()
+        ended = state.step >= total_steps
+        due = settings.val_every and ((state.epoch + 1) % settings.val_every == 0 or ended)
+        if stopper() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
             break
-        line, comparison = {"epoch": state.epoch, "step": state.step}, None
-        line["lr"] = state.optimizer.param_groups[0]["lr"]
-        line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
-        line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
-        last = state.step >= total_steps
-        if val is not None and ((state.epoch + 1) % settings.val_every == 0 or last):
-            files.save_last()  # a kill while validating costs no training
-            result = validate(state, val, settings, device, stopper)
-            if result is None:
-                break
-            means, comparison = result
-            line.update({f"val_{name}": value for name, value in means.items()})
-            if means["psnr"] > state.best_psnr:
-                state.best_psnr = means["psnr"]
-                files.save_best()
+        if state.batch < per_epoch:  # --max_steps ended the run within an epoch; a longer run goes on right here
+            break
         state.epoch, state.batch = state.epoch + 1, 0
         state.totals = {"loss": 0.0, "pictures": 0, "seconds": 0.0}
-        files.log_epoch(line, comparison)
         files.save_last()
-        print(", ".join(f"{key} {value:.5g}" for key, value in line.items()), flush=True)
+    files.save_last()
     files.board.close()
     return stopper.signal
 
@@ -330,22 +340,24 @@ def main(arguments=None):
     ema = ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
     state = TrainingState(model, make_optimizer(model, settings), ema)
     if saved:
+        if saved["samples"] != len(train):
+            raise UserError(f"{train.description}: {len(train)} samples, but the run has {saved['samples']}; restore the dataset")
         state.load_state_dict(saved["training"])
-        folder = Path(settings.save_path) / settings.run_name
+        files = RunFiles(Path(settings.save_path) / settings.run_name, settings, state, len(train))
     else:
-        folder = make_run_folder(settings)
-        with checkpoint.replacing(folder / "config.json", "w") as file:
-            json.dump({"settings": vars(settings), "model": dataclasses.asdict(model.config)}, file, indent=1)
-    files = RunFiles(folder, settings, state)
+        files = RunFiles(make_run_folder(settings), settings, state, len(train))
+        files.save_config()
+        files.save_last()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {folder}, from step {state.step}"):
+    for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):
         print(line)
     with cli.memory_errors(f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now)"):
         stopped_by = fit(state, files, train, val, settings, device)
     if stopped_by:
-        print(f"stopped at step {state.step}; go on with: python train.py --resume_path {folder}", file=sys.stderr)
+        print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
         return 128 + stopped_by
-    print(f"done: {state.step} steps, best validation PSNR {state.best_psnr:.2f} dB, weights in {folder}")
+    best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
+    print(f"done: {state.step} steps{best}; weights in {files.folder}")
     return 0
 
 

@@ -161,11 +161,25 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
 
 
 def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
-    arguments = ["--recipe", "paper", "--epoch_length", "6", "--epochs", "1"]
-    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *arguments)[1:]) == 0
-    assert train.main(["--resume_path", str(tmp_path / "run/last.pth"), "--epochs", "2"]) == 0
-    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 6
-    assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 2
+    """Also from the middle of an epoch, and to the very weights of a run that was that long from the start."""
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0"]
+    for name, steps in (("short", "2"), ("long", "5")):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
+    assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
+    short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
+    assert long["step"] == 5
+    assert_equal(short["model"], long["model"])
+    assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
+    losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
+    assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+def test_a_resumed_run_wants_the_same_dataset(reds, tiny_weights, tmp_path):
+    options = ["--load_model", str(tiny_weights), "--crop_size", "20", "--max_steps", "1", "--val_every", "0", "--workers", "0"]
+    assert train.main(["--dataset_path", str(reds), "--save_path", str(tmp_path), "--run_name", "run", *options]) == 0
+    smaller = write_reds(tmp_path / "smaller", train=2)
+    with pytest.raises(UserError, match="2 samples, but the run has 4"):
+        train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", str(smaller), "--max_steps", "2"])
 
 
 def test_scenes_are_held_out_whole(tmp_path):
