@@ -94,30 +94,27 @@ class SpikeREDS(SpikeDataset):
 
     def find(self, folder):
         for path in dat_files(folder):
-            siblings = {output: sibling(folder, path, key_id) for key_id, output in KEY_IDS.items()}
-            there = {output: picture for output, picture in siblings.items() if picture.is_file()}
+            pictures = {output: sibling(folder, path, key_id) for key_id, output in KEY_IDS.items()}
+            there = [output for output, picture in pictures.items() if picture.is_file()]
             same = folder / "gt" / f"{path.stem}.png"
+            start = 0
             if self.split == "train":
-                yield Stream(path, 0, self.require(path, siblings, there, list(siblings)))
-            elif (same.is_file() and len(there) < 2) or not there:
-                # A long stream: the chosen output is put on the step that its name tells.
-                output = KEY_IDS[self.key_id or 21]
-                step = (id_of(path.stem) or self.test_key_id) - 1
-                yield Stream(path, step - KEY_FRAMES[output], self.require(path, {output: same}, {output: same}, [output]))
+                wanted = list(pictures)
+            elif not there or (same.is_file() and len(there) == 1):
+                # A stream with one picture, at the step that its name tells: the chosen output is put there.
+                wanted = [KEY_IDS[self.key_id or 21]]
+                pictures = {wanted[0]: same}
+                start = (id_of(path.stem) or self.test_key_id) - 1 - KEY_FRAMES[wanted[0]]
             elif self.key_id is not None:
-                yield Stream(path, 0, self.require(path, siblings, there, [KEY_IDS[self.key_id]]))
+                wanted = [KEY_IDS[self.key_id]]
             else:
-                wanted = list(there) if len(there) == 1 else ["middle"]
-                yield Stream(path, 0, self.require(path, siblings, there, wanted))
-
-    @staticmethod
-    def require(path, paths, there, wanted):
-        for output in wanted:
-            if output not in there or not there[output].is_file():
-                raise UserError(
-                    f"{path}: its picture {paths[output]} is missing; add it, remove the stream, or choose another --key_id"
-                )
-        return {output: there[output] for output in wanted}
+                wanted = there if len(there) == 1 else ["middle"]
+            for output in wanted:
+                if not pictures[output].is_file():
+                    raise UserError(
+                        f"{path}: its picture {pictures[output]} is missing; add it or remove the stream (see --key_id)"
+                    )
+            yield Stream(path, start, {output: pictures[output] for output in wanted})
 
 
 class SpikeX4K(SpikeREDS):

@@ -227,7 +227,8 @@ class FiringRate(nn.Module):
     def forward(self, x, key_frame):
         """Spikes (B, 41, H, W) -> (B, 1, H, W) in grey levels."""
         steps = x[:, key_frame - RATE_REACH : key_frame + RATE_REACH + 1]
-        return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
+        with torch.autocast(x.device.type, enabled=False):  # a bfloat16 near 200 is a whole grey level wide
+            return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
 
 
 class SwinSF(nn.Module):
