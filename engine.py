@@ -18,6 +18,7 @@ from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
 from utils.protocol import KEY_FRAMES
 
+BETAS = (0.9, 0.999)  # of Adam and AdamW
 SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
 BASELINES = {  # methods for `evaluate`
     "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
@@ -33,17 +34,36 @@ class Recipe:
     lr: float
     weight_decay: float
     optimizer: type
+    loss: str  # in words, for the record; `pixel_loss` and `learning_rate` compute them
+    schedule: str
     clip: float = math.inf  # largest norm of the gradient
     ema: float = 0.0  # decay of the moving average of the weights; 0: none
     warmup: int = 0  # steps over which the learning rate rises to lr
 
     def describe(self):
-        return {"optimizer": self.optimizer.__name__, "clip": self.clip, "ema": self.ema, "warmup": self.warmup}
+        """The recipe as plain values, which a checkpoint carries."""
+        fixed = {"optimizer": self.optimizer.__name__, "betas": BETAS, "clip": self.clip if self.clip < math.inf else None}
+        return {**fixed, "ema": self.ema, "warmup": self.warmup, "loss": self.loss, "schedule": self.schedule}
 
 
 RECIPES = {
-    "paper": Recipe(lr=1e-4, weight_decay=0.0, optimizer=torch.optim.Adam),
-    "modern": Recipe(lr=1e-3, weight_decay=1e-4, optimizer=torch.optim.AdamW, clip=1.0, ema=0.999, warmup=100),
+    "paper": Recipe(
+        lr=1e-4,
+        weight_decay=0.0,
+        optimizer=torch.optim.Adam,
+        loss="smooth L1, beta 1, on grey levels; middle + 0.1 (left + right)",
+        schedule="half every 300 epochs",
+    ),
+    "modern": Recipe(
+        lr=1e-3,
+        weight_decay=1e-4,
+        optimizer=torch.optim.AdamW,
+        loss="Charbonnier, epsilon 1e-3, on 0..1; middle + 0.1 (left + right)",
+        schedule="linear warm-up, cosine to a hundredth at the last step",
+        clip=1.0,
+        ema=0.999,
+        warmup=100,
+    ),
 }
 
 
@@ -82,7 +102,7 @@ def make_optimizer(model, settings):
             plain = parameter.ndim < 2 or name.endswith("relative_position_bias_table")
             (keep if plain else decay).append(parameter)
     groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
-    return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=(0.9, 0.999))
+    return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 
 @dataclass
@@ -124,7 +144,7 @@ class TrainingState:
 
 
 def train_one_epoch(state, parallel_model, loader, settings, total_steps, device, after_step=lambda: False):
-    """The rest of the epoch in hand, batch by batch; counts in `state`. True where it came to the end.
+    """The rest of the epoch in hand, batch by batch; counts in `state`.
 
     parallel_model: state.model itself or DataParallel round it. after_step() is called after each step; a true value stops.
     Raises UserError for a loss or gradient that is not finite, before it reaches the weights.
@@ -164,8 +184,7 @@ def train_one_epoch(state, parallel_model, loader, settings, total_steps, device
             pictures_s=f"{state.totals['pictures'] / state.totals['seconds']:.3g}",
         )
         if after_step():
-            return False
-    return True
+            break
 
 
 def make_loader(dataset, workers, device, **options):

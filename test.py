@@ -10,6 +10,7 @@ comparison.png.
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def shipped_weights(data_mode):
     raise UserError(f"{' and '.join(map(str, candidates))}: no shipped weights there; name a file with --load_model")
 
 
+def check_outputs(folder, settings, names):
+    """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
+    inside = folder.resolve()
+    if Path(settings.dataset_path).resolve() in (inside, *inside.parents):
+        raise UserError(f"--save_path {folder}: lies in the dataset, whose pictures could be written over; take another folder")
+    taken = {"comparison"}
+    for name in names:
+        outputs = {name, f"{name}_spike", f"{name}_gt"}
+        if outputs & taken:
+            raise UserError(f"{name}.dat: its pictures would be written over those of another stream; rename it")
+        taken |= outputs
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--save_path {folder}: may not be written to; take another folder")
+
+
 def make_score(settings):
     """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
     statistics = read_statistics(settings.niqe_params)
@@ -74,9 +91,9 @@ def main(arguments=None):
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / Path(settings.dataset_path.removeprefix("photos:")).resolve().name
-    folder.mkdir(parents=True, exist_ok=True)
-    print(dataset.description)
-    print(f"weights {weights} on {device}")
+    check_outputs(folder, settings, dataset.names)
+    cli.say(dataset.description)
+    cli.say(f"weights {weights} on {device}")
 
     shown = []
 
@@ -95,9 +112,8 @@ def main(arguments=None):
 
     begin = time.perf_counter()
     methods = {**BASELINES, "SwinSF": network(model)}
-    with cli.memory_errors("take --device cpu, or a smaller variant's weights"):
+    with cli.memory_errors("take --device cpu, or the weights of a smaller variant"):
         rows = evaluate(methods, dataset, device, score, settings.workers, keep)
-    print(report.format_table(rows))
     about = {
         "protocol": settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}",
         "weights": str(weights),
@@ -107,7 +123,8 @@ def main(arguments=None):
     }
     report.write_metrics(folder, rows, "SwinSF", about)
     report.comparison_figure(folder / "comparison.png", shown)
-    print(f"{len(rows)} pictures in {time.perf_counter() - begin:.1f} s; results in {folder}")
+    cli.say(report.format_table(rows))
+    cli.say(f"{len(rows)} pictures in {time.perf_counter() - begin:.1f} s; results in {folder}")
     return 0
 
 

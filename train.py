@@ -12,10 +12,10 @@ from last.pth to the same weights that it would have had without the stop.
 
 import argparse
 import dataclasses
-import json
+import hashlib
 import math
 import random
-import signal
+import re
 import sys
 import time
 from pathlib import Path
@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from timm.utils import ModelEmaV3
-from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from datasets import PAIRED, open_dataset, scored_output
@@ -44,9 +43,10 @@ from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
 from utils.metrics import psnr_ssim, to_bytes
+from utils.runs import RunFolder, Stopper
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
-RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "val_every"}
+RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes"}
 # Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
 LENGTH_FLAGS = {"epochs", "max_steps"}
 
@@ -74,8 +74,8 @@ def parse_settings(arguments):
     flag("epoch_length", 1000, "samples an epoch of photos:DIR", type=cli.positive_int)
     flag("batch_size", 4, "samples a step", type=cli.positive_int)
     flag("crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
-    flag("lr", None, "learning rate (default: the recipe's)", type=cli.positive_float)
-    flag("weight_decay", None, "weight decay (default: the recipe's)", type=cli.non_negative_float)
+    flag("lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
+    flag("weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("amp", False, "bfloat16 where it is safe (CUDA)", action="store_true")
     flag("seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
@@ -84,9 +84,9 @@ def parse_settings(arguments):
     flag("load_model", "", "start from these weights and their architecture")
     flag("resume_path", "", "go on with the run in this folder, or with this last.pth")
     flag("save_path", "checkpoint", "folder of runs")
-    flag("run_name", "", "the run's folder in it (default: variant, data mode and time)")
+    flag("run_name", "", "the run's folder in it (default: the network's name and the time)")
     flag("val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
-    flag("save_minutes", 10.0, "write last.pth at least this often", type=cli.positive_float)
+    flag("save_minutes", 10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6))
     given = vars(parser.parse_args(arguments))
     return argparse.Namespace(**{**defaults, **given}), set(given)
 
@@ -103,7 +103,7 @@ def new_settings(settings):
     smallest = min(PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width)
     if settings.crop_size > smallest and not settings.dataset_path.startswith("photos:"):
         raise UserError(f"--crop_size {settings.crop_size}: larger than the frames, take at most {smallest}")
-    if Path(settings.run_name).name != settings.run_name:
+    if Path(settings.run_name).name != settings.run_name or settings.run_name == "..":
         raise UserError(f"--run_name {settings.run_name}: a plain folder name, please; --save_path says where it lies")
     return settings
 
@@ -115,7 +115,10 @@ def resumed_settings(settings, given):
     saved = checkpoint.load(path)
     if not {"training", "settings", "config"} <= saved.keys():
         raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
-    old = dict(saved["settings"])
+    folder = path.resolve().parent
+    old = {**saved["settings"], "save_path": str(folder.parent), "run_name": folder.name}
+    if "save_path" in given:
+        settings.save_path = str(Path(settings.save_path).resolve())
     for name in sorted(given - RESUME_FLAGS):
         value = getattr(settings, name)
         if value != old.get(name) and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
@@ -124,9 +127,7 @@ def resumed_settings(settings, given):
                 "or start a new run with --load_model"
             )
     new = {name: getattr(settings, name) for name in given}
-    settings = argparse.Namespace(**{**old, **new})
-    settings.save_path, settings.run_name = str(path.resolve().parent.parent), path.resolve().parent.name
-    return settings, saved
+    return argparse.Namespace(**{**old, **new}), saved
 
 
 def seed_everything(seed):
@@ -174,78 +175,13 @@ def hold_out(dataset):
     """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
     scenes = {}
     for index, stream in enumerate(dataset.streams):
-        scenes.setdefault(stream.path.name.split("_")[0], []).append(index)
+        scene = re.split(r"_part\d|_f\d|_?key_|id\d", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
+        scenes.setdefault(scene, []).append(index)
     groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
     if len(groups) < 2:
         raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
     held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
     return [index for index in range(len(dataset)) if index not in held], held
-
-
-class Stopper:
-    """Turns SIGINT and SIGTERM into a wish to stop after the step in hand; a second one ends the process at once."""
-
-    def __init__(self):
-        self.signal = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.ask)
-
-    def ask(self, number, _):
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
-
-    def __call__(self):
-        return self.signal is not None
-
-
-class RunFiles:
-    """What a run leaves in its folder."""
-
-    def __init__(self, folder, settings, state, samples):
-        self.folder, self.settings, self.state, self.samples = folder, settings, state, samples
-        self.saved_at = time.monotonic()
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + 1 if state.step else None)
-        log = folder / "log.jsonl"  # a kill between the log and last.pth leaves a line that will come again
-        lines = log.read_text().splitlines() if log.exists() else []
-        with checkpoint.replacing(log, "w") as file:
-            file.writelines(line + "\n" for line in lines if json.loads(line)["epoch"] < state.epoch)
-
-    def weights(self):
-        return {
-            "config": dataclasses.asdict(self.state.model.config),
-            "settings": vars(self.settings),
-            "recipe": RECIPES[self.settings.recipe].describe(),
-            "step": self.state.step,
-            "best_psnr": self.state.best_psnr,
-            "model": self.state.averaged.state_dict(),
-        }
-
-    def save_config(self):
-        contents = {"settings": vars(self.settings), "model": dataclasses.asdict(self.state.model.config)}
-        with checkpoint.replacing(self.folder / "config.json", "w") as file:
-            json.dump(contents, file, indent=1)
-
-    def save_last(self):
-        contents = {**self.weights(), "samples": self.samples, "training": self.state.state_dict()}
-        checkpoint.save(contents, self.folder / "last.pth")
-        self.saved_at = time.monotonic()
-
-    def save_best(self):
-        checkpoint.save(self.weights(), self.folder / "best.pth")
-
-    def save_if_due(self):
-        if time.monotonic() - self.saved_at > 60 * self.settings.save_minutes:
-            self.save_last()
-
-    def log_epoch(self, line, comparison):
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            if name not in ("epoch", "step") and value is not None:
-                self.board.add_scalar(name.replace("_", "/", 1), value, self.state.step)
-        if comparison is not None:
-            self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
-        self.board.flush()
 
 
 def validate(state, dataset, settings, device, should_stop):
@@ -285,27 +221,30 @@ def finish_epoch(state, files, val, settings, device, should_stop):
             state.best_psnr = means["psnr"]
             files.save_best()
     files.log_epoch(line, comparison)
-    print(", ".join(f"{key} {value:.5g}" for key, value in line.items()), flush=True)
+    cli.say(", ".join(f"{key} {value:.5g}" for key, value in line.items()))
     return True
 
 
-def fit(state, files, train, val, settings, device):
-    """Train to the end or to SIGINT or SIGTERM; returns the signal's number or None."""
+def fit(state, files, train, val, settings, device, stopper):
+    """Train to the end or until stopper() is true, and leave last.pth, also where an error comes between."""
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
     per_epoch = math.ceil(len(train) / settings.batch_size)
     total_steps = min(settings.epochs * per_epoch, settings.max_steps or math.inf)
     samples = Augmented(train, settings.crop_size, settings.seed)
-    stopper = Stopper()
 
     def after_step():
-        files.save_if_due()
+        files.save_last_after(settings.save_minutes)
         return stopper() or state.step >= total_steps
 
     while state.step < total_steps or state.batch:  # batches without a step left: the epoch's validation was stopped
         batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch)
         if len(batches) and state.step < total_steps:
             loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
-            train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
+            try:
+                train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
+            except (UserError, OSError):  # a bad sample or loss, found before it reached the weights
+                files.save_last()
+                raise
         ended = state.step >= total_steps
         due = settings.val_every and ((state.epoch + 1) % settings.val_every == 0 or ended)
         if stopper() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
@@ -317,7 +256,26 @@ def fit(state, files, train, val, settings, device):
         files.save_last()
     files.save_last()
     files.board.close()
-    return stopper.signal
+
+
+def open_run(settings, saved, model, train):
+    """(TrainingState, RunFolder) of a new run, or of the one that `saved` comes from."""
+    recipe = RECIPES[settings.recipe]
+    ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+    state = TrainingState(model, make_optimizer(model, settings), ema)
+    samples = hashlib.sha256("\n".join(train.names).encode()).hexdigest()
+    if saved and saved["samples"] != samples:
+        raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
+    if saved:
+        state.load_state_dict(saved["training"])
+    folder = Path(settings.save_path) / settings.run_name if saved else make_run_folder(settings)
+    architecture = dataclasses.asdict(model.config)
+    about = {"config": architecture, "settings": vars(settings), "recipe": recipe.describe(), "samples": samples}
+    files = RunFolder(folder, about, state)
+    if not saved:
+        files.save_config()
+        files.save_last()  # from here on the run can be resumed, whatever happens
+    return state, files
 
 
 def main(arguments=None):
@@ -329,35 +287,23 @@ def main(arguments=None):
         settings = new_settings(settings)
     device = pick_device(settings.device)
     if settings.amp and device.type != "cuda":
-        raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out")
+        raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out, or name a CUDA --device")
     data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
     seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
     train, val, lines = open_data(settings)
-
-    model.to(device)
-    ema = RECIPES[settings.recipe].ema
-    ema = ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
-    state = TrainingState(model, make_optimizer(model, settings), ema)
-    if saved:
-        if saved["samples"] != len(train):
-            raise UserError(f"{train.description}: {len(train)} samples, but the run has {saved['samples']}; restore the dataset")
-        state.load_state_dict(saved["training"])
-        files = RunFiles(Path(settings.save_path) / settings.run_name, settings, state, len(train))
-    else:
-        files = RunFiles(make_run_folder(settings), settings, state, len(train))
-        files.save_config()
-        files.save_last()
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):
-        print(line)
-    with cli.memory_errors(f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now)"):
-        stopped_by = fit(state, files, train, val, settings, device)
-    if stopped_by:
+    remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
+    with cli.memory_errors(remedy), Stopper() as stopper:
+        state, files = open_run(settings, saved, model.to(device), train)
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):
+            cli.say(line)
+        fit(state, files, train, val, settings, device, stopper)
+    if stopper.signal:
         print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
-        return 128 + stopped_by
+        return 128 + stopper.signal
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
-    print(f"done: {state.step} steps{best}; weights in {files.folder}")
+    cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")
     return 0
 
 

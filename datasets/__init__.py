@@ -8,7 +8,7 @@ import cv2
 from datasets.paired import ClassA, SpikeREDS, SpikeX4K, split_folder
 from datasets.scenes import DemoScenes, PhotoScenes
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES
+from utils.protocol import KEY_FRAMES, KEY_IDS
 
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
 DATA_MODES = (*PAIRED, "no_gt")
@@ -26,20 +26,29 @@ def open_dataset(path, data_mode="250", split="test", key_id=None, crop_size=0, 
     opened or a file in it is bad.
     """
     path = str(path)
+    if key_id is not None and key_id not in KEY_IDS:
+        raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
     if path == "demo":
-        if split == "train":
-            raise UserError("--dataset_path demo: only for testing; train on photos:DIR or a dataset folder")
-        return DemoScenes()
+        if (data_mode, split) != ("250", "test"):
+            raise UserError("--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder or photos:DIR")
+        return DemoScenes(key_id)
     if path.startswith("photos:"):
         if data_mode not in PAIRED:
             raise UserError(f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}")
         height, width = PAIRED[data_mode].height, PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
-        return PhotoScenes(path.removeprefix("photos:"), split, height, width, length if split == "train" else FIXED_SCENES, seed)
+        length = length if split == "train" else FIXED_SCENES
+        return PhotoScenes(path.removeprefix("photos:"), split, height, width, length, seed, key_id)
     folder = split_folder(Path(path), split)
-    if data_mode == "no_gt" or (data_mode == "250" and split == "test" and not (folder / "gt").is_dir()):
-        return ClassA(path, split)
+    without = data_mode == "250" and split == "test" and not (folder / "gt").is_dir()
+    if data_mode == "no_gt" or without:
+        if key_id is not None:
+            raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")
+        try:
+            return ClassA(path, split)
+        except UserError as error:
+            raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
     return PAIRED[data_mode](path, split, key_id)
 
 
@@ -50,7 +59,10 @@ def scored_output(item):
 
 
 def start_worker(_):
-    """worker_init_fn: one thread a worker, and signals are the main process's affair, which ends its workers itself."""
+    """worker_init_fn: one thread a worker, and signals are the main process's affair, which ends its workers itself.
+
+    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the step in hand.
+    """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -36,8 +37,6 @@ class SpikeDataset(Dataset):
     """
 
     def __init__(self, path, split="test", key_id=None):
-        if key_id is not None and key_id not in KEY_IDS:
-            raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
         self.split, self.key_id = split, key_id
         folder = split_folder(Path(path), split)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
@@ -56,13 +55,18 @@ class SpikeDataset(Dataset):
     def __getitem__(self, index):
         return to_item(self.read(index))
 
+    @property
+    def names(self):
+        """The streams' names, in order."""
+        return [stream.path.name.removesuffix(".dat") for stream in self.streams]
+
     def read(self, index, epoch=0):
         """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), and `name`. `epoch` is of no effect."""
         stream = self.streams[index]
         stop = stream.start + STEPS
         spikes = read_dat(stream.path, self.height, self.width, stream.start, stop, self.flip)
         pictures = {output: read_picture(path, self.height, self.width) for output, path in stream.pictures.items()}
-        return {"name": stream.path.name.removesuffix(".dat"), "spikes": spikes, **pictures}
+        return {"name": self.names[index], "spikes": spikes, **pictures}
 
     def subset(self, indices):
         """The same dataset with these streams only."""
@@ -74,16 +78,21 @@ class SpikeDataset(Dataset):
         for stream in self.streams:
             steps = count_steps(stream.path, self.height, self.width)
             need = stream.start + STEPS
-            if steps < need or stream.start < 0:
+            if stream.start < 0:
+                raise UserError(f"{stream.path}: the id in its name leaves too few steps before it; rename it, or see --key_id")
+            if steps < need:
                 raise UserError(
-                    f"{stream.path}: too short, {steps} steps of {self.height}x{self.width}; "
-                    f"steps {stream.start + 1} to {need} are wanted; record more, or check --data_mode"
+                    f"{stream.path}: too short, {steps} steps of {self.height}x{self.width}; steps {stream.start + 1} to {need} "
+                    "are wanted; record more, or check --data_mode and --key_id"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
-        with ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor()
+        try:
             checks = pool.map(lambda path: read_picture(path, self.height, self.width) is None, paths)
             # A bar only where there is something to wait for.
             list(tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a bad picture the others need no look
 
 
 class SpikeREDS(SpikeDataset):
@@ -166,10 +175,13 @@ def sibling(folder, path, key_id):
 
 def read_picture(path, height, width):
     """A ground-truth picture as grey uint8 (height, width). Raises UserError where it is unreadable or of another size."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; restore the picture") from None
     # OpenCV returns what it could decode of a PNG that is cut short; such a file has no end chunk.
     whole = not data.startswith(b"\x89PNG") or b"IEND" in data[-12:]
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if data and whole else None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data and whole else None
     if picture is None:
         raise UserError(f"{path}: no readable picture; replace it by a whole one")
     if picture.shape != (height, width):

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from datasets.augment import to_item
 from datasets.simulator import integrate_and_fire
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES, STEPS
+from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 SPEED = (0.05, 0.4)  # mean motion of a scene, pixels a step; the public spike-REDS streams have 0.1 to 0.2
 SHRINK = (0.35, 1.0)  # photographs shrunk by this are as sharp as spike-REDS
@@ -116,9 +116,10 @@ def render(background, foreground, height, width, rng, kind=None, speed=None, sh
     return light
 
 
-def simulate(light, rng, name):
-    """The sample dict of uint8 arrays of a scene: its spikes, and the pictures at the three key frames."""
-    pictures = {output: np.round(255 * light[step]).astype(np.uint8) for output, step in KEY_FRAMES.items()}
+def simulate(light, rng, name, key_id=None):
+    """The sample dict of uint8 arrays of a scene: its spikes, and the pictures at the key frames, or at key_id's alone."""
+    outputs = [KEY_IDS[key_id]] if key_id else list(KEY_FRAMES)
+    pictures = {output: np.round(255 * light[KEY_FRAMES[output]]).astype(np.uint8) for output in outputs}
     return {"name": name, "spikes": integrate_and_fire(light, rng), **pictures}
 
 
@@ -133,7 +134,8 @@ def read_photo(path):
 def split_photos(folder):
     """{"train", "val", "test"} -> sorted lists of photographs in a folder; no photograph is in two of them.
 
-    The split goes by a hash of the file names, so it is the same everywhere: a tenth, at least one, for val and for test.
+    The split goes by a hash of the file names, so the same files are split alike everywhere: a tenth, at least one, for val
+    and for test each.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -153,8 +155,8 @@ class PhotoScenes(Dataset):
     Training never repeats a scene; val and test have the same `length` scenes each time.
     """
 
-    def __init__(self, folder, split, height, width, length, seed=0):
-        self.photos = split_photos(folder)[split]
+    def __init__(self, folder, split, height, width, length, seed=0, key_id=None):
+        self.photos, self.key_id = split_photos(folder)[split], key_id
         self.split, self.height, self.width, self.length, self.seed = split, height, width, length, seed
         self.description = f"{split}: scenes of {height}x{width} over {len(self.photos)} photographs of {folder}"
         if split != "train":  # fixed scenes do not change with the run's seed
@@ -165,11 +167,18 @@ class PhotoScenes(Dataset):
     def __len__(self):
         return self.length
 
+    @property
+    def names(self):
+        """What the samples are made of, in order: the photographs in training, else the scenes."""
+        if self.split == "train":
+            return [photo.name for photo in self.photos]
+        return [f"scene_0_{index:05d}" for index in range(self.length)]
+
     def read(self, index, epoch=0):
         rng = np.random.default_rng([self.seed, ("train", "val", "test").index(self.split), epoch, index])
         background, foreground = (read_photo(self.photos[i]) for i in rng.integers(0, len(self.photos), 2))
         light = render(background, foreground if rng.random() < 0.5 else None, self.height, self.width, rng)
-        return simulate(light, rng, f"scene_{epoch}_{index:05d}")
+        return simulate(light, rng, f"scene_{epoch}_{index:05d}", self.key_id)
 
     def __getitem__(self, index):
         return to_item(self.read(index))
@@ -187,6 +196,10 @@ class DemoScenes(Dataset):
     )
     description = "demo: five scenes simulated over scikit-image's photographs"
 
+    def __init__(self, key_id=None):
+        self.key_id = key_id
+        self.names = [scene[0] for scene in self.SCENES]
+
     def __len__(self):
         return len(self.SCENES)
 
@@ -194,7 +207,7 @@ class DemoScenes(Dataset):
         name, background, foreground, kind, speed, seed = self.SCENES[index]
         rng = np.random.default_rng(seed)
         background, foreground = (photo and demo_photo(photo) for photo in (background, foreground))
-        return simulate(render(background, foreground, 250, 400, rng, kind, speed, shrink=0.85, gain=1.0), rng, name)
+        return simulate(render(background, foreground, 250, 400, rng, kind, speed, shrink=0.85, gain=1.0), rng, name, self.key_id)
 
     def __getitem__(self, index):
         return to_item(self.read(index))

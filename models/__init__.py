@@ -47,12 +47,12 @@ def load_model(path, device="cpu"):
 def read_weights(path):
     """(SwinSFConfig, state_dict) of either kind of file; see `load_model` for the errors."""
     contents = checkpoint.load(path)
-    if "config" in contents and "model" in contents:
+    if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
         try:
             return SwinSFConfig(**contents["config"]), contents["model"]
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
-    if "net" in contents:
+    if isinstance(contents.get("net"), dict):
         return translate_released(contents["net"], path)
     raise UserError(
         f"{path}: neither a checkpoint of this project (config, model) nor a released file (net); "

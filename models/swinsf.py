@@ -59,7 +59,7 @@ TSA_CHOICES = ("released", "paper")
 SKIP_CHOICES = ("none", "rate")
 
 
-class PositionBias(nn.Module):
+class BiasedAttention(nn.Module):
     """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window mask."""
 
     def __init__(self, channels, window, heads):
@@ -82,7 +82,7 @@ class PositionBias(nn.Module):
         return self.proj(rearrange(out, "(b n) k t d -> b n t (k d)", b=batch))
 
 
-class WindowAttention(PositionBias):
+class WindowAttention(BiasedAttention):
     """W-MSA: the multi-head self-attention of the Swin Transformer, on one stream."""
 
     def __init__(self, channels, window, heads):
@@ -94,7 +94,7 @@ class WindowAttention(PositionBias):
         return self.attend(*self.qkv(x).chunk(3, dim=-1), mask)
 
 
-class TemporalSpatialAttention(PositionBias):
+class TemporalSpatialAttention(BiasedAttention):
     """TSA: the query from the left stream, the key from the right, the value from the middle.
 
     tsa="paper" has a projection for each. tsa="released" does what the released weights were trained with: `to_q` projects
@@ -227,8 +227,7 @@ class FiringRate(nn.Module):
     def forward(self, x, key_frame):
         """Spikes (B, 41, H, W) -> (B, 1, H, W) in grey levels."""
         steps = x[:, key_frame - RATE_REACH : key_frame + RATE_REACH + 1]
-        with torch.autocast(x.device.type, enabled=False):  # a bfloat16 near 200 is a whole grey level wide
-            return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
+        return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
 
 
 class SwinSF(nn.Module):
@@ -278,12 +277,13 @@ class SwinSF(nn.Module):
             tokens = layer(tokens)
         features = self.patch_unembed(self.norm(tokens))  # (3B, C, H, W)
 
-        left, middle, right = features.chunk(3)
-        pictures = {
-            "middle": self.conv_last(torch.cat([left, middle, right], dim=1)),
-            "left": self.conv_lm(left),
-            "right": self.conv_lm(right),
-        }
-        if self.config.skip == "rate":
-            pictures = {name: picture + self.firing_rate(x, KEY_FRAMES[name]) for name, picture in pictures.items()}
+        with torch.autocast(x.device.type, enabled=False):  # a bfloat16 near 200 is a whole grey level wide
+            left, middle, right = features.to(x.dtype).chunk(3)
+            pictures = {
+                "middle": self.conv_last(torch.cat([left, middle, right], dim=1)),
+                "left": self.conv_lm(left),
+                "right": self.conv_lm(right),
+            }
+            if self.config.skip == "rate":
+                pictures = {name: picture + self.firing_rate(x, KEY_FRAMES[name]) for name, picture in pictures.items()}
         return Reconstruction(**{name: picture[..., :height, :width] for name, picture in pictures.items()})

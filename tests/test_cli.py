@@ -1,9 +1,13 @@
 import argparse
 import errno
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from utils import cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
@@ -27,7 +31,8 @@ def test_errors_end_in_one_line(capsys):
     from_worker = UserError("Caught UserError in worker\nTraceback\n  line\nutils.cli.UserError: a.dat: bad\n")
     assert ends(raising(from_worker), capsys) == (2, "error: a.dat: bad\n")
     full = OSError(errno.ENOSPC, "No space left on device", "out.png")
-    assert ends(raising(full), capsys) == (2, "error: out.png: No space left on device\n")
+    code, text = ends(raising(full), capsys)
+    assert code == 2 and text.startswith("error: out.png: No space left on device; ") and text.count("\n") == 1
     assert ends(raising(KeyboardInterrupt()), capsys)[0] == 130
     assert ends(lambda: 0, capsys) == (0, "")
 
@@ -49,6 +54,14 @@ def test_out_of_memory_names_the_flag():
         raise RuntimeError("shapes do not fit")
 
 
+def test_the_work_goes_on_where_the_reader_of_its_output_has_gone(tmp_path):
+    code = f"from utils import cli; [cli.say('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
+    command = f"{sys.executable} -c {shlex.quote(code)} | head -c 1"
+    result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == ""
+    assert (tmp_path / "done").exists()
+
+
 def test_truth_and_numbers():
     assert [cli.truth(word) for word in ("True", "false", "1", "no")] == [True, False, True, False]
     assert cli.positive_int("3") == 3 and cli.count("0") == 0
@@ -56,7 +69,7 @@ def test_truth_and_numbers():
         (cli.truth, "maybe"),
         (cli.positive_int, "0"),
         (cli.count, "-1"),
-        (cli.positive_float, "nan"),
+        (cli.number(float, 0, 1), "nan"),
         (cli.positive_int, "2.5"),
     ):
         with pytest.raises(argparse.ArgumentTypeError):

@@ -88,7 +88,17 @@ def test_damaged_files_are_named(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "contents", [{}, {"state": 1}, [1, 2], torch.zeros(2), {"net": {}}, {"config": {"colour": 1}, "model": {}}]
+    "contents",
+    [
+        {},
+        {"state": 1},
+        [1, 2],
+        torch.zeros(2),
+        {"net": {}},
+        {"config": {"colour": 1}, "model": {}},
+        {"net": 5},
+        {"config": {}, "model": 5},
+    ],
 )
 def test_files_that_hold_something_else(tmp_path, contents):
     torch.save(contents, tmp_path / "w.pth")

@@ -166,3 +166,24 @@ def test_a_window_before_the_start_of_a_stream(tmp_path):
         path.rename(path.with_name(path.name.replace("id151", "id5")))
     with pytest.raises(UserError, match="id5"):
         open_dataset(tmp_path)
+
+
+def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photos, tmp_path):
+    assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "right"}
+    assert scored_output(open_dataset(f"photos:{photos}", key_id=14)[0]) == "left"
+    for path in ("demo", f"photos:{photos}"):
+        with pytest.raises(UserError, match="14, 21, 28"):
+            open_dataset(path, key_id=7)
+    (tmp_path / "test").mkdir()
+    write_dat(tmp_path / "test/car.dat", random_spikes(345, 250, 400))
+    with pytest.raises(UserError, match="no pictures to choose from"):
+        open_dataset(tmp_path, key_id=14)
+    with pytest.raises(UserError, match="--data_mode 250"):
+        open_dataset("demo", "1000")
+
+
+def test_a_dataset_without_its_gt_folder_says_how_it_was_taken(tmp_path):
+    write_reds(tmp_path, test=1)
+    (tmp_path / "test/gt").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"301 steps.*taken as classA, since there is no .*gt"):
+        open_dataset(tmp_path)

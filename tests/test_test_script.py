@@ -101,6 +101,22 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("names", [("a", "a_spike"), ("a_gt", "a"), ("comparison",)])
+def test_streams_whose_pictures_would_share_a_name(tiny_weights, tmp_path, names):
+    (tmp_path / "data/test").mkdir(parents=True)
+    for name in names:
+        write_dat(tmp_path / f"data/test/{name}.dat", random_spikes(345, 250, 400))
+    options = ["--dataset_path", str(tmp_path / "data"), "--load_model", str(tiny_weights)]
+    with pytest.raises(UserError, match="rename it"):
+        script.main([*options, "--save_path", str(tmp_path / "out")])
+
+
+def test_results_may_not_lie_in_the_dataset(reds, tiny_weights):
+    options = ["--dataset_path", str(reds), "--load_model", str(tiny_weights)]
+    with pytest.raises(UserError, match="lies in the dataset"):
+        script.main([*options, "--save_path", str(reds / "test" / "gt")])
+
+
 def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_path):
     monkeypatch.setattr(script, "SHIPPED", tmp_path)
     with pytest.raises(UserError, match=r"swinsf_250\.pth and .*swinsf_small\.pth: no shipped weights"):

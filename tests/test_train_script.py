@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard"}
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["settings"]["lr"] == 1e-2 and config["model"]["channels"] == 4
+    assert config["settings"]["lr"] == 1e-2 and config["config"]["channels"] == 4
     best = checkpoint.load(tmp_path / "run/best.pth")
     assert best["best_psnr"] == log[-1]["val_psnr"] and "training" not in best
     load_model(tmp_path / "run/best.pth")
@@ -131,6 +132,7 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
         (["--crop_size", "251"], "--crop_size 251"),
         (["--variant", "250", "--load_model", "w.pth"], "leave out --variant"),
         (["--run_name", "a/b"], "--run_name a/b"),
+        (["--run_name", ".."], "--run_name .."),
         (["--device", "cpu", "--amp"], "--amp"),
         (["--device", "cpu", "--device_ids", "01"], "needs CUDA"),
         (["--device_ids", "0,x"], "0,x"),
@@ -151,7 +153,7 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
     arguments = quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "2")[1:]
     assert train.main(arguments) == 0
     folder = str(tmp_path / "run")
-    for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--recipe", "paper")):
+    for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--val_every", "1")):
         with pytest.raises(UserError, match=f"{flag} .* the run has"):
             train.main(["--resume_path", folder, flag, value])
     with pytest.raises(UserError, match="no run's state"):
@@ -174,12 +176,54 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert len(losses[0]) == 2 and losses[0] == losses[1]
 
 
-def test_a_resumed_run_wants_the_same_dataset(reds, tiny_weights, tmp_path):
-    options = ["--load_model", str(tiny_weights), "--crop_size", "20", "--max_steps", "1", "--val_every", "0", "--workers", "0"]
-    assert train.main(["--dataset_path", str(reds), "--save_path", str(tmp_path), "--run_name", "run", *options]) == 0
+def short_run(reds, tiny_weights, folder, *more):
+    """Arguments for one step on a dataset, without validation."""
+    options = ["--crop_size", "20", "--max_steps", "1", "--val_every", "0", "--workers", "0", "--device", "cpu"]
+    place = ["--dataset_path", str(reds), "--save_path", str(folder), "--run_name", "run"]
+    return [*place, "--load_model", str(tiny_weights), *options, *more]
+
+
+def test_a_resumed_run_wants_the_same_dataset(reds, photos, tiny_weights, tmp_path):
+    assert train.main(short_run(reds, tiny_weights, tmp_path)) == 0
     smaller = write_reds(tmp_path / "smaller", train=2)
-    with pytest.raises(UserError, match="2 samples, but the run has 4"):
-        train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", str(smaller), "--max_steps", "2"])
+    for other in (str(smaller), f"photos:{photos}"):
+        with pytest.raises(UserError, match="not the samples that the run was made with"):
+            train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", other, "--max_steps", "2"])
+
+
+def test_a_torn_log_does_not_stop_a_resumed_run(reds, tiny_weights, tmp_path):
+    assert train.main(short_run(reds, tiny_weights, tmp_path, "--batch_size", "4")) == 0
+    with open(tmp_path / "run/log.jsonl", "a") as log:
+        log.write('{"epoch": 0, "st')
+    assert train.main(["--resume_path", str(tmp_path / "run"), "--max_steps", "2"]) == 0
+    assert [line["epoch"] for line in read_log(tmp_path / "run")] == [0, 1]
+
+
+def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path):
+    """Found in a loader's worker, which must not leave the process hanging."""
+    data = write_reds(tmp_path / "data", train=6)
+    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
+    command = [sys.executable, "train.py", *short_run(data, tiny_weights, tmp_path, *options)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/log.jsonl").exists() or not read_log(tmp_path / "run"):
+        assert process.poll() is None
+        time.sleep(0.1)
+    path = data / "train/input/003_part1_key_id21.dat"
+    path.write_bytes(path.read_bytes()[:-3])
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert [line for line in errors.splitlines() if "003_part1_key_id21.dat: 512497 bytes" in line and "error: " in line]
+    assert "Traceback" not in errors
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] >= 6
+
+
+def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weights, tmp_path):
+    poisoned = checkpoint.load(tiny_weights)
+    poisoned["model"]["conv_last.0.bias"][:] = float("nan")
+    checkpoint.save(poisoned, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"step 0, epoch 0, batch 0: 00\d_part1"):
+        train.main(short_run(reds, tmp_path / "nan.pth", tmp_path))
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
 
 
 def test_scenes_are_held_out_whole(tmp_path):

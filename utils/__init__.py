@@ -1,1 +1,1 @@
-"""The ground floor: metrics, checkpoints, devices, inference, results. Imports neither models nor datasets."""
+"""The ground floor: metrics, checkpoints, devices, runs and results. Imports neither models nor datasets."""

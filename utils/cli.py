@@ -2,6 +2,9 @@
 
 import argparse
 import contextlib
+import multiprocessing
+import os
+import signal
 import sys
 
 
@@ -10,23 +13,40 @@ class UserError(Exception):
 
 
 def run(main):
-    """Call `main()` as a script: a UserError ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C in 130."""
     try:
         sys.exit(main())
-    except UserError as error:
-        # From a loader's worker the text comes with that process's traceback; the message is its last line.
-        text = str(error).strip().splitlines()[-1].removeprefix("utils.cli.UserError: ")
-        print(f"error: {text}", file=sys.stderr)
+    except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `python test.py | head`
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:  # a full disk, a folder that may not be written to
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+    finally:
+        end_children()
+
+
+def one_line(error):
+    """The message of a UserError or OSError; of one from a loader's worker, without the traceback that comes with it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'file'}: {error.strerror}; check its folder, its rights and the space on the disk"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].removeprefix("utils.cli.UserError: ")
+
+
+def end_children():
+    """End loader workers that an error left behind: they ignore SIGTERM (see datasets.start_worker), so exit would hang."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the workers that end here
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def say(text):
+    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work goes on in silence."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -36,9 +56,11 @@ def memory_errors(remedy):
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
         text = str(error).lower()
-        if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
-            raise
-        raise UserError(f"out of memory; {remedy}") from None
+        if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+            raise UserError(f"out of memory; {remedy}") from None
+        if "dataloader worker" in text and "killed" in text:
+            raise UserError("a process that reads samples was killed, most often for want of memory; lower --workers") from None
+        raise
 
 
 def truth(text):
@@ -49,22 +71,20 @@ def truth(text):
     return words[text.lower()]
 
 
-def number_above(limit, kind, inclusive=False):
-    """argparse type for a number of the given kind (int, float) above a limit."""
+def number(kind, least, most):
+    """argparse type for a number of the given kind (int, float) from least to most."""
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
-        if not (value >= limit if inclusive else value > limit) or value == float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} must be {'at least' if inclusive else 'above'} {limit}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
         return value
 
     return parse
 
 
-positive_int = number_above(0, int)
-count = number_above(0, int, inclusive=True)
-positive_float = number_above(0, float)
-non_negative_float = number_above(0, float, inclusive=True)
+count = number(int, 0, 2**31)
+positive_int = number(int, 1, 2**31)

@@ -104,7 +104,7 @@ def comparison_figure(path, streams):
             inset.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
             inset.spines[:].set_color("tab:red")
             axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(name, fontsize=7)
+        row[0].set_ylabel(name, fontsize=7, parse_math=False)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
     with replacing(path) as file:

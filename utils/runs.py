@@ -1,0 +1,88 @@
+"""A training run on disk, and the wish to stop it."""
+
+import json
+import signal
+import time
+
+from torch.utils.tensorboard import SummaryWriter
+
+from utils import checkpoint
+
+
+class Stopper:
+    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand; a second one ends the process."""
+
+    def __init__(self):
+        self.signal = None
+
+    def __enter__(self):
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number, _):
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self):
+        return self.signal is not None
+
+
+class RunFolder:
+    """What a run leaves in its folder: last.pth, best.pth, config.json, log.jsonl, tensorboard/.
+
+    about: plain values that describe the run, with the entry `config` that loading needs. state: an engine.TrainingState.
+    """
+
+    def __init__(self, folder, about, state):
+        self.folder, self.about, self.state = folder, about, state
+        self.saved_at = time.monotonic()
+        # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + (state.batch == 0) if state.step else None)
+        # A kill between the log and last.pth leaves a line that will come again, or half a one.
+        lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
+        with checkpoint.replacing(folder / "log.jsonl", "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def weights(self):
+        progress = {"step": self.state.step, "best_psnr": self.state.best_psnr}
+        return {**self.about, **progress, "model": self.state.averaged.state_dict()}
+
+    def save_config(self):
+        with checkpoint.replacing(self.folder / "config.json", "w") as file:
+            json.dump(self.about, file, indent=1)
+
+    def save_last(self):
+        checkpoint.save({**self.weights(), "training": self.state.state_dict()}, self.folder / "last.pth")
+        self.saved_at = time.monotonic()
+
+    def save_last_after(self, minutes):
+        if time.monotonic() - self.saved_at > 60 * minutes:
+            self.save_last()
+
+    def save_best(self):
+        checkpoint.save(self.weights(), self.folder / "best.pth")
+
+    def log_epoch(self, line, comparison):
+        """line: dict of numbers. comparison: (3, H, W) uint8 picture or None."""
+        with open(self.folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name in line.keys() - {"epoch", "step"}:
+            self.board.add_scalar(name.replace("_", "/", 1), line[name], self.state.step)
+        if comparison is not None:
+            self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
+        self.board.flush()
+
+
+def read_lines(path):
+    """The whole lines of a .jsonl file; none where there is no file."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:  # torn by a crash
+            continue
+    return lines
