@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import math
 import random
-import re
 import sys
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ from torchvision.utils import make_grid
 
 from datasets import PAIRED, open_dataset, scored_output
 from datasets.augment import Augmented, EpochBatches
+from datasets.paired import hold_out
 from engine import (
     BASELINES,
     RECIPES,
@@ -58,35 +58,35 @@ def parse_settings(arguments):
     )
     defaults = {}
 
-    def flag(name, default, text, **options):
-        defaults[name] = default
+    def flag(option, default, text, **options):
+        defaults[option.removeprefix("--")] = default
         shown = "" if default in (None, "", False) else f" (default {default})"
-        parser.add_argument(f"--{name}", help=text + shown, **options)
+        parser.add_argument(option, help=text + shown, **options)
 
-    flag("data_mode", "250", "size and layout of the data", choices=[*PAIRED])
-    flag("dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR for scenes simulated over photographs")
-    flag("variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
-    flag("tsa", None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES)
-    flag("skip", None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES)
-    flag("recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
-    flag("epochs", 900, "epochs in all", type=cli.positive_int)
-    flag("max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
-    flag("epoch_length", 1000, "samples an epoch of photos:DIR", type=cli.positive_int)
-    flag("batch_size", 4, "samples a step", type=cli.positive_int)
-    flag("crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
-    flag("lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
-    flag("weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
-    flag("amp", False, "bfloat16 where it is safe (CUDA)", action="store_true")
-    flag("seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
-    flag("device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
-    flag("workers", 2, "processes that read or simulate samples", type=cli.count)
-    flag("load_model", "", "start from these weights and their architecture")
-    flag("resume_path", "", "go on with the run in this folder, or with this last.pth")
-    flag("save_path", "checkpoint", "folder of runs")
-    flag("run_name", "", "the run's folder in it (default: the network's name and the time)")
-    flag("val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
-    flag("save_minutes", 10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6))
+    flag("--data_mode", "250", "size and layout of the data", choices=[*PAIRED])
+    flag("--dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR for scenes simulated over photographs")
+    flag("--variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
+    flag("--tsa", None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES)
+    flag("--skip", None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES)
+    flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
+    flag("--epochs", 900, "epochs in all", type=cli.positive_int)
+    flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
+    flag("--epoch_length", 1000, "samples an epoch of photos:DIR", type=cli.positive_int)
+    flag("--batch_size", 4, "samples a step", type=cli.positive_int)
+    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
+    flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
+    flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
+    flag("--amp", False, "bfloat16 where it is safe (CUDA)", action="store_true")
+    flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
+    flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
+    flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
+    flag("--workers", 2, "processes that read or simulate samples", type=cli.count)
+    flag("--load_model", "", "start from these weights and their architecture")
+    flag("--resume_path", "", "go on with the run in this folder, or with this last.pth")
+    flag("--save_path", "checkpoint", "folder of runs")
+    flag("--run_name", "", "the run's folder in it (default: the network's name and the time)")
+    flag("--val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
+    flag("--save_minutes", 10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6))
     given = vars(parser.parse_args(arguments))
     return argparse.Namespace(**{**defaults, **given}), set(given)
 
@@ -169,19 +169,6 @@ def open_data(settings):
     names = ", ".join(train.streams[i].path.name for i in held)
     val = train.subset(held)
     return train.subset(kept), val, [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
-
-
-def hold_out(dataset):
-    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
-    scenes = {}
-    for index, stream in enumerate(dataset.streams):
-        scene = re.split(r"_part\d|_f\d|_?key_|id\d", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
-        scenes.setdefault(scene, []).append(index)
-    groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
-    if len(groups) < 2:
-        raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
-    held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
-    return [index for index in range(len(dataset)) if index not in held], held
 
 
 def validate(state, dataset, settings, device, should_stop):

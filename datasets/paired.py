@@ -142,6 +142,19 @@ class ClassA(SpikeDataset):
         return [Stream(path, 300) for path in dat_files(folder)]
 
 
+def hold_out(dataset):
+    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
+    scenes = {}
+    for index, stream in enumerate(dataset.streams):
+        scene = re.split(r"_part\d|_f\d|_?key_|id\d", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
+        scenes.setdefault(scene, []).append(index)
+    groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
+    if len(groups) < 2:
+        raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
+    held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
+    return [index for index in range(len(dataset)) if index not in held], held
+
+
 def split_folder(path, split):
     """The folder of a split below a dataset. Raises UserError where dataset or split is missing."""
     if not path.is_dir():

@@ -12,6 +12,7 @@ import torch
 
 import train
 from datasets import open_dataset
+from datasets.paired import hold_out
 from models import load_model
 from tests.conftest import ROOT, assert_one_line_error, run_script, write_reds
 from utils import checkpoint
@@ -230,14 +231,14 @@ def test_scenes_are_held_out_whole(tmp_path):
     write_reds(tmp_path, train=2)
     for path in list((tmp_path / "train").rglob("001_part1*")):
         path.with_name(path.name.replace("part1", "part2")).write_bytes(path.read_bytes())
-    kept, held = train.hold_out(open_dataset(tmp_path, "250", "train"))
+    kept, held = hold_out(open_dataset(tmp_path, "250", "train"))
     assert (kept, held) == ([0], [1, 2])
 
 
 def test_a_single_stream_cannot_be_held_out(tmp_path):
     write_reds(tmp_path, train=1)
     with pytest.raises(UserError, match="--val_every 0"):
-        train.hold_out(open_dataset(tmp_path, "250", "train"))
+        hold_out(open_dataset(tmp_path, "250", "train"))
 
 
 def test_the_papers_recipe_is_the_default():
