@@ -29,7 +29,7 @@ BASELINES = {  # methods for `evaluate`
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the fields that a flag can set are its defaults."""
+    """How to train. lr and weight_decay are defaults, which flags replace; the rest is fixed."""
 
     lr: float
     weight_decay: float
@@ -59,7 +59,7 @@ RECIPES = {
         weight_decay=1e-4,
         optimizer=torch.optim.AdamW,
         loss="Charbonnier, epsilon 1e-3, on 0..1; middle + 0.1 (left + right)",
-        schedule="linear warm-up, cosine to a hundredth at the last step",
+        schedule="linear warm-up over a tenth of the steps at most, cosine to a hundredth at the last step",
         clip=1.0,
         ema=0.999,
         warmup=100,
@@ -87,7 +87,7 @@ def learning_rate(settings, step, epoch, total_steps):
     """The learning rate of a step. paper: halved every 300 epochs. modern: warm-up, then a cosine down to a hundredth."""
     if settings.recipe == "paper":
         return settings.lr * 0.5 ** (epoch // 300)
-    warmup = min(RECIPES["modern"].warmup, total_steps // 10)
+    warmup = min(RECIPES[settings.recipe].warmup, total_steps // 10)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
     done = (step - warmup) / max(1, total_steps - warmup)

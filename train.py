@@ -43,7 +43,7 @@ from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
 from utils.metrics import psnr_ssim, to_bytes
-from utils.runs import RunFolder, Stopper
+from utils.runs import RunFolder, Stopper, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
 RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes"}
@@ -113,7 +113,7 @@ def resumed_settings(settings, given):
     path = Path(settings.resume_path)
     path = path / "last.pth" if path.is_dir() else path
     saved = checkpoint.load(path)
-    if not {"training", "settings", "config"} <= saved.keys():
+    if not {"training", "settings", "config", "samples"} <= saved.keys():
         raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
     folder = path.resolve().parent
     old = {**saved["settings"], "save_path": str(folder.parent), "run_name": folder.name}
@@ -127,7 +127,7 @@ def resumed_settings(settings, given):
                 "or start a new run with --load_model"
             )
     new = {name: getattr(settings, name) for name in given}
-    return argparse.Namespace(**{**old, **new}), saved
+    return argparse.Namespace(**{**vars(settings), **old, **new}), saved
 
 
 def seed_everything(seed):
@@ -141,18 +141,6 @@ def fresh_model(settings):
         return load_model(settings.load_model)
     overrides = {name: getattr(settings, name) for name in ("tsa", "skip") if getattr(settings, name)}
     return build_model(settings.variant or settings.data_mode, **overrides)
-
-
-def make_run_folder(settings):
-    """Create the run's folder; never one that is there already."""
-    name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
-    folder = Path(settings.save_path) / name
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{folder}: a run lies there; take another --run_name, or go on with --resume_path {folder}") from None
-    settings.run_name = name
-    return folder
 
 
 def open_data(settings):
@@ -199,7 +187,8 @@ def finish_epoch(state, files, val, settings, device, should_stop):
     line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
     if val is not None:
         files.save_last()  # a kill while validating costs no training
-        result = validate(state, val, settings, device, should_stop)
+        with cli.memory_errors("validation takes whole frames; set --val_every 0, or take a smaller --variant"):
+            result = validate(state, val, settings, device, should_stop)
         if result is None:
             return False
         means, comparison = result
@@ -212,11 +201,16 @@ def finish_epoch(state, files, val, settings, device, should_stop):
     return True
 
 
+def run_length(settings, samples):
+    """(steps an epoch, steps in all) of a run."""
+    per_epoch = math.ceil(samples / settings.batch_size)
+    return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or math.inf)
+
+
 def fit(state, files, train, val, settings, device, stopper):
-    """Train to the end or until stopper() is true, and leave last.pth, also where an error comes between."""
+    """Train to the end or until stopper() is true; leaves last.pth, also where a bad sample or loss ends the run."""
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
-    per_epoch = math.ceil(len(train) / settings.batch_size)
-    total_steps = min(settings.epochs * per_epoch, settings.max_steps or math.inf)
+    per_epoch, total_steps = run_length(settings, len(train))
     samples = Augmented(train, settings.crop_size, settings.seed)
 
     def after_step():
@@ -255,12 +249,21 @@ def open_run(settings, saved, model, train):
         raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
     if saved:
         state.load_state_dict(saved["training"])
-    folder = Path(settings.save_path) / settings.run_name if saved else make_run_folder(settings)
+        _, total_steps = run_length(settings, len(train))
+        length = f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
+        if state.step > total_steps:
+            raise UserError(f"{length}, but is at {state.step} already; ask for more, or for --max_steps 0 to go by epochs")
+        if state.step == total_steps:
+            cli.say(f"{length}, where it is already")
+    settings.run_name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
+    folder = Path(settings.save_path) / settings.run_name
+    if not saved:
+        create_folder(folder)
     architecture = dataclasses.asdict(model.config)
     about = {"config": architecture, "settings": vars(settings), "recipe": recipe.describe(), "samples": samples}
     files = RunFolder(folder, about, state)
+    files.save_config()
     if not saved:
-        files.save_config()
         files.save_last()  # from here on the run can be resumed, whatever happens
     return state, files
 
@@ -282,7 +285,7 @@ def main(arguments=None):
     remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
     with cli.memory_errors(remedy), Stopper() as stopper:
         state, files = open_run(settings, saved, model.to(device), train)
-        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parameters = sum(p.numel() for p in model.parameters())
         for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):
             cli.say(line)
         fit(state, files, train, val, settings, device, stopper)

@@ -168,16 +168,11 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels, patch, norm):
         super().__init__()
-        if patch > 1:
-            self.proj = nn.Conv2d(channels, channels, patch, stride=patch)
-        if norm:
-            self.norm = nn.LayerNorm(channels)
+        self.proj = nn.Conv2d(channels, channels, patch, stride=patch) if patch > 1 else nn.Identity()
+        self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
 
     def forward(self, x):
-        if hasattr(self, "proj"):
-            x = self.proj(x)
-        x = x.permute(0, 2, 3, 1)
-        return self.norm(x) if hasattr(self, "norm") else x
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
 class PatchUnembed(nn.Module):
@@ -185,12 +180,10 @@ class PatchUnembed(nn.Module):
 
     def __init__(self, channels, patch):
         super().__init__()
-        if patch > 1:
-            self.unproj = nn.ConvTranspose2d(channels, channels, patch, stride=patch)
+        self.unproj = nn.ConvTranspose2d(channels, channels, patch, stride=patch) if patch > 1 else nn.Identity()
 
     def forward(self, x):
-        x = x.permute(0, 3, 1, 2)
-        return self.unproj(x) if hasattr(self, "unproj") else x
+        return self.unproj(x.permute(0, 3, 1, 2))
 
 
 class RSSB(nn.Module):
@@ -219,10 +212,10 @@ class FiringRate(nn.Module):
     One kernel over the steps relative to the key frame serves all three key frames; it starts as TFP over 21 steps.
     """
 
-    def __init__(self, start_window=21):
+    def __init__(self):
         super().__init__()
         offset = torch.arange(-RATE_REACH, RATE_REACH + 1)
-        self.kernel = nn.Parameter((offset.abs() <= start_window // 2) / float(start_window))
+        self.kernel = nn.Parameter((offset.abs() <= 10) / 21)
 
     def forward(self, x, key_frame):
         """Spikes (B, 41, H, W) -> (B, 1, H, W) in grey levels."""

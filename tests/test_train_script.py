@@ -1,6 +1,7 @@
 """train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -159,7 +160,9 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
             train.main(["--resume_path", folder, flag, value])
     with pytest.raises(UserError, match="no run's state"):
         train.main(["--resume_path", str(tiny_weights)])
-    assert train.main(["--resume_path", folder, "--batch_size", "2"]) == 0  # it is at its end: nothing left to do
+    assert (
+        train.main(["--resume_path", folder, "--batch_size", "2", "--save_path", str(tmp_path)]) == 0
+    )  # it is at its end: nothing left to do
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 2
 
 
@@ -169,6 +172,8 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     for name, steps in (("short", "2"), ("long", "5")):
         assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
+    with pytest.raises(UserError, match="ends at step 3, but is at 5"):
+        train.main(["--resume_path", str(tmp_path / "short"), "--max_steps", "3"])
     short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
     assert long["step"] == 5
     assert_equal(short["model"], long["model"])
@@ -225,6 +230,21 @@ def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weigh
     with pytest.raises(UserError, match=r"step 0, epoch 0, batch 0: 00\d_part1"):
         train.main(short_run(reds, tmp_path / "nan.pth", tmp_path))
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
+
+
+def test_a_signal_that_comes_twice_still_saves(photos, tiny_weights, tmp_path):
+    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "2000")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    seen = b""
+    while not re.search(rb"epoch 0: .*? [1-9]\d*/1000", seen):
+        byte = process.stderr.read(1)
+        assert byte, seen.decode()
+        seen += byte
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # the workers too
+    rest = process.stderr.read().decode()
+    assert process.wait() == 143 and "--resume_path" in rest, rest
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] > 0
 
 
 def test_scenes_are_held_out_whole(tmp_path):

@@ -7,13 +7,29 @@ import time
 from torch.utils.tensorboard import SummaryWriter
 
 from utils import checkpoint
+from utils.cli import UserError
+
+
+def create_folder(folder):
+    """Make a new run's folder; UserError where it is there already, since a run never writes over another."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        resume = f", or go on with --resume_path {folder}" if (folder / "last.pth").exists() else ""
+        raise UserError(f"{folder}: is there already; take another --run_name{resume}") from None
 
 
 class Stopper:
-    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand; a second one ends the process."""
+    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand.
+
+    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
+    PATIENCE seconds ends the process at once.
+    """
+
+    PATIENCE = 2.0
 
     def __init__(self):
-        self.signal = None
+        self.signal = self.asked_at = None
 
     def __enter__(self):
         self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -24,8 +40,11 @@ class Stopper:
             signal.signal(number, handler)
 
     def ask(self, number, _):
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
+        if self.signal is None:
+            self.signal, self.asked_at = number, time.monotonic()
+        elif time.monotonic() - self.asked_at > self.PATIENCE:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def __call__(self):
         return self.signal is not None
@@ -40,6 +59,9 @@ class RunFolder:
     def __init__(self, folder, about, state):
         self.folder, self.about, self.state = folder, about, state
         self.saved_at = time.monotonic()
+        for name in ("last.pth", "best.pth", "config.json", "log.jsonl"):
+            for torn in folder.glob(f".{name}.*"):  # of a save that was killed
+                torn.unlink()
         # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
         self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + (state.batch == 0) if state.step else None)
         # A kill between the log and last.pth leaves a line that will come again, or half a one.
