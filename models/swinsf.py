@@ -155,6 +155,7 @@ class SAB(nn.Module):
         return x
 
     def attention(self, x, mask):
+        """What the residual connection adds to the three streams, windows (3B, n, N, C) -> (3B, n, N, C)."""
         left, middle, right = x.chunk(3)
         attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
         if self.tsa == "released":
@@ -263,20 +264,21 @@ class SwinSF(nn.Module):
         multiple = self.config.patch * self.config.window
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
-        left, middle, right = x[:, :SIDE_STEPS], x, x[:, -SIDE_STEPS:]
-        features = [self.conv_first_ref(left), self.conv_first(middle), self.conv_first_ref(right)]
-        tokens = self.patch_embed(torch.cat(features))  # (3B, h, w, C)
+        # Spike feature extraction.
+        left, right = self.conv_first_ref(torch.cat([x[:, :SIDE_STEPS], x[:, -SIDE_STEPS:]])).chunk(2)
+        tokens = self.patch_embed(torch.cat([left, self.conv_first(x), right]))  # (3B, h, w, C)
+
+        # Spatial-temporal feature extraction.
         for layer in self.layers:
             tokens = layer(tokens)
-        features = self.patch_unembed(self.norm(tokens))  # (3B, C, H, W)
 
+        # Final reconstruction.
+        features = self.patch_unembed(self.norm(tokens))  # (3B, C, H, W)
         with torch.autocast(x.device.type, enabled=False):  # a bfloat16 near 200 is a whole grey level wide
             left, middle, right = features.to(x.dtype).chunk(3)
-            pictures = {
-                "middle": self.conv_last(torch.cat([left, middle, right], dim=1)),
-                "left": self.conv_lm(left),
-                "right": self.conv_lm(right),
-            }
+            middle = self.conv_last(torch.cat([left, middle, right], dim=1))  # (B, 1, H, W)
+            left, right = self.conv_lm(torch.cat([left, right])).chunk(2)
+            pictures = {"middle": middle, "left": left, "right": right}
             if self.config.skip == "rate":
                 pictures = {name: picture + self.firing_rate(x, KEY_FRAMES[name]) for name, picture in pictures.items()}
         return Reconstruction(**{name: picture[..., :height, :width] for name, picture in pictures.items()})
