@@ -57,8 +57,8 @@ def shipped_weights(data_mode):
 
 def check_outputs(folder, settings, names):
     """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
-    inside = folder.resolve()
-    if Path(settings.dataset_path).resolve() in (inside, *inside.parents):
+    place = folder.resolve()
+    if Path(settings.dataset_path).resolve() in (place, *place.parents):
         raise UserError(f"--save_path {folder}: lies in the dataset, whose pictures could be written over; take another folder")
     taken = {"comparison"}
     for name in names:

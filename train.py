@@ -6,7 +6,7 @@
     python train.py --resume_path checkpoint/RUN
 
 A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C or SIGTERM), best.pth
-(the weights with the best validation PSNR, which test.py loads), config.json, log.jsonl and TensorBoard's curves. It goes on
+(the weights with the best validation PSNR, for test.py --load_model), config.json, log.jsonl and TensorBoard's curves. It goes on
 from last.pth to the same weights that it would have had without the stop.
 """
 
@@ -270,11 +270,7 @@ def open_run(settings, saved, model, train):
 
 def main(arguments=None):
     settings, given = parse_settings(arguments)
-    saved = None
-    if settings.resume_path:
-        settings, saved = resumed_settings(settings, given)
-    else:
-        settings = new_settings(settings)
+    settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings), None)
     device = pick_device(settings.device)
     if settings.amp and device.type != "cuda":
         raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out, or name a CUDA --device")

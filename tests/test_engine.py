@@ -92,6 +92,19 @@ def test_evaluate_scores_the_output_that_has_a_picture():
         assert rows[index]["SwinSF"]["seconds"] > 0
 
 
+def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("engine.time.perf_counter", lambda: clock[0])
+
+    def taking(seconds, result):
+        clock[0] += seconds
+        return result
+
+    methods = {"grey": lambda spikes, output: taking(2.0, torch.zeros(1, 20, 24))}
+    rows = evaluate(methods, TwoItems(), torch.device("cpu"), lambda picture, truth: taking(100.0, {"psnr": 0.0}))
+    assert [row["grey"]["seconds"] for row in rows] == [2.0, 2.0]
+
+
 def test_evaluate_can_be_stopped():
     assert evaluate({}, TwoItems(), torch.device("cpu"), None, should_stop=lambda: True) is None
 
