@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
-from timm.layers import DropPath, Mlp, trunc_normal_
+from einops import rearrange
+from timm.layers import DropPath, trunc_normal_
 from torch import nn
 
-from models.windows import cached_shift_mask, partition, relative_position_index, reverse
+from models.collapse import conv_then_embed, unembed_then_conv
+from models.windows import map_windows, recomputed, relative_position_index
 from utils.protocol import KEY_FRAMES, RATE, STEPS
 
 SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
@@ -59,6 +60,17 @@ TSA_CHOICES = ("released", "paper")
 SKIP_CHOICES = ("none", "rate")
 
 
+class Linear(nn.Linear):
+    """nn.Linear; on a CPU as the 1x1 convolution that it is, which oneDNN runs at up to twice the speed of a BLAS product."""
+
+    def forward(self, x):
+        if x.device.type != "cpu" or x.dtype == torch.float64:
+            return super().forward(x)
+        picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
+        y = F.conv2d(picture, self.weight[:, :, None, None], self.bias)
+        return y.permute(0, 2, 3, 1).view(*x.shape[:-1], -1)
+
+
 class BiasedAttention(nn.Module):
     """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window mask."""
 
@@ -68,18 +80,34 @@ class BiasedAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def attend(self, query, key, value, mask):
         """query, key, value (B, n, N, C), mask (n, N, N) or None -> (B, n, N, C)."""
-        batch = query.shape[0]
-        query, key, value = (rearrange(t, "b n t (k d) -> (b n) k t d", k=self.heads) for t in (query, key, value))
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
         bias = rearrange(bias, "i j k -> 1 k i j")
         if mask is not None:
-            bias = repeat(bias + mask[:, None], "n k i j -> (b n) k i j", b=batch)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # scale (C/heads)^-0.5, softmax
-        return self.proj(rearrange(out, "(b n) k t d -> b n t (k d)", b=batch))
+            bias = bias + mask[:, None]  # (n, heads, N, N)
+        return self.proj(recomputed(attend, query, key, value, bias))
+
+
+def attend(query, key, value, bias):
+    """Attention of each window: softmax(q k^T / sqrt(C/heads) + bias) v, head by head.
+
+    query, key, value (B, n, N, C), bias (n or 1, heads, N, N) -> (B, n, N, C).
+    """
+    batch, count, heads = *query.shape[:2], bias.shape[1]
+    bias = bias.to(query.dtype).expand(batch, count, -1, -1, -1).flatten(0, 1)  # (B n, heads, N, N)
+    if query.is_cuda:
+        query, key, value = (rearrange(t, "b n t (k d) -> (b n) k t d", k=heads) for t in (query, key, value))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return rearrange(out, "(b n) k t d -> b n t (k d)", b=batch)
+    # The same step by step, without a copy: half the time of the fused kernel where windows are this small.
+    outs = []
+    for q, k, v, b in zip(*(t.flatten(0, 1).chunk(heads, -1) for t in (query, key, value)), bias.unbind(1)):
+        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B n, N, N)
+        outs.append(scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype) @ v)
+    return torch.cat(outs, -1).unflatten(0, (batch, count))
 
 
 class WindowAttention(BiasedAttention):
@@ -87,7 +115,7 @@ class WindowAttention(BiasedAttention):
 
     def __init__(self, channels, window, heads):
         super().__init__(channels, window, heads)
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = Linear(channels, 3 * channels)
 
     def forward(self, x, mask):
         """x (B, n, N, C) -> (B, n, N, C)."""
@@ -104,9 +132,9 @@ class TemporalSpatialAttention(BiasedAttention):
     def __init__(self, channels, window, heads, tsa):
         super().__init__(channels, window, heads)
         self.tsa = tsa
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels).requires_grad_(tsa == "paper")
-        self.to_v = nn.Linear(channels, channels).requires_grad_(tsa == "paper")
+        self.to_q = Linear(channels, channels)
+        self.to_k = Linear(channels, channels).requires_grad_(tsa == "paper")
+        self.to_v = Linear(channels, channels).requires_grad_(tsa == "paper")
 
     def forward(self, left, middle, right, mask):
         """Three (B, n, N, C) -> (B, n, N, C)."""
@@ -123,6 +151,22 @@ def scramble(windows):
     return windows.transpose(-2, -1).reshape(windows.shape)
 
 
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.fc1 = Linear(channels, hidden)
+        self.fc2 = Linear(hidden, channels)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def scaled(branch, keep, index):
+    return branch if keep is None else branch * keep[index]
+
+
 class SAB(nn.Module):
     """Spatial-temporal attention block: W-MSA and TSA on the middle stream, then an MLP on all three."""
 
@@ -135,23 +179,24 @@ class SAB(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(config.channels)
         self.mlp = Mlp(config.channels, int(config.mlp_ratio * config.channels))
+        self.grad_checkpoint = False
+        self.run = SAB.on_windows  # or the same compiled; a plain function, which a copy of the block can share
 
     def forward(self, x):
-        """Tokens (3B, h, w, C) -> (3B, h, w, C)."""
-        height, width, shift = x.shape[1], x.shape[2], self.shift
-        mask = None
-        if shift:
-            x = torch.roll(x, (-shift, -shift), dims=(1, 2))
-            mask = cached_shift_mask(height, width, self.window, shift, x.device, x.dtype)
-        windows = partition(x, self.window)  # (3B, n, N, C)
-        windows = self.on_windows(windows, mask)
-        x = reverse(windows, self.window, height, width)  # (3B, h, w, C)
-        return torch.roll(x, (shift, shift), dims=(1, 2)) if shift else x
+        """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
+        keep = None
+        if self.training and self.drop_path.drop_prob:
+            # Stochastic depth: a factor for each stream of each sample and each branch, drawn once for all the bands.
+            keep = self.drop_path(x.new_ones(2 * len(x), 1, 1, 1)).view(2, -1, 1, 1, 1)
+        return map_windows(lambda *band: self.run(self, *band, keep), x, self.window, self.shift, self.grad_checkpoint)
 
-    def on_windows(self, x, mask):
-        """The block on windows (3B, n, N, C), mask (n, N, N) or None; any n of them, since each window stands alone."""
-        x = x + self.drop_path(self.attention(self.norm1(x), mask))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+    def on_windows(self, x, mask, keep=None):
+        """The block on windows (3B, n, N, C), mask (n, N, N) or None; any n of them, since each window stands alone.
+
+        keep (2, 3B, 1, 1, 1): factors of the two residual branches, or None.
+        """
+        x = x + scaled(self.attention(self.norm1(x), mask), keep, 0)
+        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x), keep, 1)
         return x
 
     def attention(self, x, mask):
@@ -165,26 +210,20 @@ class SAB(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Picture (B, C, H, W) -> tokens (B, H/patch, W/patch, C): a strided convolution where a token is more than a pixel."""
+    """Weights from picture (B, C, H, W) to tokens (B, H/patch, W/patch, C): `proj`, strided, where a token is more than a pixel."""
 
     def __init__(self, channels, patch, norm):
         super().__init__()
-        self.proj = nn.Conv2d(channels, channels, patch, stride=patch) if patch > 1 else nn.Identity()
-        self.norm = nn.LayerNorm(channels) if norm else nn.Identity()
-
-    def forward(self, x):
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+        self.proj = nn.Conv2d(channels, channels, patch, stride=patch) if patch > 1 else None
+        self.norm = nn.LayerNorm(channels) if norm else None
 
 
 class PatchUnembed(nn.Module):
-    """Tokens (B, h, w, C) -> picture (B, C, h*patch, w*patch): the way back of `PatchEmbed`, with its own weights."""
+    """Weights of the way back from tokens to a picture, `unproj`."""
 
     def __init__(self, channels, patch):
         super().__init__()
-        self.unproj = nn.ConvTranspose2d(channels, channels, patch, stride=patch) if patch > 1 else nn.Identity()
-
-    def forward(self, x):
-        return self.unproj(x.permute(0, 3, 1, 2))
+        self.unproj = nn.ConvTranspose2d(channels, channels, patch, stride=patch) if patch > 1 else None
 
 
 class RSSB(nn.Module):
@@ -201,10 +240,20 @@ class RSSB(nn.Module):
         self.patch_embed = PatchEmbed(config.channels, config.patch, norm=False)
 
     def forward(self, x):
-        """Tokens (3B, h, w, C) -> (3B, h, w, C)."""
-        y = self.residual_group.blocks(x)
-        y = self.conv(self.patch_unembed(y))  # (3B, C, H, W)
-        return x + self.patch_embed(y)  # (3B, h, w, C)
+        """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
+        y = self.residual_group.blocks(x.clone(memory_format=torch.contiguous_format))
+        # Tokens -> picture, 3x3 convolution, picture -> tokens.
+        convolve = unembed_then_conv(self.patch_unembed.unproj, self.conv.weight, self.conv.bias, self.patch_embed.proj)
+        if torch.is_grad_enabled():
+            return x + on_tokens(convolve, y)
+        for stream, features in zip(x.split(1), y.split(1)):  # one at a time: a whole picture's sum would not fit the memory
+            stream += on_tokens(convolve, features)
+        return x
+
+
+def on_tokens(function, x):
+    """A function of pictures (B, C, h, w) on tokens (B, h, w, C), with the result's channels last again; copies nothing."""
+    return function(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class FiringRate(nn.Module):
@@ -253,32 +302,72 @@ class SwinSF(nn.Module):
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from the firing rate alone
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
-        else:
-            self.conv_last.append(nn.ReLU())
-            self.conv_lm.append(nn.ReLU())
+
+    @property
+    def blocks(self):
+        return [block for layer in self.layers for block in layer.residual_group.blocks]
+
+    def set_grad_checkpoint(self, wanted=True):
+        """Whether a backward pass computes each block anew from its input: a third more arithmetic, far less memory."""
+        for block in self.blocks:
+            block.grad_checkpoint = wanted
+
+    def compile_blocks(self):
+        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
+        compiled = torch.compile(SAB.on_windows)
+        for block in self.blocks:
+            block.run = compiled
+
+    def set_precision(self, dtype):
+        """Compute in float32, bfloat16 or float16 what lies between the spikes and the last norm; the rest stays as it is.
+
+        The pictures stay float32: a bfloat16 near 200 is a whole grey level wide.
+        """
+        for part in (self.conv_first_ref, self.conv_first, self.patch_embed, self.layers):
+            part.to(dtype)
 
     def forward(self, x):
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < 20:
             raise ValueError(f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least 20")
+        x = x.to(self.norm.weight.dtype)
         multiple = self.config.patch * self.config.window
-        x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+        if height % multiple or width % multiple:
+            x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
         # Spike feature extraction.
-        left, right = self.conv_first_ref(torch.cat([x[:, :SIDE_STEPS], x[:, -SIDE_STEPS:]])).chunk(2)
-        tokens = self.patch_embed(torch.cat([left, self.conv_first(x), right]))  # (3B, h, w, C)
+        steps = (x[:, :SIDE_STEPS], self.conv_first_ref), (x, self.conv_first), (x[:, -SIDE_STEPS:], self.conv_first_ref)
+        tokens = torch.cat([self.embed(*stream) for stream in steps])  # left, middle, right: (3B, h, w, C)
 
         # Spatial-temporal feature extraction.
         for layer in self.layers:
             tokens = layer(tokens)
 
         # Final reconstruction.
-        features = self.patch_unembed(self.norm(tokens))  # (3B, C, H, W)
-        with torch.autocast(x.device.type, enabled=False):  # a bfloat16 near 200 is a whole grey level wide
-            left, middle, right = features.to(x.dtype).chunk(3)
-            middle = self.conv_last(torch.cat([left, middle, right], dim=1))  # (B, 1, H, W)
-            left, right = self.conv_lm(torch.cat([left, right])).chunk(2)
-            pictures = {"middle": middle, "left": left, "right": right}
+        with torch.autocast(x.device.type, enabled=False):
+            pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1, H, W)
             if self.config.skip == "rate":
-                pictures = {name: picture + self.firing_rate(x, KEY_FRAMES[name]) for name, picture in pictures.items()}
-        return Reconstruction(**{name: picture[..., :height, :width] for name, picture in pictures.items()})
+                rates = (self.firing_rate(x, KEY_FRAMES[output]) for output in Reconstruction._fields)
+                pictures = [picture + rate for picture, rate in zip(pictures, rates)]
+            else:
+                pictures = [picture.relu() for picture in pictures]
+        return Reconstruction(*(picture[..., :height, :width] for picture in pictures))
+
+    def embed(self, x, conv):
+        """A stream's steps (B, 28 or 41, H, W) -> its tokens (B, h, w, C)."""
+        x = conv_then_embed(conv, self.patch_embed.proj)(x.to(conv.weight.dtype))
+        return self.patch_embed.norm(x.permute(0, 2, 3, 1))
+
+    def reconstruct(self, *streams):
+        """Tokens of left, middle and right, each (B, h, w, C) -> pictures middle, left, right, each (B, 1, H, W).
+
+        A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the memory.
+        """
+        last, side = self.conv_last[0], self.conv_lm[0]
+        bias = torch.cat([last.bias / 3, side.bias])
+        pictures = []
+        for tokens, weight in zip(streams, last.weight.chunk(3, dim=1)):
+            convolve = unembed_then_conv(self.patch_unembed.unproj, torch.cat([weight, side.weight]), bias)
+            pictures.append(convolve(self.norm(tokens).permute(0, 3, 1, 2)).split(1, dim=1))
+        (from_left, left), (from_middle, _), (from_right, right) = pictures
+        return from_left + from_middle + from_right, left, right

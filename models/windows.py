@@ -1,15 +1,24 @@
-"""Window geometry as pure functions: cut and join, the shifted-window mask, relative positions.
+"""Window geometry as pure functions, and a function of windows mapped over a picture of tokens in bands.
 
 A picture of tokens is (B, H, W, C), H and W multiples of the window w. Its windows are (B, n, N, C): n = (H/w)(W/w) windows
-in row-major order, each of N = w*w tokens in row-major order. Whole rows of windows are thus slices of dimension 1.
+in row-major order, each of N = w*w tokens in row-major order.
 """
 
 from functools import lru_cache
 
 import torch
 from einops import rearrange
+from torch.utils.checkpoint import checkpoint
 
 MASKED = -100.0  # added to the attention between tokens of different regions, as in Swin and the released weights
+
+# What the tokens of a band may take, in bytes. A CPU's band must stay in its caches together with what a block makes of it,
+# six times as much; a GPU wants many windows at once, and only a picture of tens of megapixels is cut there.
+BAND_BYTES = {"cpu": 3 * 2**20, "cuda": 2**30}
+
+# glibc hands freed blocks above a threshold back to the system, and each operation faults its memory in anew, which can take
+# as long as the operation. The threshold rises to the largest block freed so far, up to 32 MiB: this one, never touched.
+torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def partition(x, window):
@@ -17,9 +26,13 @@ def partition(x, window):
     return rearrange(x, "b (h p) (w q) c -> b (h w) (p q) c", p=window, q=window)
 
 
-def reverse(windows, window, height, width):
-    """Join windows (B, n, N, C) to tokens (B, height, width, C); the inverse of `partition`."""
-    return rearrange(windows, "b (h w) (p q) c -> b (h p) (w q) c", h=height // window, w=width // window, p=window, q=window)
+def window_order(height, width, window, shift):
+    """(n, N) int64: where each token of each window lies in the flattened picture, after a cyclic shift by -shift.
+
+    tokens.flatten(1, 2)[:, window_order(...)] equals partition(torch.roll(tokens, (-shift, -shift), (1, 2)), window).
+    """
+    position = torch.arange(height * width).view(1, height, width, 1)
+    return partition(torch.roll(position, (-shift, -shift), (1, 2)), window)[0, :, :, 0]
 
 
 def relative_position_index(window):
@@ -50,7 +63,54 @@ def shift_mask(height, width, window, shift):
 
 
 @lru_cache(maxsize=32)
-def cached_shift_mask(height, width, window, shift, device, dtype):
-    """`shift_mask` on a device, made once for each size; shared, so not to be written to."""
-    with torch.inference_mode(False):  # a mask made while testing must serve training too
-        return shift_mask(height, width, window, shift).to(device, dtype)
+def cached_geometry(height, width, window, shift, device, dtype):
+    """(`window_order`, its inverse (H*W,), `shift_mask` or None without a shift) on a device; not to be written to.
+
+    Made once for each size.
+    """
+    with torch.inference_mode(False):  # what is made while testing must serve training too
+        order = window_order(height, width, window, shift)
+        mask = shift_mask(height, width, window, shift).to(device, dtype) if shift else None
+        return order.to(device), order.flatten().argsort().to(device), mask
+
+
+def map_windows(function, tokens, window, shift, recompute=False):
+    """function(windows (B, n, N, C), mask (n, N, N) or None) on all windows of contiguous tokens (B, H, W, C), shifted.
+
+    After the cyclic shift the windows are independent of one another, so the function is called on one band of them after
+    the other, each small enough for the caches (`BAND_BYTES`). Returns tokens (B, H, W, C).
+    - Where no gradient is wanted, the result takes the place of `tokens`.
+    - Where one is, it is a new tensor; with `recompute`, only the bands' inputs are kept, and the backward pass runs the
+      function on each band again (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
+    """
+    batch, height, width, channels = tokens.shape
+    order, inverse, mask = cached_geometry(height, width, window, shift, tokens.device, tokens.dtype)
+    flat = tokens.view(-1, channels)  # (B H W, C)
+    first = (height * width) * torch.arange(batch, device=tokens.device)  # of each picture's tokens
+    order = order + first.view(-1, 1, 1)  # (B, n, N)
+    count = windows_in_band(batch * window**2 * channels * tokens.element_size(), tokens.device)
+    masks = mask.split(count) if shift else [None] * len(order[0].split(count))
+
+    def gather(part):
+        return flat.index_select(0, part.flatten()).view(*part.shape, channels)
+
+    if not torch.is_grad_enabled():
+        for part, mask in zip(order.split(count, 1), masks):
+            flat.index_copy_(0, part.flatten(), function(gather(part), mask).flatten(0, 2))
+        return tokens
+    bands = gather(order).split(count, 1)
+    run = recomputed if recompute else lambda function, *band: function(*band)
+    windows = torch.cat([run(function, band, mask) for band, mask in zip(bands, masks)], 1)  # (B, n, N, C)
+    return windows.flatten(0, 2).index_select(0, (inverse + first.view(-1, 1)).flatten()).view_as(tokens)
+
+
+def windows_in_band(window_bytes, device):
+    """How many windows of so many bytes make a band."""
+    return max(1, BAND_BYTES[device.type] // window_bytes)
+
+
+def recomputed(function, *arguments):
+    """function(*arguments), of which autograd keeps the arguments only; it must not draw random numbers."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
