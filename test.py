@@ -17,10 +17,10 @@ from pathlib import Path
 from datasets import DATA_MODES, open_dataset, scored_output
 from datasets.paired import SPLITS
 from engine import BASELINES, evaluate, network
-from models import load_model
+from models import PRECISIONS, load_model
 from utils import cli, report
 from utils.cli import UserError
-from utils.distributed import pick_device
+from utils.distributed import check_compiler, pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
@@ -37,6 +37,9 @@ def parse_settings(arguments):
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--load_model", type=Path, help="weights (default: the shipped ones that fit the data mode)")
+    flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
+    flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
+    flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
     flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
@@ -87,13 +90,16 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
     weights = settings.load_model or shipped_weights(settings.data_mode)
-    model = load_model(weights, device)
+    model = load_model(weights, device, settings.precision)
+    if settings.compile:
+        check_compiler(device)
+        model.compile_blocks()
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / Path(settings.dataset_path.removeprefix("photos:")).resolve().name
     check_outputs(folder, settings, dataset.names)
     cli.say(dataset.description)
-    cli.say(f"weights {weights} on {device}")
+    cli.say(f"weights {weights} in {settings.precision} on {device}")
 
     shown = []
 
@@ -111,8 +117,8 @@ def main(arguments=None):
             shown.append((name, {**shot, **columns, **truth}))
 
     begin = time.perf_counter()
-    methods = {**BASELINES, "SwinSF": network(model)}
-    with cli.memory_errors("take --device cpu, or the weights of a smaller variant"):
+    methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
+    with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
         rows = evaluate(methods, dataset, device, score, settings.workers, keep)
     about = {
         "protocol": settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}",

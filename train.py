@@ -41,12 +41,12 @@ from engine import (
 from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
 from utils import checkpoint, cli
 from utils.cli import UserError
-from utils.distributed import data_parallel, parse_device_ids, pick_device
+from utils.distributed import check_compiler, data_parallel, parse_device_ids, pick_device
 from utils.metrics import psnr_ssim, to_bytes
 from utils.runs import RunFolder, Stopper, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
-RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes"}
+RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "grad_checkpoint"}
 # Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
 LENGTH_FLAGS = {"epochs", "max_steps"}
 
@@ -76,7 +76,9 @@ def parse_settings(arguments):
     flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
-    flag("--amp", False, "bfloat16 where it is safe (CUDA)", action="store_true")
+    flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
+    flag("--grad_checkpoint", False, "compute each block anew in the backward pass: a third of the memory", action="store_true")
+    flag("--compile", False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true")
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
@@ -209,6 +211,9 @@ def run_length(settings, samples):
 
 def fit(state, files, train, val, settings, device, stopper):
     """Train to the end or until stopper() is true; leaves last.pth, also where a bad sample or loss ends the run."""
+    state.model.set_grad_checkpoint(settings.grad_checkpoint)
+    if settings.compile:
+        state.model.compile_blocks()
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
     per_epoch, total_steps = run_length(settings, len(train))
     samples = Augmented(train, settings.crop_size, settings.seed)
@@ -272,8 +277,8 @@ def main(arguments=None):
     settings, given = parse_settings(arguments)
     settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings), None)
     device = pick_device(settings.device)
-    if settings.amp and device.type != "cuda":
-        raise UserError(f"--amp on {device}: bfloat16 training needs CUDA; leave it out, or name a CUDA --device")
+    if settings.compile:
+        check_compiler(device)
     data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
     seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)

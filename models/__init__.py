@@ -4,11 +4,23 @@ import dataclasses
 
 import torch
 
+from models.arithmetic import multiply_adds
 from models.swinsf import SKIP_CHOICES, TSA_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from utils import checkpoint
 from utils.cli import UserError
 
-__all__ = ["SKIP_CHOICES", "TSA_CHOICES", "VARIANTS", "Reconstruction", "SwinSF", "SwinSFConfig", "build_model", "load_model"]
+__all__ = [
+    "PRECISIONS",
+    "SKIP_CHOICES",
+    "TSA_CHOICES",
+    "VARIANTS",
+    "Reconstruction",
+    "SwinSF",
+    "SwinSFConfig",
+    "build_model",
+    "load_model",
+    "multiply_adds",
+]
 
 VARIANTS = {
     "250": SwinSFConfig(),
@@ -17,6 +29,8 @@ VARIANTS = {
     # and so small a network has nothing to gain from stochastic depth.
     "small": SwinSFConfig(channels=48, depths=(4, 4), patch=2, mlp_ratio=3.0, drop_path=0.0, tsa="paper", skip="rate"),
 }
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_model(variant, **overrides):
@@ -29,8 +43,11 @@ def build_model(variant, **overrides):
     return SwinSF(dataclasses.replace(VARIANTS[variant], **overrides))
 
 
-def load_model(path, device="cpu"):
+def load_model(path, device="cpu", precision="fp32"):
     """The model that a weights file holds, in eval mode on `device`: the project's own checkpoint or a released file.
+
+    precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32 themselves. bf16 is
+    the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on most CPUs.
 
     Raises UserError where the file is missing, damaged or unsafe, or where its weights do not fit, with the names of the
     missing and the unexpected ones.
@@ -41,6 +58,7 @@ def load_model(path, device="cpu"):
     if misfit:
         raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
     model.load_state_dict(state)
+    model.set_precision(PRECISIONS[precision])
     return model.to(device).eval()
 
 

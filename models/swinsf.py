@@ -87,7 +87,7 @@ class BiasedAttention(nn.Module):
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
         bias = rearrange(bias, "i j k -> 1 k i j")
         if mask is not None:
-            bias = bias + mask[:, None]  # (n, heads, N, N)
+            bias = bias.to(mask.dtype) + mask[:, None]  # (n, heads, N, N)
         return self.proj(recomputed(attend, query, key, value, bias))
 
 
@@ -210,7 +210,7 @@ class SAB(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Weights from picture (B, C, H, W) to tokens (B, H/patch, W/patch, C): `proj`, strided, where a token is more than a pixel."""
+    """Weights of the way from a picture to tokens: `proj`, strided, where a token is more than a pixel, and a norm."""
 
     def __init__(self, channels, patch, norm):
         super().__init__()

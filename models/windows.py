@@ -84,7 +84,8 @@ def map_windows(function, tokens, window, shift, recompute=False):
       function on each band again (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
     """
     batch, height, width, channels = tokens.shape
-    order, inverse, mask = cached_geometry(height, width, window, shift, tokens.device, tokens.dtype)
+    precise = torch.promote_types(tokens.dtype, torch.float32)  # a CPU adds masks in half precision four times more slowly
+    order, inverse, mask = cached_geometry(height, width, window, shift, tokens.device, precise)
     flat = tokens.view(-1, channels)  # (B H W, C)
     first = (height * width) * torch.arange(batch, device=tokens.device)  # of each picture's tokens
     order = order + first.view(-1, 1, 1)  # (B, n, N)

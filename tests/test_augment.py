@@ -46,7 +46,7 @@ def test_a_key_always_gives_the_same_sample():
 def test_to_item():
     item = to_item({"name": "a", "spikes": np.ones((41, 4, 5), np.uint8)[:, ::-1], "left": np.full((4, 5), 200, np.uint8)})
     assert item["spikes"].shape == (41, 4, 5) and item["left"].shape == (1, 4, 5)
-    assert str(item["spikes"].dtype) == str(item["left"].dtype) == "torch.float32"
+    assert (str(item["spikes"].dtype), str(item["left"].dtype)) == ("torch.uint8", "torch.float32")
     assert item["left"].max() == 200 and item["name"] == "a"
 
 

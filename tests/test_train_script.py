@@ -135,7 +135,6 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
         (["--variant", "250", "--load_model", "w.pth"], "leave out --variant"),
         (["--run_name", "a/b"], "--run_name a/b"),
         (["--run_name", ".."], "--run_name .."),
-        (["--device", "cpu", "--amp"], "--amp"),
         (["--device", "cpu", "--device_ids", "01"], "needs CUDA"),
         (["--device_ids", "0,x"], "0,x"),
         (["--load_model", "none.pth"], "none.pth"),

@@ -2,15 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.windows import MASKED, cached_shift_mask, partition, relative_position_index, reverse, shift_mask
+from models import windows
+from models.windows import (
+    MASKED,
+    cached_geometry,
+    map_windows,
+    partition,
+    relative_position_index,
+    shift_mask,
+    window_order,
+)
 
 SIZES = [(5, 5, 5), (10, 15, 5), (20, 5, 5), (8, 12, 4), (6, 9, 3)]
-
-
-@pytest.mark.parametrize("height, width, window", SIZES)
-def test_partition_then_reverse_is_the_identity(height, width, window):
-    x = torch.randn(3, height, width, 2)
-    assert torch.equal(reverse(partition(x, window), window, height, width), x)
 
 
 @pytest.mark.parametrize("height, width, window", SIZES)
@@ -52,10 +55,55 @@ def test_shift_mask_by_brute_force(height, width, window):
         assert set(mask[n].unique().tolist()) <= {0.0, MASKED}
 
 
-def test_shift_mask_is_made_once_for_a_size():
+@pytest.mark.parametrize("height, width, window", SIZES)
+def test_window_order_is_the_partition_of_the_rolled_picture(height, width, window):
+    x = torch.randn(2, height, width, 3)
+    for shift in (0, window // 2):
+        order = window_order(height, width, window, shift)
+        rolled = partition(torch.roll(x, (-shift, -shift), dims=(1, 2)), window)
+        assert torch.equal(x.flatten(1, 2)[:, order], rolled)
+        assert sorted(order.flatten().tolist()) == list(range(height * width))
+
+
+def test_geometry_is_made_once_for_a_size():
     device = torch.device("cpu")
-    first = cached_shift_mask(10, 15, 5, 2, device, torch.float32)
-    assert cached_shift_mask(10, 15, 5, 2, device, torch.float32) is first
+    first = cached_geometry(10, 15, 5, 2, device, torch.float32)
+    assert cached_geometry(10, 15, 5, 2, device, torch.float32) is first
+    order, inverse, _ = first
+    assert torch.equal(order.flatten()[inverse], torch.arange(150))
     with torch.inference_mode():
-        made_while_testing = cached_shift_mask(15, 10, 5, 2, device, torch.float32)
-    assert not made_while_testing.is_inference()
+        made_while_testing = cached_geometry(15, 10, 5, 2, device, torch.float32)
+    assert not any(tensor.is_inference() for tensor in made_while_testing)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_map_windows_in_bands_of_any_size(shift, recompute, monkeypatch):
+    """Values and gradients do not depend on the bands; without a gradient the tokens themselves are written to."""
+    weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+
+    def function(x, mask):
+        scores = x @ x.transpose(-2, -1) + (0 if mask is None else mask)
+        return scores.softmax(-1) @ x @ weight
+
+    tokens = torch.randn(2, 10, 15, 3, dtype=torch.float64)
+    results = []
+    for size in (1, 2 * 2 * 25 * 3 * 8, 4 * 2 * 25 * 3 * 8, 2**30):  # bands of 1, 2, 4 and all 6 windows
+        monkeypatch.setitem(windows.BAND_BYTES, "cpu", size)
+        x = tokens.clone().requires_grad_()
+        out = map_windows(function, x, 5, shift, recompute)
+        gradients = torch.autograd.grad(out.square().sum(), (x, weight))
+        with torch.no_grad():
+            written = tokens.clone()
+            assert map_windows(function, written, 5, shift) is written
+        torch.testing.assert_close(written, out)
+        results.append((out, *gradients))
+    rolled = torch.roll(tokens, (-shift, -shift), (1, 2))
+    mask = shift_mask(10, 15, 5, shift).double() if shift else None
+    whole = torch.roll(tokens, (-shift, -shift), (1, 2)).flatten(1, 2).clone()
+    whole[:, window_order(10, 15, 5, 0)] = function(partition(rolled, 5), mask)
+    whole = torch.roll(whole.view_as(tokens), (shift, shift), (1, 2))
+    for result in results:
+        torch.testing.assert_close(result[0], whole)
+        for one, other in zip(result, results[0]):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -1,5 +1,9 @@
 """Where a model runs: a CPU, one GPU, or several by DataParallel."""
 
+import importlib.util
+import os
+import shutil
+
 import torch
 
 from utils.cli import UserError
@@ -20,6 +24,15 @@ def pick_device(name=None):
     elif device.type != "cpu":
         raise UserError(f"--device {name}: only cpu and cuda are supported")
     return device
+
+
+def check_compiler(device):
+    """Raises UserError where torch.compile has not what it needs: a C++ compiler, and Triton for CUDA."""
+    compiler = os.environ.get("CXX") or "g++"
+    if not any(map(shutil.which, (compiler, "clang++"))):
+        raise UserError(f"--compile: no C++ compiler found ({compiler}); install g++, or name one in CXX, or leave the flag out")
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UserError("--compile on cuda: the package triton is missing; pip install triton, or leave the flag out")
 
 
 def parse_device_ids(text):

@@ -4,9 +4,13 @@ import csv
 import hashlib
 import json
 import math
+import platform
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -66,6 +70,15 @@ def finite(value):
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def device_name(device):
+    """What a device is called, for a table of figures."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def sha256(path):

@@ -1,0 +1,52 @@
+"""A network on pictures of any size: overlapping tiles, so that memory does not grow with the picture."""
+
+from utils.cli import UserError
+
+# Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
+# to under a tenth of a grey level.
+OVERLAP = 8
+
+
+def tile_spans(size, tile, overlap, multiple):
+    """How to cut one axis: a list of (start, stop, keep from, keep to), whose kept parts are 0..size without gap or overlap.
+
+    Tiles have at most `tile` pixels and start on multiples of `multiple`, as the windows and patches of a network do; only
+    the last one may end where there is none. Raises UserError where tile and overlap leave no room.
+    """
+    if size <= tile:
+        return [(0, size, 0, size)]
+    side = tile // multiple * multiple
+    if side <= overlap:
+        raise UserError(f"--tile {tile}: tiles overlap by {overlap} pixels; take at least {overlap + multiple}, or 0 for none")
+    starts = [*range(0, size - side, side - overlap)]
+    starts.append(-(-(size - side) // multiple) * multiple)  # the last tile is a whole one too, but for its end
+    cuts = [0, *(start + overlap // 2 for start in starts[1:]), size]
+    return [(start, min(start + side, size), *cuts[i : i + 2]) for i, start in enumerate(starts)]
+
+
+def tiled(model, spikes, tile, multiple, overlap=OVERLAP, device=None):
+    """model(spikes), computed tile by tile.
+
+    model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any type that the model
+    takes; only a tile at a time goes to `device`. tile: largest side of a tile in pixels, 0 for the whole picture at once.
+    multiple: side of the network's windows in pixels. overlap: even number of windows that neighbouring tiles share.
+    Returns the model's tuple of (B, 1, H, W), on `device`. Raises UserError for a tile that is no larger than the overlap.
+
+    Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep; there the opposite edge
+    of the tile takes the place of the picture's.
+    """
+    device = device or spikes.device
+    height, width = spikes.shape[-2:]
+    if not tile or max(height, width) <= tile:
+        return model(spikes.to(device))
+    whole = None
+    for top, bottom, *rows in tile_spans(height, tile, overlap * multiple, multiple):
+        for left, right, *columns in tile_spans(width, tile, overlap * multiple, multiple):
+            parts = model(spikes[..., top:bottom, left:right].to(device))
+            if whole is None:
+                whole = type(parts)(*(part.new_empty(*part.shape[:-2], height, width) for part in parts))
+            for picture, part in zip(whole, parts):
+                picture[..., slice(*rows), slice(*columns)] = part[
+                    ..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
+                ]
+    return whole
