@@ -199,9 +199,8 @@ def measure_loading():
                 file.write(rng.bytes(length // 100 * 125_000))
         starts = rng.integers(0, length - STEPS, 50)
         cpu = torch.device("cpu")
-        times = [
-            seconds(lambda start=start: read_dat(path, 1000, 1000, start, start + STEPS, flip=False), cpu) for start in starts
-        ]
+        windows = [functools.partial(read_dat, path, 1000, 1000, start, start + STEPS, flip=False) for start in starts]
+        times = [seconds(window, cpu) for window in windows]
         figures["window_of_1000x1000_ms"] = 1e3 * statistics.median(times)
         path.unlink()
         for mode, dataset in PAIRED.items():

@@ -43,7 +43,7 @@ def read_dat(path, height, width, start=0, stop=None, flip=True):
     packed = np.memmap(path, np.uint8, "r", shape=(total, height * width // 8))[start:stop]
     if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
-    spikes = np.unpackbits(packed.reshape(len(packed), -1), axis=1, bitorder="little").reshape(-1, height, width)
+    spikes = np.unpackbits(packed.reshape(len(packed), height * width // 8), axis=1, bitorder="little").reshape(-1, height, width)
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 
