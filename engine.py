@@ -16,7 +16,7 @@ from models import SwinSF
 from models.classical import tfi, tfp
 from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
-from utils.inference import tiled
+from utils.inference import check_tile, tiled
 from utils.protocol import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
@@ -201,8 +201,12 @@ def make_loader(dataset, workers, device, **options):
 
 
 def network(model, tile=0):
-    """A method for `evaluate`: the model's picture at the key frame of an output, in tiles of a side or (0) whole."""
+    """A method for `evaluate`: the model's picture at the key frame of an output, in tiles of a side or (0) whole.
+
+    Raises UserError for tiles that are too small.
+    """
     multiple = model.config.window * model.config.patch
+    check_tile(tile, multiple)
     return lambda spikes, output: getattr(tiled(model, spikes, tile, multiple), output)[:, 0].float()
 
 

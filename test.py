@@ -20,7 +20,7 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, load_model
 from utils import cli, report
 from utils.cli import UserError
-from utils.distributed import check_compiler, pick_device
+from utils.distributed import pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
@@ -92,8 +92,8 @@ def main(arguments=None):
     weights = settings.load_model or shipped_weights(settings.data_mode)
     model = load_model(weights, device, settings.precision)
     if settings.compile:
-        check_compiler(device)
-        model.compile_blocks()
+        model.compile_blocks(device)
+    methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / Path(settings.dataset_path.removeprefix("photos:")).resolve().name
@@ -117,7 +117,6 @@ def main(arguments=None):
             shown.append((name, {**shot, **columns, **truth}))
 
     begin = time.perf_counter()
-    methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
         rows = evaluate(methods, dataset, device, score, settings.workers, keep)
     about = {

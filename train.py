@@ -41,7 +41,7 @@ from engine import (
 from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
 from utils import checkpoint, cli
 from utils.cli import UserError
-from utils.distributed import check_compiler, data_parallel, parse_device_ids, pick_device
+from utils.distributed import data_parallel, parse_device_ids, pick_device
 from utils.metrics import psnr_ssim, to_bytes
 from utils.runs import RunFolder, Stopper, create_folder
 
@@ -211,9 +211,6 @@ def run_length(settings, samples):
 
 def fit(state, files, train, val, settings, device, stopper):
     """Train to the end or until stopper() is true; leaves last.pth, also where a bad sample or loss ends the run."""
-    state.model.set_grad_checkpoint(settings.grad_checkpoint)
-    if settings.compile:
-        state.model.compile_blocks()
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
     per_epoch, total_steps = run_length(settings, len(train))
     samples = Augmented(train, settings.crop_size, settings.seed)
@@ -277,11 +274,12 @@ def main(arguments=None):
     settings, given = parse_settings(arguments)
     settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings), None)
     device = pick_device(settings.device)
-    if settings.compile:
-        check_compiler(device)
     data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
     seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
+    model.set_grad_checkpoint(settings.grad_checkpoint)
+    if settings.compile:
+        model.compile_blocks(device)
     train, val, lines = open_data(settings)
     remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
     with cli.memory_errors(remedy), Stopper() as stopper:

@@ -1,8 +1,8 @@
 """SwinSF (Swin Spikeformer): three pictures from 41 steps of a spike stream.
 
 Jiang, Zhu, Chen: "SwinSpikeFormer: Learning Comprehensive Spatial-Temporal Representation to Reconstruct Dynamic Scenes from
-Spike Streams", ICVRV 2024, arXiv 2407.15708. The file reads from the parts to the whole, as the paper's figure does:
-W-MSA and TSA, the block (SAB), the group of blocks (RSSB), the network.
+Spike Streams", ICVRV 2024, arXiv 2407.15708. The file reads from the parts to the whole, as the paper's figure does: the block
+(SAB), whose attention is in `models.attention`, the group of blocks (RSSB), the network.
 
 The streams left, middle and right run stacked along the batch, in this order: 3B is "left of each sample, then middle, then
 right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are those of the released weight files.
@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from timm.layers import DropPath, trunc_normal_
+from timm.layers import DropPath
 from torch import nn
 
+from models.attention import TSA_CHOICES, Linear, TemporalSpatialAttention, WindowAttention, scramble
 from models.collapse import conv_then_embed, unembed_then_conv
-from models.windows import map_windows, recomputed, relative_position_index
+from models.windows import map_windows, recomputed
+from utils.distributed import check_compiler
 from utils.protocol import KEY_FRAMES, RATE, STEPS
 
 SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
@@ -56,99 +57,7 @@ class SwinSFConfig:
             raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
 
 
-TSA_CHOICES = ("released", "paper")
 SKIP_CHOICES = ("none", "rate")
-
-
-class Linear(nn.Linear):
-    """nn.Linear; on a CPU as the 1x1 convolution that it is, which oneDNN runs at up to twice the speed of a BLAS product."""
-
-    def forward(self, x):
-        if x.device.type != "cpu" or x.dtype == torch.float64:
-            return super().forward(x)
-        picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
-        y = F.conv2d(picture, self.weight[:, :, None, None], self.bias)
-        return y.permute(0, 2, 3, 1).view(*x.shape[:-1], -1)
-
-
-class BiasedAttention(nn.Module):
-    """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window mask."""
-
-    def __init__(self, channels, window, heads):
-        super().__init__()
-        self.heads = heads
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
-        self.proj = Linear(channels, channels)
-
-    def attend(self, query, key, value, mask):
-        """query, key, value (B, n, N, C), mask (n, N, N) or None -> (B, n, N, C)."""
-        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
-        bias = rearrange(bias, "i j k -> 1 k i j")
-        if mask is not None:
-            bias = bias.to(mask.dtype) + mask[:, None]  # (n, heads, N, N)
-        return self.proj(recomputed(attend, query, key, value, bias))
-
-
-def attend(query, key, value, bias):
-    """Attention of each window: softmax(q k^T / sqrt(C/heads) + bias) v, head by head.
-
-    query, key, value (B, n, N, C), bias (n or 1, heads, N, N) -> (B, n, N, C).
-    """
-    batch, count, heads = *query.shape[:2], bias.shape[1]
-    bias = bias.to(query.dtype).expand(batch, count, -1, -1, -1).flatten(0, 1)  # (B n, heads, N, N)
-    if query.is_cuda:
-        query, key, value = (rearrange(t, "b n t (k d) -> (b n) k t d", k=heads) for t in (query, key, value))
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return rearrange(out, "(b n) k t d -> b n t (k d)", b=batch)
-    # The same step by step, without a copy: half the time of the fused kernel where windows are this small.
-    outs = []
-    for q, k, v, b in zip(*(t.flatten(0, 1).chunk(heads, -1) for t in (query, key, value)), bias.unbind(1)):
-        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B n, N, N)
-        outs.append(scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype) @ v)
-    return torch.cat(outs, -1).unflatten(0, (batch, count))
-
-
-class WindowAttention(BiasedAttention):
-    """W-MSA: the multi-head self-attention of the Swin Transformer, on one stream."""
-
-    def __init__(self, channels, window, heads):
-        super().__init__(channels, window, heads)
-        self.qkv = Linear(channels, 3 * channels)
-
-    def forward(self, x, mask):
-        """x (B, n, N, C) -> (B, n, N, C)."""
-        return self.attend(*self.qkv(x).chunk(3, dim=-1), mask)
-
-
-class TemporalSpatialAttention(BiasedAttention):
-    """TSA: the query from the left stream, the key from the right, the value from the middle.
-
-    tsa="paper" has a projection for each. tsa="released" does what the released weights were trained with: `to_q` projects
-    all three, and `to_k` and `to_v` lie in the file unused (so they take no gradient here).
-    """
-
-    def __init__(self, channels, window, heads, tsa):
-        super().__init__(channels, window, heads)
-        self.tsa = tsa
-        self.to_q = Linear(channels, channels)
-        self.to_k = Linear(channels, channels).requires_grad_(tsa == "paper")
-        self.to_v = Linear(channels, channels).requires_grad_(tsa == "paper")
-
-    def forward(self, left, middle, right, mask):
-        """Three (B, n, N, C) -> (B, n, N, C)."""
-        if self.tsa == "released":
-            return self.attend(self.to_q(left), self.to_q(right), self.to_q(middle), mask)
-        return self.attend(self.to_q(left), self.to_k(right), self.to_v(middle), mask)
-
-
-def scramble(windows):
-    """(..., N, C) -> (..., N, C): transposed to (C, N) and read back row by row.
-
-    What the released network adds to its side streams in place of an attention result.
-    """
-    return windows.transpose(-2, -1).reshape(windows.shape)
 
 
 class Mlp(nn.Module):
@@ -164,6 +73,7 @@ class Mlp(nn.Module):
 
 
 def scaled(branch, keep, index):
+    """A residual branch times its factor of stochastic depth, if there is one."""
     return branch if keep is None else branch * keep[index]
 
 
@@ -312,8 +222,12 @@ class SwinSF(nn.Module):
         for block in self.blocks:
             block.grad_checkpoint = wanted
 
-    def compile_blocks(self):
-        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
+    def compile_blocks(self, device):
+        """Run the blocks through torch.compile, which compiles at the first call for each new size.
+
+        Raises UserError where the device's compiler is missing.
+        """
+        check_compiler(device)
         compiled = torch.compile(SAB.on_windows)
         for block in self.blocks:
             block.run = compiled

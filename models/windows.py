@@ -107,7 +107,7 @@ def map_windows(function, tokens, window, shift, recompute=False):
 
 def windows_in_band(window_bytes, device):
     """How many windows of so many bytes make a band."""
-    return max(1, BAND_BYTES[device.type] // window_bytes)
+    return max(1, BAND_BYTES.get(device.type, BAND_BYTES["cuda"]) // window_bytes)
 
 
 def recomputed(function, *arguments):

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import ROOT
 from utils import cli
 from utils.cli import UserError
-from utils.distributed import data_parallel, parse_device_ids, pick_device
+from utils.distributed import check_compiler, data_parallel, parse_device_ids, pick_device
 
 
 def ends(main, capsys):
@@ -82,6 +82,20 @@ def test_devices():
     for name in ("gpu", "cuda:99", "meta"):
         with pytest.raises(UserError, match=name):
             pick_device(name)
+
+
+def test_a_missing_compiler_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"--compile: no C\+\+ compiler found \(g\+\+\); install"):
+        check_compiler(torch.device("cpu"))
+    compiler = tmp_path / "my-c++"
+    compiler.write_text("")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    check_compiler(torch.device("cpu"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="triton is missing"):
+        check_compiler(torch.device("cuda"))
 
 
 def test_device_ids():

@@ -21,9 +21,10 @@ def test_tiles_cover_an_axis_once_and_keep_clear_of_their_cut_edges(size, tile, 
         assert stop == size or stop - last >= overlap // 2
 
 
-def test_a_tile_that_is_all_overlap():
-    with pytest.raises(UserError, match=r"--tile 40: .* at least 45"):
-        tile_spans(400, 40, 40, 5)
+@pytest.mark.parametrize("tile", [1, 20, 44])
+def test_a_tile_that_is_all_overlap(tile):
+    with pytest.raises(UserError, match=rf"--tile {tile}: .* take 45 or more"):
+        tiled(None, torch.zeros(1, 41, 400, 400), tile, 5)
 
 
 def test_a_function_of_each_pixel_is_the_same_in_tiles():

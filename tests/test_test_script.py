@@ -94,11 +94,25 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
         ([*data, "--load_model", str(tmp_path / "no.pth")], "no.pth"),
         ([*data, *weights, "--device", "cuda:77"], "cuda:77"),
         ([*data, *weights, "--key_id", "7"], "14, 21, 28"),
+        ([*data, *weights, "--tile", "100"], "--tile 100: .* take 180 or more"),
         ([*data, *weights, "--niqe_params", "no.mat"], "no.mat"),
     ):
         with pytest.raises(UserError, match=word):
             script.main([*arguments, *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_precision_and_tiles(reds, tiny_weights, tmp_path):
+    """Half precision and tiles leave the figures where they are; what was used is on record."""
+    means = {}
+    for name, options in {"plain": [], "bf16": ["--precision", "bf16"], "tiles": ["--tile", "200"]}.items():
+        arguments = ["--dataset_path", str(reds), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
+        assert script.main([*arguments, *options, "--save_path", str(tmp_path / name)]) == 0
+        contents = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert contents["settings"]["precision"] == ("bf16" if name == "bf16" else "fp32")
+        means[name] = contents["means"]["SwinSF"]["psnr"]
+    assert means["bf16"] == pytest.approx(means["plain"], abs=0.02)
+    assert means["tiles"] == pytest.approx(means["plain"], abs=0.001)
 
 
 @pytest.mark.parametrize("names", [("a", "a_spike"), ("a_gt", "a"), ("comparison",)])

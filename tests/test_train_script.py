@@ -127,6 +127,18 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
     assert (tmp_path / "taken/last.pth").read_text() == "precious"
 
 
+def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path):
+    """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp nearly so."""
+    losses = {}
+    for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
+        command = quick(photos, tiny_weights, tmp_path, name, "--max_steps", "6", "--workers", "0", *options)
+        assert train.main(command[1:]) == 0
+        losses[name] = read_log(tmp_path / name)[-1]["train_loss"]
+    weights = [checkpoint.load(tmp_path / name / "last.pth")["training"]["model"] for name in ("plain", "checkpoint")]
+    assert_equal(*weights)
+    assert losses["amp"] == pytest.approx(losses["plain"], rel=0.01)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

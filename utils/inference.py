@@ -7,17 +7,24 @@ from utils.cli import UserError
 OVERLAP = 8
 
 
+def check_tile(tile, multiple, overlap=OVERLAP):
+    """Raises UserError for tiles of that side, 0 for none, that would be all overlap."""
+    least = (overlap + 1) * multiple
+    if 0 < tile < least:
+        raise UserError(
+            f"--tile {tile}: tiles of this network overlap by {overlap * multiple} pixels; take {least} or more, or 0 for none"
+        )
+
+
 def tile_spans(size, tile, overlap, multiple):
     """How to cut one axis: a list of (start, stop, keep from, keep to), whose kept parts are 0..size without gap or overlap.
 
     Tiles have at most `tile` pixels and start on multiples of `multiple`, as the windows and patches of a network do; only
-    the last one may end where there is none. Raises UserError where tile and overlap leave no room.
+    the last one may end where there is none.
     """
     if size <= tile:
         return [(0, size, 0, size)]
     side = tile // multiple * multiple
-    if side <= overlap:
-        raise UserError(f"--tile {tile}: tiles overlap by {overlap} pixels; take at least {overlap + multiple}, or 0 for none")
     starts = [*range(0, size - side, side - overlap)]
     starts.append(-(-(size - side) // multiple) * multiple)  # the last tile is a whole one too, but for its end
     cuts = [0, *(start + overlap // 2 for start in starts[1:]), size]
@@ -35,6 +42,7 @@ def tiled(model, spikes, tile, multiple, overlap=OVERLAP, device=None):
     Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep; there the opposite edge
     of the tile takes the place of the picture's.
     """
+    check_tile(tile, multiple, overlap)
     device = device or spikes.device
     height, width = spikes.shape[-2:]
     if not tile or max(height, width) <= tile:
