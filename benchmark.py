@@ -3,7 +3,7 @@
     python benchmark.py                                     # make bench: every variant on this machine's device
     python benchmark.py --variants 250 --precisions fp32 bf16 --parts inference
     python benchmark.py --variants small --parts scaling    # time and memory against the size of the picture
-    python benchmark.py --device cuda:0 --precisions bf16 --batch_size 8 --compile
+    python benchmark.py --device cuda:0 --precisions bf16 --batch_size 8 --train_batch_size 16 --crop_size 128 --compile
     python benchmark.py --parts loading                     # writes a recording of 1.25 GB to a temporary folder
 
 Each case runs in a process of its own. Per case: the median time of the runs after a warm-up; peak memory above weights and
@@ -20,6 +20,8 @@ import statistics
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,8 @@ from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
 from models import PRECISIONS, VARIANTS, build_model, multiply_adds
 from utils import cli, report
 from utils.checkpoint import replacing
-from utils.distributed import check_compiler, pick_device
+from utils.cli import UserError
+from utils.distributed import pick_device
 from utils.protocol import STEPS
 
 PARTS = ("inference", "training", "scaling", "loading")
@@ -158,15 +161,14 @@ def measure(case, device_name):
     torch.manual_seed(0)
     model = build_model(case["variant"]).to(device)
     if case["compile"]:
-        model.compile_blocks()
+        model.compile_blocks(device)
     call = (training_call if case["part"] == "training" else inference_call)(model, case, device)
     call(spikes_of(1, 20, 20, device))  # libraries load what they need
     spikes = spikes_of(case["batch"], case["height"], case["width"], device)
+    if case["compile"]:  # what compiling takes is no part of it
+        call(spikes)
     with PeakMemory(device) as memory:
         warm_up = seconds(lambda: call(spikes), device)
-    if case["compile"]:  # what compiling took is no part of it
-        with PeakMemory(device) as memory:
-            call(spikes)
     matrix = torch.randn(PRODUCT, PRODUCT, device=device).to(PRECISIONS[case["precision"]])
     times, products = [], []
     for _ in range(case["runs"] if warm_up < 30 else 1):
@@ -264,23 +266,29 @@ def scaling_figure(path, results):
 def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
-    if settings.compile:
-        check_compiler(device)
     settings.save_path.mkdir(parents=True, exist_ok=True)
+    about = {"torch": torch.__version__, "device": report.device_name(device), "threads": torch.get_num_threads()}
     cases, results = list_cases(settings), []
+    contents, fresh = {**about, "cases": results}, multiprocessing.get_context("spawn")
+
+    def write(contents):
+        with replacing(settings.save_path / "benchmark.json", "w") as file:
+            json.dump(contents, file, indent=1)
+
     bar = tqdm(cases, "benchmark", unit="case", dynamic_ncols=True)
     for case in bar:
         bar.set_postfix_str(f"{case['variant']} {case['part']} {case['precision']} {case['height']}x{case['width']}")
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            results.append(process.apply(measure, (case, str(device))))
-    about = {"torch": torch.__version__, "device": report.device_name(device), "threads": torch.get_num_threads()}
-    contents = {**about, "cases": results}
+        with cli.memory_errors("leave out the case that the bar names"), ProcessPoolExecutor(1, fresh) as process:
+            try:
+                results.append(process.submit(measure, case, str(device)).result())
+            except BrokenProcessPool:
+                raise UserError(f"{case}: its process was killed, most often for want of memory; leave this case out") from None
+        write(contents)
     if "loading" in settings.parts:
         contents["loading"] = measure_loading()
+        write(contents)
         for name, value in contents["loading"].items():
             cli.say(f"{name} {value:.1f}")
-    with replacing(settings.save_path / "benchmark.json", "w") as file:
-        json.dump(contents, file, indent=1)
     scaling = [case for case in results if case["part"] == "scaling"]
     if scaling:
         scaling_figure(settings.save_path / "scaling.png", scaling)

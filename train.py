@@ -58,6 +58,8 @@ def parse_settings(arguments):
     )
     defaults = {}
 
+    either = argparse.BooleanOptionalAction  # also --no-grad_checkpoint
+
     def flag(option, default, text, **options):
         defaults[option.removeprefix("--")] = default
         shown = "" if default in (None, "", False) else f" (default {default})"
@@ -77,7 +79,7 @@ def parse_settings(arguments):
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
-    flag("--grad_checkpoint", False, "compute each block anew in the backward pass: a third of the memory", action="store_true")
+    flag("--grad_checkpoint", False, "a third of the memory: the backward pass redoes the blocks", action=either)
     flag("--compile", False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true")
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
@@ -274,7 +276,10 @@ def main(arguments=None):
     settings, given = parse_settings(arguments)
     settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings), None)
     device = pick_device(settings.device)
-    data_parallel(torch.nn.Identity(), device, parse_device_ids(settings.device_ids))  # refuse bad ids before any work
+    ids = parse_device_ids(settings.device_ids)
+    data_parallel(torch.nn.Identity(), device, ids)  # refuse bad ids before any work
+    if settings.compile and len(ids) > 1:
+        raise UserError(f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out")
     seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
     model.set_grad_checkpoint(settings.grad_checkpoint)

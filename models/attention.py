@@ -22,7 +22,7 @@ class Linear(nn.Linear):
             return super().forward(x)
         picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
         y = F.conv2d(picture, self.weight[:, :, None, None], self.bias)
-        return y.permute(0, 2, 3, 1).view(*x.shape[:-1], -1)
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 class BiasedAttention(nn.Module):
@@ -30,7 +30,7 @@ class BiasedAttention(nn.Module):
 
     def __init__(self, channels, window, heads):
         super().__init__()
-        self.heads = heads
+        self.heads, self.recompute = heads, True
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
@@ -42,7 +42,7 @@ class BiasedAttention(nn.Module):
         bias = rearrange(bias, "i j k -> 1 k i j")
         if mask is not None:
             bias = bias.to(mask.dtype) + mask[:, None]  # (n, heads, N, N)
-        return self.proj(recomputed(attend, query, key, value, bias))
+        return self.proj(recomputed(attend, query, key, value, bias, wanted=self.recompute))
 
 
 def attend(query, key, value, bias):

@@ -89,7 +89,7 @@ class SAB(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(config.channels)
         self.mlp = Mlp(config.channels, int(config.mlp_ratio * config.channels))
-        self.grad_checkpoint = False
+        self.grad_checkpoint, self.recompute = False, True
         self.run = SAB.on_windows  # or the same compiled; a plain function, which a copy of the block can share
 
     def forward(self, x):
@@ -106,7 +106,7 @@ class SAB(nn.Module):
         keep (2, 3B, 1, 1, 1): factors of the two residual branches, or None.
         """
         x = x + scaled(self.attention(self.norm1(x), mask), keep, 0)
-        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x), keep, 1)
+        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x, wanted=self.recompute), keep, 1)
         return x
 
     def attention(self, x, mask):
@@ -221,6 +221,8 @@ class SwinSF(nn.Module):
         """Whether a backward pass computes each block anew from its input: a third more arithmetic, far less memory."""
         for block in self.blocks:
             block.grad_checkpoint = wanted
+            # Within a block that is computed anew as a whole, nothing else need be.
+            block.recompute = block.attn.recompute = block.attn_mul.recompute = not wanted
 
     def compile_blocks(self, device):
         """Run the blocks through torch.compile, which compiles at the first call for each new size.
@@ -269,8 +271,9 @@ class SwinSF(nn.Module):
 
     def embed(self, x, conv):
         """A stream's steps (B, 28 or 41, H, W) -> its tokens (B, h, w, C)."""
+        norm = self.patch_embed.norm
         x = conv_then_embed(conv, self.patch_embed.proj)(x.to(conv.weight.dtype))
-        return self.patch_embed.norm(x.permute(0, 2, 3, 1))
+        return norm(x.permute(0, 2, 3, 1).to(norm.weight.dtype))  # under autocast the residual stream stays float32
 
     def reconstruct(self, *streams):
         """Tokens of left, middle and right, each (B, h, w, C) -> pictures middle, left, right, each (B, 1, H, W).

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 MASKED = -100.0  # added to the attention between tokens of different regions, as in Swin and the released weights
 
 # What the tokens of a band may take, in bytes. A CPU's band must stay in its caches together with what a block makes of it,
-# six times as much; a GPU wants many windows at once, and only a picture of tens of megapixels is cut there.
-BAND_BYTES = {"cpu": 3 * 2**20, "cuda": 2**30}
+# six times as much; a GPU wants many windows at once, but its fused attention takes no more than 65,535.
+BAND_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 
 # glibc hands freed blocks above a threshold back to the system, and each operation faults its memory in anew, which can take
 # as long as the operation. The threshold rises to the largest block freed so far, up to 32 MiB: this one, never touched.
@@ -100,8 +100,8 @@ def map_windows(function, tokens, window, shift, recompute=False):
             flat.index_copy_(0, part.flatten(), function(gather(part), mask).flatten(0, 2))
         return tokens
     bands = gather(order).split(count, 1)
-    run = recomputed if recompute else lambda function, *band: function(*band)
-    windows = torch.cat([run(function, band, mask) for band, mask in zip(bands, masks)], 1)  # (B, n, N, C)
+    bands = [recomputed(function, band, mask, wanted=recompute) for band, mask in zip(bands, masks)]
+    windows = torch.cat(bands, 1)  # (B, n, N, C)
     return windows.flatten(0, 2).index_select(0, (inverse + first.view(-1, 1)).flatten()).view_as(tokens)
 
 
@@ -110,8 +110,8 @@ def windows_in_band(window_bytes, device):
     return max(1, BAND_BYTES.get(device.type, BAND_BYTES["cuda"]) // window_bytes)
 
 
-def recomputed(function, *arguments):
-    """function(*arguments), of which autograd keeps the arguments only; it must not draw random numbers."""
-    if not torch.is_grad_enabled():
+def recomputed(function, *arguments, wanted=True):
+    """function(*arguments), of which autograd, if wanted, keeps the arguments only; it must not draw random numbers."""
+    if not (wanted and torch.is_grad_enabled()):
         return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

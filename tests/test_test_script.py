@@ -7,10 +7,12 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import test as script
 from datasets.dat import write_dat
 from tests.conftest import REFERENCE, assert_one_line_error, random_spikes, run_script, write_png
+from utils import checkpoint
 from utils.cli import UserError
 
 SAMPLE = REFERENCE / "data" / "spike_reds_sample"
@@ -104,6 +106,12 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
 
 def test_precision_and_tiles(reds, tiny_weights, tmp_path):
     """Half precision and tiles leave the figures where they are; what was used is on record."""
+    torch.manual_seed(0)
+    contents = checkpoint.load(tiny_weights)
+    for name in ("conv_last.0.weight", "conv_lm.0.weight"):  # so that the picture is not TFP's alone
+        contents["model"][name] = 3 * torch.randn_like(contents["model"][name])
+    tiny_weights = tmp_path / "weights.pth"
+    checkpoint.save(contents, tiny_weights)
     means = {}
     for name, options in {"plain": [], "bf16": ["--precision", "bf16"], "tiles": ["--tile", "200"]}.items():
         arguments = ["--dataset_path", str(reds), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]

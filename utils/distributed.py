@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 
 import torch
@@ -28,7 +29,7 @@ def pick_device(name=None):
 
 def check_compiler(device):
     """Raises UserError where torch.compile has not what it needs: a C++ compiler, and Triton for CUDA."""
-    compiler = os.environ.get("CXX") or "g++"
+    compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
     if not any(map(shutil.which, (compiler, "clang++"))):
         raise UserError(f"--compile: no C++ compiler found ({compiler}); install g++, or name one in CXX, or leave the flag out")
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:

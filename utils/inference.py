@@ -31,26 +31,25 @@ def tile_spans(size, tile, overlap, multiple):
     return [(start, min(start + side, size), *cuts[i : i + 2]) for i, start in enumerate(starts)]
 
 
-def tiled(model, spikes, tile, multiple, overlap=OVERLAP, device=None):
+def tiled(model, spikes, tile, multiple, overlap=OVERLAP):
     """model(spikes), computed tile by tile.
 
     model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any type that the model
-    takes; only a tile at a time goes to `device`. tile: largest side of a tile in pixels, 0 for the whole picture at once.
+    takes; floats are made of a tile at a time. tile: largest side of a tile in pixels, 0 for the whole picture at once.
     multiple: side of the network's windows in pixels. overlap: even number of windows that neighbouring tiles share.
-    Returns the model's tuple of (B, 1, H, W), on `device`. Raises UserError for a tile that is no larger than the overlap.
+    Returns the model's tuple of (B, 1, H, W). Raises UserError for a tile that is no larger than the overlap.
 
-    Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep; there the opposite edge
-    of the tile takes the place of the picture's.
+    Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep. Along the whole picture's
+    edges the opposite edge of the tile takes the place of the picture's there; inside, nothing is seen of it.
     """
     check_tile(tile, multiple, overlap)
-    device = device or spikes.device
     height, width = spikes.shape[-2:]
     if not tile or max(height, width) <= tile:
-        return model(spikes.to(device))
+        return model(spikes)
     whole = None
     for top, bottom, *rows in tile_spans(height, tile, overlap * multiple, multiple):
         for left, right, *columns in tile_spans(width, tile, overlap * multiple, multiple):
-            parts = model(spikes[..., top:bottom, left:right].to(device))
+            parts = model(spikes[..., top:bottom, left:right])
             if whole is None:
                 whole = type(parts)(*(part.new_empty(*part.shape[:-2], height, width) for part in parts))
             for picture, part in zip(whole, parts):
