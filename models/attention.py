@@ -46,22 +46,29 @@ class BiasedAttention(nn.Module):
 
 
 def attend(query, key, value, bias):
-    """Attention of each window: softmax(q k^T / sqrt(C/heads) + bias) v, head by head.
+    """Attention of each window: softmax(q k^T / sqrt(C/heads) + bias) v.
 
     query, key, value (B, n, N, C), bias (n or 1, heads, N, N) -> (B, n, N, C).
     """
-    batch, count, heads = *query.shape[:2], bias.shape[1]
-    bias = bias.to(query.dtype).expand(batch, count, -1, -1, -1).flatten(0, 1)  # (B n, heads, N, N)
-    if query.is_cuda:
-        query, key, value = (rearrange(t, "b n t (k d) -> (b n) k t d", k=heads) for t in (query, key, value))
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return rearrange(out, "(b n) k t d -> b n t (k d)", b=batch)
-    # The same step by step, without a copy: half the time of the fused kernel where windows are this small.
+    bias = bias.to(query.dtype).expand(*query.shape[:2], -1, -1, -1).flatten(0, 1)  # (B n, heads, N, N)
+    attention = fused_attention if query.is_cuda else stepwise_attention
+    out = attention(*(t.flatten(0, 1) for t in (query, key, value)), bias)  # (B n, N, C)
+    return out.unflatten(0, query.shape[:2])
+
+
+def fused_attention(query, key, value, bias):
+    """`attend` on windows (n, N, C) with a bias (n, heads, N, N), in one kernel."""
+    query, key, value = (rearrange(t, "n t (k d) -> n k t d", k=bias.shape[1]) for t in (query, key, value))
+    return rearrange(F.scaled_dot_product_attention(query, key, value, attn_mask=bias), "n k t d -> n t (k d)")
+
+
+def stepwise_attention(query, key, value, bias):
+    """The same step by step and head by head, which copies nothing: twice as fast on a CPU, where windows are this small."""
     outs = []
-    for q, k, v, b in zip(*(t.flatten(0, 1).chunk(heads, -1) for t in (query, key, value)), bias.unbind(1)):
-        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B n, N, N)
+    for q, k, v, b in zip(*(t.chunk(bias.shape[1], -1) for t in (query, key, value)), bias.unbind(1)):
+        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (n, N, N)
         outs.append(scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype) @ v)
-    return torch.cat(outs, -1).unflatten(0, (batch, count))
+    return torch.cat(outs, -1)
 
 
 class WindowAttention(BiasedAttention):

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import VARIANTS, SwinSF, SwinSFConfig, build_model, multiply_adds, windows
-from models.attention import TemporalSpatialAttention, scramble
+from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
 from models.classical import tfp
 from models.windows import partition, shift_mask
 from tests.conftest import ROOT, golden_state, random_spikes
@@ -269,6 +269,16 @@ def test_tsa_against_a_plain_loop(tsa, masked):
                     expected[b, n, i, part] = scores.softmax(0) @ value[b, n, :, part]
     expected = module.proj(expected)
     torch.testing.assert_close(module(left, middle, right, mask), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 6, 25, 16).to(dtype)
+    bias = torch.randn(6, 2, 25, 25).to(dtype)
+    bar = 1e-12 if dtype == torch.float64 else 0.03
+    one, other = (attention(query, key, value, bias) for attention in (fused_attention, stepwise_attention))
+    torch.testing.assert_close(one, other, rtol=bar, atol=bar)
 
 
 def test_side_streams_of_a_block():
