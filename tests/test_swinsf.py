@@ -156,7 +156,7 @@ def test_what_a_step_keeps_for_the_backward_pass():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_bfloat16_between_spikes_and_pictures(variant):
+def test_bfloat16_between_spikes_and_pictures(variant, bfloat16):
     torch.manual_seed(0)
     model = build_model(variant, channels=16, skip="rate").eval()
     torch.nn.init.normal_(model.conv_last[0].weight, 0, 0.3)
@@ -272,7 +272,7 @@ def test_tsa_against_a_plain_loop(tsa, masked):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype):
+def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, bfloat16):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 6, 25, 16).to(dtype)
     bias = torch.randn(6, 2, 25, 25).to(dtype)

@@ -104,7 +104,7 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_precision_and_tiles(reds, tiny_weights, tmp_path):
+def test_precision_and_tiles(reds, tiny_weights, tmp_path, bfloat16):
     """Half precision and tiles leave the figures where they are; what was used is on record."""
     torch.manual_seed(0)
     contents = checkpoint.load(tiny_weights)

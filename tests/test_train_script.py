@@ -127,7 +127,7 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
     assert (tmp_path / "taken/last.pth").read_text() == "precious"
 
 
-def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path):
+def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path, bfloat16):
     """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp nearly so."""
     losses = {}
     for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
