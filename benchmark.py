@@ -33,7 +33,6 @@ from tqdm import tqdm
 from datasets import PAIRED, open_dataset
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import read_dat, write_dat
-from datasets.paired import read_picture
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
 from models import PRECISIONS, VARIANTS, build_model, multiply_adds
 from utils import cli, report
@@ -230,7 +229,6 @@ def write_samples(root, dataset, rng, count=40):
         write_dat(root / "train" / "input" / f"{index:03d}id21.dat", spikes, dataset.flip)
         for key_id in (14, 21, 28):
             report.write_picture(root / "train" / "gt" / f"{index:03d}id{key_id}.png", picture + rng.integers(0, 9))
-    read_picture(root / "train" / "gt" / "000id21.png", dataset.height, dataset.width)
 
 
 def format_results(results):

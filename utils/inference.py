@@ -3,7 +3,7 @@
 from utils.cli import UserError
 
 # Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
-# to under a tenth of a grey level.
+# to well under half a grey level.
 OVERLAP = 8
 
 
