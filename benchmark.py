@@ -15,6 +15,7 @@ Below SAVE_PATH: benchmark.json, and scaling.png where it was asked for.
 import argparse
 import functools
 import json
+import mmap
 import multiprocessing
 import statistics
 import tempfile
@@ -90,7 +91,7 @@ class PeakMemory:
     def now(self):
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096  # resident pages
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE  # resident
 
     def watch(self):
         while not self.done.wait(0.002):

@@ -58,8 +58,6 @@ def parse_settings(arguments):
     )
     defaults = {}
 
-    either = argparse.BooleanOptionalAction  # also --no-grad_checkpoint
-
     def flag(option, default, text, **options):
         defaults[option.removeprefix("--")] = default
         shown = "" if default in (None, "", False) else f" (default {default})"
@@ -79,7 +77,7 @@ def parse_settings(arguments):
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
-    flag("--grad_checkpoint", False, "a third of the memory: the backward pass redoes the blocks", action=either)
+    flag("--grad_checkpoint", False, "less memory, a quarter slower", action=argparse.BooleanOptionalAction)
     flag("--compile", False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true")
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")

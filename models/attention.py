@@ -63,7 +63,7 @@ def fused_attention(query, key, value, bias):
 
 
 def stepwise_attention(query, key, value, bias):
-    """The same step by step and head by head, which copies nothing: twice as fast on a CPU, where windows are this small."""
+    """The same step by step, each head where it lies: nearly twice as fast on a CPU, where windows are this small."""
     outs = []
     for q, k, v, b in zip(*(t.chunk(bias.shape[1], -1) for t in (query, key, value)), bias.unbind(1)):
         scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (n, N, N)

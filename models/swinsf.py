@@ -89,7 +89,7 @@ class SAB(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(config.channels)
         self.mlp = Mlp(config.channels, int(config.mlp_ratio * config.channels))
-        self.grad_checkpoint, self.recompute = False, True
+        self.grad_checkpoint = False
         self.run = SAB.on_windows  # or the same compiled; a plain function, which a copy of the block can share
 
     def forward(self, x):
@@ -106,7 +106,7 @@ class SAB(nn.Module):
         keep (2, 3B, 1, 1, 1): factors of the two residual branches, or None.
         """
         x = x + scaled(self.attention(self.norm1(x), mask), keep, 0)
-        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x, wanted=self.recompute), keep, 1)
+        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x, wanted=not self.grad_checkpoint), keep, 1)
         return x
 
     def attention(self, x, mask):
@@ -222,7 +222,7 @@ class SwinSF(nn.Module):
         for block in self.blocks:
             block.grad_checkpoint = wanted
             # Within a block that is computed anew as a whole, nothing else need be.
-            block.recompute = block.attn.recompute = block.attn_mul.recompute = not wanted
+            block.attn.recompute = block.attn_mul.recompute = not wanted
 
     def compile_blocks(self, device):
         """Run the blocks through torch.compile, which compiles at the first call for each new size.

@@ -171,6 +171,18 @@ def test_bfloat16_between_spikes_and_pictures(variant, bfloat16):
     assert 0 < (rounded - exact).abs().max() < 0.05 * residual.abs().max()
 
 
+def test_under_autocast_the_tokens_stay_float32(bfloat16):
+    """Between the blocks, in bands and with a gradient; the pictures too."""
+    model, x = tiny(depths=(1, 1)).float(), spikes(1, 25, 30).float()
+    seen = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0].dtype, output.dtype)))
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+            seen.append(model(x).middle.dtype)
+    assert len(seen) == 10 and set(seen) == {torch.float32}
+
+
 def test_spikes_of_any_type():
     model, x = tiny(skip="rate").float(), spikes(1, 25, 30)
     with torch.inference_mode():
