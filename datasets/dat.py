@@ -34,16 +34,20 @@ def read_dat(path, height, width, start=0, stop=None, flip=True):
     """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read from the disk.
 
     `flip` turns each step upright, for cameras and simulators that store it upside down (the 250x400 family).
-    Raises UserError where the file does not fit the size (see `count_steps`) or does not have the steps.
+    Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or loses them meanwhile.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
     if not 0 <= start <= stop <= total:
         raise UserError(f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}")
-    packed = np.memmap(path, np.uint8, "r", shape=(total, height * width // 8))[start:stop]
+    step = height * width // 8
+    # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
+    packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
+    if packed.size < (stop - start) * step:
+        raise UserError(f"{path}: became shorter while it was read; restore the stream")
     if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
-    spikes = np.unpackbits(packed.reshape(len(packed), height * width // 8), axis=1, bitorder="little").reshape(-1, height, width)
+    spikes = np.unpackbits(packed.reshape(-1), bitorder="little").reshape(-1, height, width)
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 

@@ -82,3 +82,12 @@ def test_other_bad_files(tmp_path):
         read_dat(path, 3, 5)
     with pytest.raises(ValueError, match="multiple of 8"):
         write_dat(path, np.zeros((2, 3, 5)))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
+    """Another program cut it between the look at its length and the reading."""
+    path = tmp_path / "a.dat"
+    write_dat(path, np.ones((9, 8, 8)))
+    monkeypatch.setattr("datasets.dat.count_steps", lambda *_: 20)
+    with pytest.raises(UserError, match=r"a\.dat: became shorter"):
+        read_dat(path, 8, 8, 5, 12)
