@@ -33,7 +33,7 @@ def parse_settings(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
     flag("--data_mode", default="250", choices=DATA_MODES, help="size and layout of the data (default 250)")
-    flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR for scenes simulated over photographs, or demo")
+    flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--load_model", type=Path, help="weights (default: the shipped ones that fit the data mode)")
@@ -96,7 +96,7 @@ def main(arguments=None):
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
-    folder = settings.save_path or Path("results") / Path(settings.dataset_path.removeprefix("photos:")).resolve().name
+    folder = settings.save_path or Path("results") / Path(settings.dataset_path.rpartition(":")[2]).resolve().name
     check_outputs(folder, settings, dataset.names)
     cli.say(dataset.description)
     cli.say(f"weights {weights} in {settings.precision} on {device}")

@@ -24,9 +24,10 @@ import torch
 from timm.utils import ModelEmaV3
 from torchvision.utils import make_grid
 
-from datasets import PAIRED, open_dataset, scored_output
+from datasets import PAIRED, is_simulated, open_dataset, scored_output
 from datasets.augment import Augmented, EpochBatches
 from datasets.paired import hold_out
+from datasets.simulator import SENSORS
 from engine import (
     BASELINES,
     RECIPES,
@@ -64,14 +65,16 @@ def parse_settings(arguments):
         parser.add_argument(option, help=text + shown, **options)
 
     flag("--data_mode", "250", "size and layout of the data", choices=[*PAIRED])
-    flag("--dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR for scenes simulated over photographs")
+    flag("--dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes")
     flag("--variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
     flag("--tsa", None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES)
     flag("--skip", None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES)
+    flag("--architecture", [], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment)
     flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
     flag("--epochs", 900, "epochs in all", type=cli.positive_int)
     flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
-    flag("--epoch_length", 1000, "samples an epoch of photos:DIR", type=cli.positive_int)
+    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
+    flag("--sensor", "ideal", "of simulated scenes", choices=[*SENSORS])
     flag("--batch_size", 4, "samples a step", type=cli.positive_int)
     flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
@@ -98,12 +101,12 @@ def new_settings(settings):
     recipe = RECIPES[settings.recipe]
     settings.lr = recipe.lr if settings.lr is None else settings.lr
     settings.weight_decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
-    if settings.load_model and (settings.variant or settings.tsa or settings.skip):
-        raise UserError("--load_model brings its own architecture; leave out --variant, --tsa and --skip")
+    if settings.load_model and (settings.variant or settings.tsa or settings.skip or settings.architecture):
+        raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
     if 0 < settings.crop_size < 20:
         raise UserError(f"--crop_size {settings.crop_size}: the network needs 20 pixels; take 20 or more, or 0")
     smallest = min(PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width)
-    if settings.crop_size > smallest and not settings.dataset_path.startswith("photos:"):
+    if settings.crop_size > smallest and not is_simulated(settings.dataset_path):
         raise UserError(f"--crop_size {settings.crop_size}: larger than the frames, take at most {smallest}")
     if Path(settings.run_name).name != settings.run_name or settings.run_name == "..":
         raise UserError(f"--run_name {settings.run_name}: a plain folder name, please; --save_path says where it lies")
@@ -142,18 +145,22 @@ def fresh_model(settings):
     if settings.load_model:
         return load_model(settings.load_model)
     overrides = {name: getattr(settings, name) for name in ("tsa", "skip") if getattr(settings, name)}
-    return build_model(settings.variant or settings.data_mode, **overrides)
+    try:
+        return build_model(settings.variant or settings.data_mode, **{**dict(settings.architecture), **overrides})
+    except (TypeError, ValueError) as error:  # a field or value that there is not
+        raise UserError(f"--architecture: {error}; see SwinSFConfig in models/swinsf.py") from None
 
 
 def open_data(settings):
     """(training set, validation set or None), and a line on each."""
     path, mode = settings.dataset_path, settings.data_mode
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
+    options["sensor"] = settings.sensor
     train = open_dataset(path, mode, "train", **options)
     if not settings.val_every:
         return train, None, [train.description, "val: none"]
-    if path.startswith("photos:") or (Path(path) / "val").is_dir():
-        val = open_dataset(path, mode, "val")
+    if is_simulated(path) or (Path(path) / "val").is_dir():
+        val = open_dataset(path, mode, "val", sensor=settings.sensor)
         return train, val, [train.description, val.description]
     kept, held = hold_out(train)
     names = ", ".join(train.streams[i].path.name for i in held)

@@ -6,21 +6,27 @@ from pathlib import Path
 import cv2
 
 from datasets.paired import ClassA, SpikeREDS, SpikeX4K, split_folder
-from datasets.scenes import DemoScenes, PhotoScenes
+from datasets.scenes import STYLES, DemoScenes, PhotoScenes
+from datasets.simulator import SENSORS
+from datasets.videos import VideoScenes
 from utils.cli import UserError
 from utils.protocol import KEY_FRAMES, KEY_IDS
 
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
 DATA_MODES = (*PAIRED, "no_gt")
-FIXED_SCENES = 10  # scenes in the val and test split of photos:DIR
+SCENES = {"photos": PhotoScenes, "videos": VideoScenes}  # what is before the colon of a path -> its dataset
+FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:DIR
 
 
-def open_dataset(path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0):
-    """The dataset at `path`: "demo", "photos:DIR" (scenes over a folder of photographs) or a folder of spike streams.
+def open_dataset(
+    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor="ideal", **scene_options
+):
+    """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
     data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without pictures is taken as
     classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
-    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
+    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`. sensor: of scenes, a name in SENSORS.
+    Further options are those of VideoScenes.
 
     The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
     opened or a file in it is bad.
@@ -30,16 +36,20 @@ def open_dataset(path, data_mode="250", split="test", key_id=None, crop_size=0, 
         raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
     if path == "demo":
         if (data_mode, split) != ("250", "test"):
-            raise UserError("--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder or photos:DIR")
+            raise UserError(
+                "--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder, photos:DIR or videos:DIR"
+            )
         return DemoScenes(key_id)
-    if path.startswith("photos:"):
+    if is_simulated(path):
+        kind, _, source = path.partition(":")
         if data_mode not in PAIRED:
             raise UserError(f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}")
         height, width = PAIRED[data_mode].height, PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
-        return PhotoScenes(path.removeprefix("photos:"), split, height, width, length, seed, key_id)
+        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor], **scene_options}
+        return SCENES[kind](source, split, height, width, length, **options)
     folder = split_folder(Path(path), split)
     without = data_mode == "250" and split == "test" and not (folder / "gt").is_dir()
     if data_mode == "no_gt" or without:
@@ -50,6 +60,11 @@ def open_dataset(path, data_mode="250", split="test", key_id=None, crop_size=0, 
         except UserError as error:
             raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
     return PAIRED[data_mode](path, split, key_id)
+
+
+def is_simulated(path):
+    """Whether a dataset's path names scenes that are simulated as they are read."""
+    return str(path).partition(":")[0] in SCENES and ":" in str(path)
 
 
 def scored_output(item):

@@ -1,66 +1,97 @@
-"""Moving scenes from still photographs, turned into spikes: endless training data, and the embedded demo dataset."""
+"""Moving scenes over still photographs, and the datasets that turn scenes into spikes while they are read."""
 
 import hashlib
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import skimage.data
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from datasets.augment import to_item
-from datasets.simulator import integrate_and_fire
+from datasets.motion import KINDS, draw_motion, margin
+from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
-SPEED = (0.05, 0.4)  # mean motion of a scene, pixels a step; the public spike-REDS streams have 0.1 to 0.2
-SHRINK = (0.35, 1.0)  # photographs shrunk by this are as sharp as spike-REDS
-KINDS = {"translation": (1, 0, 0), "rotation": (0, 1, 0), "zoom": (0, 0, 1)}  # weights of the three motions
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+TEXTURE = 30  # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
+OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
 
 
-def draw_motion(height, width, speed, rng, weights=None):
-    """A smooth motion: function of the time in steps -> 2x3 float64 matrix from picture to source coordinates.
+@dataclass(frozen=True)
+class Style:
+    """What scenes are like. Speeds are log-normal: in mean over a layer's pixels, in pixels a step."""
 
-    Translation, rotation and zoom about the centre, mixed by `weights` (drawn where None), scaled so that the pixels of a
-    height x width picture move by `speed` pixels a step in the mean. The origin of the source lies in its middle.
-    """
-    move, turn, zoom = weights if weights is not None else rng.standard_normal(3)
-    angle = rng.uniform(0, 2 * np.pi)
-    y, x = (np.mgrid[0:16, 0:16] + 0.5) / 16 - 0.5
-    y, x = y * height, x * width  # the middles of 16 x 16 cells
-    radius = np.hypot(height, width) / 4  # so that equal weights move the pixels by about as much
-    velocity = move * np.array([np.cos(angle), np.sin(angle)])
-    turn, zoom = turn / radius, zoom / radius
-    mean = np.hypot(velocity[0] + zoom * x - turn * y, velocity[1] + turn * x + zoom * y).mean()
-    velocity, turn, zoom = velocity * speed / mean, turn * speed / mean, zoom * speed / mean
+    median_speed: float = 0.15  # with the spread, six in seven layers move by 0.05 to 0.4 pixels a step
+    spread: float = 0.7
+    shrink: tuple = (0.35, 0.9)  # photographs shrunk by this are as sharp as spike-REDS
 
-    def matrix(time):
-        scale, cos, sin = np.exp(zoom * time), np.cos(turn * time), np.sin(turn * time)
-        linear = scale * np.array([[cos, -sin], [sin, cos]])
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        return np.column_stack([linear, velocity * time - linear @ centre])
-
-    return matrix
+    def draw_speed(self, rng):
+        """Pixels a step, up to 1; one layer in twenty stands still."""
+        speed = self.median_speed * np.exp(self.spread * rng.standard_normal())
+        return 0.0 if rng.random() < 0.05 else min(speed, 1.0)
 
 
-def warp(source, matrix, height, width, interpolation=cv2.INTER_CUBIC):
-    """The height x width picture that a motion matrix sees of a source; beyond its edge the source is mirrored."""
-    matrix = matrix + np.array([[0, 0, (source.shape[1] - 1) / 2], [0, 0, (source.shape[0] - 1) / 2]])
-    return cv2.warpAffine(
-        source, matrix, (width, height), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
-    )
+STYLES = {"250": Style(), "1000": Style(median_speed=0.3, shrink=(0.35, 0.7))}  # by data mode
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of it or None."""
+
+    source: np.ndarray
+    motion: object
+    mask: np.ndarray | None = None
+
+    def frame(self, time, height, width, behind=None):
+        """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not opaque."""
+        see = partial(warp, homography=self.motion(time), height=height, width=width)
+        frame = see(self.source, interpolation=cv2.INTER_CUBIC)  # bilinear sampling would blur
+        if self.mask is None:
+            return frame
+        return behind + see(self.mask, interpolation=cv2.INTER_LINEAR, border=cv2.BORDER_CONSTANT) * (frame - behind)
+
+
+@dataclass(frozen=True)
+class PhotoScene:
+    """Layers from back to front under one light: grey levels are scaled by `contrast` and raised by `black`."""
+
+    layers: list
+    height: int
+    width: int
+    contrast: float = 1.0
+    black: float = 0.0  # in 0..1
+
+    def frame(self, time):
+        """Light (H, W) float32 in 0..1 at a time in steps from the key frame."""
+        frame = None
+        for layer in self.layers:
+            frame = layer.frame(time, self.height, self.width, frame)
+        return np.clip(frame * (self.contrast / 255) + self.black, 0, 1, dtype=np.float32)
+
+
+def warp(source, homography, height, width, interpolation, border=cv2.BORDER_REFLECT_101):
+    """The height x width picture that a homography of `draw_motion` sees of a source; beyond its edge it is mirrored."""
+    middle = np.array([[1, 0, (source.shape[1] - 1) / 2], [0, 1, (source.shape[0] - 1) / 2], [0, 0, 1]])
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(source, middle @ homography, (width, height), flags=flags, borderMode=border)
 
 
 def cut(photo, height, width, shrink, rng):
-    """A float32 cut of about height x width with a margin for motion, shrunk by area averaging, where the photo has texture."""
-    margin = 2 * int(SPEED[1] * STEPS)
-    need = np.array([height + margin, width + margin])
+    """A float32 cut of about height x width, shrunk by area averaging, where the photograph has texture.
+
+    Smaller where the photograph is: it is never enlarged.
+    """
+    need = np.array([height, width])
     shrink = min(1.0, max(shrink, *(need / photo.shape)))
     size = np.minimum(np.ceil(need / shrink).astype(int), photo.shape)
     best, best_texture = None, -1.0
-    for _ in range(4):  # a third of a photograph is sky or blur; take the first cut that is neither
+    for _ in range(6):  # a third of a photograph is sky or blur; take the first cut that is neither
         top, left = rng.integers(0, np.array(photo.shape) - size + 1)
         candidate = photo[top : top + size[0], left : left + size[1]]
         if shrink < 1:
@@ -68,7 +99,7 @@ def cut(photo, height, width, shrink, rng):
         texture = cv2.Laplacian(candidate, cv2.CV_32F).std()
         if texture > best_texture:
             best, best_texture = candidate, texture
-        if texture > 20:
+        if texture > TEXTURE:
             break
     return best.astype(np.float32)
 
@@ -87,48 +118,66 @@ def draw_blob(height, width, rng):
     return mask.astype(np.float32) / 255
 
 
-def render(background, foreground, height, width, rng, kind=None, speed=None, shrink=None, gain=None):
-    """Light (41, height, width) float32 in 0..1 of a scene that moves over a photograph.
+def draw_foliage(source, rng):
+    """The brighter or the darker part of a source, 1 inside and 0 outside, float32: ragged, with holes, as leaves are."""
+    smooth = cv2.GaussianBlur(source, None, rng.uniform(0.7, 3))
+    sign = rng.choice((-1, 1))
+    return np.clip(sign * (smooth - np.quantile(smooth, rng.uniform(0.3, 0.7))) / 8 + 0.5, 0, 1)
 
-    background, foreground: uint8 photographs; with a foreground, a blob cut from it moves in front on its own. Motion, speed,
-    scale and brightness are drawn where they are None.
+
+def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, shrink=None):
+    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks."""
+    speed = style.draw_speed(rng) if speed is None else speed
+    motion = draw_motion(height, width, speed, rng, KINDS[kind] if kind else None, bend=0 if kind else rng.uniform(-0.3, 0.3))
+    rows, columns = margin(motion, height, width, times)
+    shrink = rng.uniform(*style.shrink) if shrink is None else shrink
+    return Layer(cut(photo, height + rows + 4, width + columns + 4, shrink, rng), motion)
+
+
+def draw_object(photo, height, width, style, rng, times, foliage=False, **fixed):
+    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all of it."""
+    layer = draw_layer(photo, height, width, style, rng, times, **fixed)
+    if foliage:
+        return Layer(layer.source, layer.motion, draw_foliage(layer.source, rng))
+    mask = np.zeros_like(layer.source)
+    top, left = np.maximum(0, (np.array(mask.shape) - (height, width)) // 2)
+    inner = mask[top : top + height, left : left + width]
+    inner[...] = draw_blob(*inner.shape, rng)
+    return Layer(layer.source, layer.motion, mask)
+
+
+def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
+    """A `PhotoScene` of steps -reach..reach. read_photo() gives the photographs for it, one after the other."""
+    times = (-reach, -reach / 2, reach / 2, reach)
+    layers = [draw_layer(read_photo(), height, width, style, rng, times)]
+    for _ in range(rng.choice(len(OBJECTS), p=OBJECTS)):
+        layers.append(draw_object(read_photo(), height, width, style, rng, times, foliage=rng.random() < 0.3))
+    contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)
+    black = rng.uniform(*sorted((0.0, 1 - contrast)))  # so that grey levels reach from the floor to the ceiling over all scenes
+    return PhotoScene(layers, height, width, contrast, black)
+
+
+def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=SENSORS["ideal"], pattern=None):
+    """The uint8 arrays of a scene: `spikes` (steps, H, W), and a picture (H, W) at each step of keep: name -> index.
+
+    The scene's time 0 is the middle step.
     """
+    names, pictures = {step: name for name, step in keep.items()}, {}
 
-    def motion():
-        return draw_motion(height, width, speed or rng.uniform(*SPEED), rng, KINDS[kind] if kind else None)
+    def light():
+        for step in range(steps):
+            frame = scene.frame(step - steps // 2)
+            if step in names:
+                pictures[names[step]] = np.round(255 * frame).astype(np.uint8)
+            yield frame
 
-    back, back_motion = cut(background, height, width, shrink or rng.uniform(*SHRINK), rng), motion()
-    if foreground is not None:
-        front, front_motion = cut(foreground, height, width, shrink or rng.uniform(*SHRINK), rng), motion()
-        blob = np.zeros_like(front)
-        top, left = (np.array(front.shape) - (height, width)) // 2
-        blob[max(top, 0) :, max(left, 0) :][:height, :width] = draw_blob(*np.minimum(front.shape, (height, width)), rng)
-    gain = (gain or rng.uniform(0.6, 1.2)) / 255
-    light = np.empty((STEPS, height, width), np.float32)
-    for step in range(STEPS):
-        time = step - (STEPS - 1) / 2
-        frame = warp(back, back_motion(time), height, width)
-        if foreground is not None:
-            matrix = front_motion(time)
-            opaque = warp(blob, matrix, height, width, cv2.INTER_LINEAR)
-            frame += opaque * (warp(front, matrix, height, width) - frame)
-        np.clip(frame * gain, 0, 1, out=light[step])
-    return light
-
-
-def simulate(light, rng, name, key_id=None):
-    """The sample dict of uint8 arrays of a scene: its spikes, and the pictures at the key frames, or at key_id's alone."""
-    outputs = [KEY_IDS[key_id]] if key_id else list(KEY_FRAMES)
-    pictures = {output: np.round(255 * light[KEY_FRAMES[output]]).astype(np.uint8) for output in outputs}
-    return {"name": name, "spikes": integrate_and_fire(light, rng), **pictures}
+    return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), **pictures}
 
 
 @lru_cache(maxsize=256)
 def read_photo(path):
-    photo = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if photo is None:
-        raise UserError(f"{path}: no readable photograph; remove the file or replace it by a whole one")
-    return photo
+    """A photograph as grey uint8 (h, w), or None where it is unreadable."""
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
 def split_photos(folder):
@@ -140,48 +189,83 @@ def split_photos(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of photographs; check the path after photos:")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES]
     if len(paths) < 3:
         raise UserError(f"{folder}: {len(paths)} photographs; at least 3 are needed (one each for train, val and test)")
-    paths.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    return split_by_hash(paths)
+
+
+def split_by_hash(paths):
+    paths = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
     tenth = max(1, len(paths) // 10)
     parts = {"test": paths[:tenth], "val": paths[tenth : 2 * tenth], "train": paths[2 * tenth :]}
     return {split: sorted(part) for split, part in parts.items()}
 
 
-class PhotoScenes(Dataset):
-    """Scenes over a folder of photographs: sample i of epoch e is drawn from (seed, split, e, i) and nothing else.
+def readable(paths, is_readable, label):
+    """(the paths that can be read, text on those that cannot). Raises UserError where none can."""
+    with ThreadPoolExecutor() as pool:  # a bar only where there is something to wait for
+        good = list(tqdm(pool.map(is_readable, paths), f"checking {label}s", len(paths), unit=label, leave=False, delay=2))
+    kept, bad = ([path for path, fine in zip(paths, good) if fine is want] for want in (True, False))
+    names = ", ".join(path.name for path in bad)
+    if not kept:
+        raise UserError(f"{paths[0].parent}: no readable {label} among {names}; replace them by whole ones")
+    return kept, f"; {len(bad)} unreadable skipped: {names}" if bad else ""
 
-    Training never repeats a scene; val and test have the same `length` scenes each time.
+
+class SceneDataset(Dataset):
+    """Scenes that are drawn and turned into spikes as they are read: sample i of epoch e comes from (seed, split, e, i) alone.
+
+    Training never repeats a scene; val and test have the same `length` scenes each time. A subclass sets `sources` and
+    `description` and implements `draw(rng, reach)`.
     """
 
-    def __init__(self, folder, split, height, width, length, seed=0, key_id=None):
-        self.photos, self.key_id = split_photos(folder)[split], key_id
-        self.split, self.height, self.width, self.length, self.seed = split, height, width, length, seed
-        self.description = f"{split}: scenes of {height}x{width} over {len(self.photos)} photographs of {folder}"
-        if split != "train":  # fixed scenes do not change with the run's seed
-            self.seed = 0
-        for photo in self.photos:
-            read_photo(photo)  # a bad file is found before the work starts
+    def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensor=SENSORS["ideal"]):
+        self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
+        self.style, self.sensor = style, sensor
+        self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
 
     def __len__(self):
         return self.length
 
+    def __getitem__(self, index):
+        return to_item(self.read(index))
+
     @property
     def names(self):
-        """What the samples are made of, in order: the photographs in training, else the scenes."""
+        """What the samples are made of, in order: the photographs or videos in training, else the scenes."""
         if self.split == "train":
-            return [photo.name for photo in self.photos]
+            return [source.name for source in self.sources]
         return [f"scene_0_{index:05d}" for index in range(self.length)]
 
     def read(self, index, epoch=0):
+        keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
         rng = np.random.default_rng([self.seed, ("train", "val", "test").index(self.split), epoch, index])
-        background, foreground = (read_photo(self.photos[i]) for i in rng.integers(0, len(self.photos), 2))
-        light = render(background, foreground if rng.random() < 0.5 else None, self.height, self.width, rng)
-        return simulate(light, rng, f"scene_{epoch}_{index:05d}", self.key_id)
+        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, STEPS, keep)}
 
-    def __getitem__(self, index):
-        return to_item(self.read(index))
+    def simulate(self, rng, steps, keep, pattern=None):
+        """`simulate` on a scene that is drawn here; where the sensor's fixed pattern is not given, it is drawn too."""
+        scene = self.draw(rng, steps // 2)
+        pattern = pattern or draw_pattern(self.sensor, self.height, self.width, rng)
+        return simulate(scene, rng, steps, keep, self.sensor, pattern)
+
+
+class PhotoScenes(SceneDataset):
+    """Scenes over a folder of photographs."""
+
+    def __init__(self, folder, split, *size, **options):
+        super().__init__(split, *size, **options)
+        # Read here, so that a bad file is found before the work starts, and workers that are forked share the photographs.
+        self.sources, skipped = readable(split_photos(folder)[split], lambda path: read_photo(path) is not None, "photograph")
+        self.description = (
+            f"{split}: scenes of {self.height}x{self.width} over {len(self.sources)} photographs of {folder}{skipped}"
+        )
+
+    def draw(self, rng, reach):
+        def next_photo():
+            return read_photo(self.sources[rng.integers(0, len(self.sources))])
+
+        return draw_scene(next_photo, self.height, self.width, self.style, rng, reach)
 
 
 class DemoScenes(Dataset):
@@ -206,8 +290,13 @@ class DemoScenes(Dataset):
     def read(self, index, epoch=0):
         name, background, foreground, kind, speed, seed = self.SCENES[index]
         rng = np.random.default_rng(seed)
-        background, foreground = (photo and demo_photo(photo) for photo in (background, foreground))
-        return simulate(render(background, foreground, 250, 400, rng, kind, speed, shrink=0.85, gain=1.0), rng, name, self.key_id)
+        fixed = {"kind": kind, "speed": speed, "shrink": 0.85}
+        options = (250, 400, STYLES["250"], rng, (-20, 20))
+        layers = [draw_layer(demo_photo(background), *options, **fixed)]
+        if foreground:
+            layers.append(draw_object(demo_photo(foreground), *options, **fixed))
+        keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
+        return {"name": name, **simulate(PhotoScene(layers, 250, 400), rng, STEPS, keep)}
 
     def __getitem__(self, index):
         return to_item(self.read(index))

@@ -24,6 +24,7 @@ from utils.protocol import KEY_FRAMES, RATE, STEPS
 
 SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
+MIX_WINDOWS = (3, 7, 11, 15, 21, 31, 41)  # steps of the firing rates that skip="mix" chooses from
 
 
 class Reconstruction(NamedTuple):
@@ -46,7 +47,7 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "rate"
+    skip: str = "none"  # or "rate", "mix": what the last convolution adds to
 
     def __post_init__(self):
         object.__setattr__(self, "depths", tuple(self.depths))
@@ -57,7 +58,7 @@ class SwinSFConfig:
             raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
 
 
-SKIP_CHOICES = ("none", "rate")
+SKIP_CHOICES = ("none", "rate", "mix")
 
 
 class Mlp(nn.Module):
@@ -112,6 +113,9 @@ class SAB(nn.Module):
     def attention(self, x, mask):
         """What the residual connection adds to the three streams, windows (3B, n, N, C) -> (3B, n, N, C)."""
         left, middle, right = x.chunk(3)
+        if self.tsa == "self":
+            own_left, own, own_right = self.attn(x, mask).chunk(3)
+            return torch.cat([own_left, own + 0.1 * self.attn_mul(left, middle, right, mask), own_right])
         attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
         if self.tsa == "released":
             return torch.cat([scramble(left), attended, scramble(right)])
@@ -183,6 +187,27 @@ class FiringRate(nn.Module):
         return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
 
 
+def firing_rates(x, key_frame):
+    """Spikes (B, 41, H, W) -> (B, 7, H, W) in grey levels: TFP over each of MIX_WINDOWS round the key frame.
+
+    A window that reaches over an end of the stream is cut there.
+    """
+    offset = (torch.arange(STEPS, device=x.device) - key_frame).abs()
+    kernels = torch.stack([(offset <= window // 2).to(x.dtype) for window in MIX_WINDOWS])
+    kernels = kernels / kernels.sum(1, keepdim=True)
+    return F.conv2d(x, kernels[:, :, None, None]) * (255 / RATE)
+
+
+def mixed_rates(picture, x, key_frame):
+    """A residual plus, in each pixel, a mean of firing rates, whose weights are a softmax of what the network gives.
+
+    Still ground is best averaged long, an edge that moves short. picture (B, 8, H, W): the residual in grey levels, then a
+    score for each of MIX_WINDOWS; spikes x (B, 41, H, W) -> (B, 1, H, W).
+    """
+    residual, scores = picture.split([1, len(MIX_WINDOWS)], dim=1)
+    return residual + (scores.softmax(1) * firing_rates(x, key_frame)).sum(1, keepdim=True)
+
+
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
 
@@ -205,11 +230,13 @@ class SwinSF(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
         # Sequential, so that the convolutions have the released files' names conv_last.0 and conv_lm.0.
-        self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1, 3, padding=1))
-        self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1, 3, padding=1))
+        features = 1 + len(MIX_WINDOWS) if config.skip == "mix" else 1
+        self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, features, 3, padding=1))
+        self.conv_lm = nn.Sequential(nn.Conv2d(channels, features, 3, padding=1))
         if config.skip == "rate":
             self.firing_rate = FiringRate()
-            for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from the firing rate alone
+        if config.skip != "none":
+            for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
@@ -261,12 +288,11 @@ class SwinSF(nn.Module):
 
         # Final reconstruction.
         with torch.autocast(x.device.type, enabled=False):
-            pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1, H, W)
-            if self.config.skip == "rate":
-                rates = (self.firing_rate(x, KEY_FRAMES[output]) for output in Reconstruction._fields)
-                pictures = [picture + rate for picture, rate in zip(pictures, rates)]
-            else:
-                pictures = [picture.relu() for picture in pictures]
+            pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1 or 8, H, W)
+            pictures = [
+                self.add_skip(picture, x, KEY_FRAMES[output])  # (B, 1, H, W)
+                for output, picture in zip(Reconstruction._fields, pictures)
+            ]
         return Reconstruction(*(picture[..., :height, :width] for picture in pictures))
 
     def embed(self, x, conv):
@@ -276,7 +302,7 @@ class SwinSF(nn.Module):
         return norm(x.permute(0, 2, 3, 1).to(norm.weight.dtype))  # under autocast the residual stream stays float32
 
     def reconstruct(self, *streams):
-        """Tokens of left, middle and right, each (B, h, w, C) -> pictures middle, left, right, each (B, 1, H, W).
+        """Tokens of left, middle and right, each (B, h, w, C) -> pictures middle, left, right, each (B, 1 or 8, H, W).
 
         A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the memory.
         """
@@ -285,6 +311,14 @@ class SwinSF(nn.Module):
         pictures = []
         for tokens, weight in zip(streams, last.weight.chunk(3, dim=1)):
             convolve = unembed_then_conv(self.patch_unembed.unproj, torch.cat([weight, side.weight]), bias)
-            pictures.append(convolve(self.norm(tokens).permute(0, 3, 1, 2)).split(1, dim=1))
+            pictures.append(convolve(self.norm(tokens).permute(0, 3, 1, 2)).chunk(2, dim=1))
         (from_left, left), (from_middle, _), (from_right, right) = pictures
         return from_left + from_middle + from_right, left, right
+
+    def add_skip(self, picture, x, key_frame):
+        """What the last convolution gives of a picture (B, 1 or 8, H, W), and spikes x -> the picture (B, 1, H, W)."""
+        if self.config.skip == "rate":
+            return picture + self.firing_rate(x, key_frame)
+        if self.config.skip == "mix":
+            return mixed_rates(picture, x, key_frame)
+        return picture.relu()

@@ -1,6 +1,7 @@
 """What the scripts share on the command line: errors as one clear line, and values that argparse does not know."""
 
 import argparse
+import ast
 import contextlib
 import multiprocessing
 import os
@@ -69,6 +70,16 @@ def truth(text):
     if text.lower() not in words:
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
     return words[text.lower()]
+
+
+def assignment(text):
+    """argparse type for NAME=VALUE -> [name, value]: a number, numbers with commas between them as a tuple, or text."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    with contextlib.suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(value)
+    return [name, value]
 
 
 def number(kind, least, most):

@@ -1,0 +1,205 @@
+"""Simulate a spike-camera dataset over photographs or videos.
+
+    python simulate.py --source photos:DIR --save_path datasets/spike_sim --split train --count 1000
+    python simulate.py --source photos:DIR --save_path datasets/spike_sim --split test --count 20
+    python simulate.py --source videos:DIR --save_path datasets/spike_video --steps_per_frame 40 --sensor camera
+    python train.py --dataset_path datasets/spike_sim
+
+--data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout (1000x1000, 41
+steps). Train streams come with the pictures of ids 7, 14, 21, 28 and 35, test streams with the middle one. The splits share no
+photograph. The same command goes on where an interrupted one stopped: scene i depends on the settings and i alone, and a
+scene whose stream is there is left as it is. meta.json keeps every setting; a folder without one is not written to.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from datasets import PAIRED, SCENES, is_simulated, open_dataset
+from datasets.dat import write_dat
+from datasets.paired import SPLITS
+from datasets.simulator import SENSORS, Sensor, draw_pattern
+from engine import make_loader
+from utils import cli
+from utils.checkpoint import replacing
+from utils.cli import UserError
+from utils.protocol import STEPS
+from utils.report import write_picture
+
+PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
+TEST_STEPS = 301  # of a test stream in the spike-REDS layout
+META = "meta.json"
+
+
+def parse_settings(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = parser.add_argument
+    flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
+    flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
+    flag("--data_mode", default="250", choices=[*PAIRED], help="size and layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
+    flag("--split", default="train", choices=[*SPLITS], help="part of the dataset (default train)")
+    flag("--count", type=cli.positive_int, default=100, help="streams in all (default 100)")
+    flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
+    flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
+    flag("--workers", type=cli.count, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
+    flag("--sensor", default="ideal", choices=[*SENSORS], help="what the following start from (default ideal, as in spike-REDS)")
+    for field in dataclasses.fields(Sensor):
+        help_text = ", ".join(f"{name} {getattr(sensor, field.name):g}" for name, sensor in SENSORS.items())
+        flag(f"--{field.name}", type=cli.number(float, 0, 1e6), help=f"{SENSOR_HELP[field.name]} ({help_text})")
+    return parser.parse_args(arguments)
+
+
+SENSOR_HELP = {
+    "rate": "spikes a step at grey level 255",
+    "electrons": "photo-electrons to a spike, for shot noise; 0: none",
+    "dark": "charge of a step without light, in thresholds",
+    "gain_spread": "relative standard deviation of gain over the pixels",
+    "threshold_spread": "relative standard deviation of the threshold over the pixels",
+    "hot": "part of the pixels that are hot",
+    "dead": "part of the pixels that never fire",
+}
+
+
+def sensor_of(settings):
+    """The preset with what was given replaced; UserError for values that no sensor has."""
+    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
+    sensor = dataclasses.replace(SENSORS[settings.sensor], **{name: value for name, value in given.items() if value is not None})
+    if not 0 < sensor.rate <= 1:
+        raise UserError(f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1")
+    if sensor.hot + sensor.dead > 1:
+        raise UserError(f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1")
+    return sensor
+
+
+def claim_folder(folder, split, about):
+    """Make the dataset's folder and enter the split's settings into its meta.json.
+
+    Raises UserError where the folder is not this script's, or has the split by other settings.
+    """
+    path = folder / META
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--save_path {folder}: is a file; take a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+        raise UserError(f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder")
+    meta = {"made_by": "simulate.py", "splits": {}}
+    if path.is_file():
+        try:
+            meta = json.loads(path.read_text())
+        except ValueError:
+            meta = None
+        if not isinstance(meta, dict) or meta.get("made_by") != "simulate.py":
+            raise UserError(f"{path}: not of simulate.py; take a new --save_path")
+    old = meta["splits"].setdefault(split, about)
+    for name in about.keys() - {"count"}:
+        if old.get(name) != about[name]:
+            raise UserError(
+                f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
+                "take the same settings to go on, or a new --save_path"
+            )
+    meta["splits"][split] = {**about, "count": max(about["count"], old["count"])}
+    with replacing(path, "w") as file:
+        json.dump(meta, file, indent=1)
+
+
+class SceneWriter(Dataset):
+    """Reading item i of this dataset writes scene i; so a DataLoader's workers share the work."""
+
+    def __init__(self, scenes, indices, place, seed):
+        self.scenes, self.indices, self.place, self.seed = scenes, indices, place, seed
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, item):
+        index, scenes = self.indices[item], self.scenes
+        split = list(SPLITS).index(scenes.split)
+        # The fixed pattern is the sensor's, the same in all scenes.
+        pattern = draw_pattern(scenes.sensor, scenes.height, scenes.width, np.random.default_rng([self.seed, 0]))
+        stream, pictures = self.place.paths(index)
+        keep = {step: step for step in pictures}
+        scene = scenes.simulate(np.random.default_rng([self.seed, 1, split, index]), self.place.steps, keep, pattern)
+        try:
+            for step, path in pictures.items():
+                write_picture(path, scene[step])
+            write_dat(stream, scene["spikes"], self.place.flip)  # last, so that a stream is there only with its pictures
+        except OSError as error:
+            raise UserError(f"{cli.one_line(error)}. What is finished can be used; the same command goes on") from None
+        return index
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the streams of a split lie: the layout of `datasets.paired`."""
+
+    folder: Path
+    data_mode: str
+    split: str
+
+    @property
+    def flip(self):
+        return PAIRED[self.data_mode].flip
+
+    @property
+    def long(self):
+        """Whether these are spike-REDS test streams: 301 steps and one picture, of the middle step."""
+        return self.data_mode == "250" and self.split != "train"
+
+    @property
+    def steps(self):
+        return TEST_STEPS if self.long else STEPS
+
+    def paths(self, index):
+        """(the stream's path, {step: the path of its picture}) of a scene."""
+        name, streams, pictures = f"scene{index:06d}", self.folder / "input", self.folder / "gt"
+        if self.long:
+            middle = TEST_STEPS // 2
+            stem = f"{name}_key_id{middle + 1}"
+            return streams / f"{stem}.dat", {middle: pictures / f"{stem}.png"}
+        ids = PICTURE_IDS if self.split == "train" else (21,)
+        if self.data_mode == "250":
+            return streams / f"{name}id21.dat", {key_id - 1: pictures / f"{name}id{key_id}.png" for key_id in ids}
+        return streams / f"{name}.dat", {key_id - 1: pictures / f"{name}_key_id{key_id}.png" for key_id in ids}
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    if not is_simulated(settings.source):
+        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
+    place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
+    options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps} if settings.source.startswith("videos:") else {}
+    scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)
+    scenes.sensor = sensor_of(settings)
+    about = {
+        "source": settings.source,
+        "data_mode": settings.data_mode,
+        "seed": settings.seed,
+        "steps": place.steps,
+        **options,
+        "style": dataclasses.asdict(scenes.style),
+        "sensor": dataclasses.asdict(scenes.sensor),
+        "sources": [source.name for source in scenes.sources],
+        "count": settings.count,
+    }
+    claim_folder(settings.save_path, settings.split, json.loads(json.dumps(about)))
+    cli.say(scenes.description)
+    for torn in place.folder.glob("*/.scene*"):  # of a write that was killed
+        torn.unlink()
+    missing = [index for index in range(settings.count) if not place.paths(index)[0].exists()]
+    there = settings.count - len(missing)
+    writer = SceneWriter(scenes, missing, place, settings.seed)
+    loader = make_loader(writer, min(settings.workers, len(missing)), torch.device("cpu"), batch_size=None)
+    for _ in tqdm(loader, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
+        pass
+    cli.say(f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
