@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test results bench lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# make results SAMPLE=path PHOTOS=path: the README's table; columns whose data is not given are left out
+results: .venv/installed
+	$(BIN)/python results.py $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 bench: .venv/installed
 	$(BIN)/python benchmark.py

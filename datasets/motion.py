@@ -26,8 +26,8 @@ def draw_motion(height, width, speed, rng, weights=None, bend=0.0):
     rates = np.array([move * np.cos(angle), move * np.sin(angle), turn / radius, zoom / radius])
     tilt = np.array([tilt_x, tilt_y]) / radius**2
 
-    # The speed of the middles of 16 x 16 cells, at time 0.
-    y, x = (np.mgrid[0:16, 0:16] + 0.5) / 16 - 0.5
+    # The speed at 16 x 16 points, out to the corners, at time 0.
+    y, x = np.mgrid[-0.5:0.5:16j, -0.5:0.5:16j]
     y, x = y * height, x * width
     farther = tilt[0] * x + tilt[1] * y
     speeds = np.hypot(rates[0] + rates[3] * x - rates[2] * y - farther * x, rates[1] + rates[2] * x + rates[3] * y - farther * y)

@@ -1,5 +1,10 @@
 """How much arithmetic the network is."""
 
+import math
+
+from models import segments
+from utils.protocol import STEPS
+
 
 def multiply_adds(model, height, width):
     """Multiply-adds of a SwinSF for one picture of height x width, with each layer on its own, as the paper draws it.
@@ -28,6 +33,8 @@ def multiply_adds(model, height, width):
     total += pixels * (weights(*model.conv_last) + 2 * weights(*model.conv_lm))
     if config.skip == "rate":
         total += 3 * pixels * model.firing_rate.kernel.numel()
-    if config.skip == "mix":
-        total += 3 * pixels * (model.conv_last[0].out_channels - 1) * model.conv_first.in_channels
+    if config.skip == "motion":
+        taps = {sigma: 2 * (2 * math.ceil(2.5 * sigma) + 1) for sigma in (segments.BLUR, segments.NEIGHBOURHOOD)}
+        total += pixels * 3 * segments.SEGMENTS * STEPS
+        total += pixels * (segments.SEGMENTS * taps[segments.BLUR] + 5 * len(segments.SPANS) * taps[segments.NEIGHBOURHOOD])
     return total

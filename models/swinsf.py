@@ -18,13 +18,13 @@ from torch import nn
 
 from models.attention import TSA_CHOICES, Linear, TemporalSpatialAttention, WindowAttention, scramble
 from models.collapse import conv_then_embed, unembed_then_conv
+from models.segments import SEGMENTS, segments_along_motion
 from models.windows import map_windows, recomputed
 from utils.distributed import check_compiler
 from utils.protocol import KEY_FRAMES, RATE, STEPS
 
 SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
-MIX_WINDOWS = (3, 7, 11, 15, 21, 31, 41)  # steps of the firing rates that skip="mix" chooses from
 
 
 class Reconstruction(NamedTuple):
@@ -47,7 +47,7 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "rate", "mix": what the last convolution adds to
+    skip: str = "none"  # or "rate", "motion": what the last convolution adds to
 
     def __post_init__(self):
         object.__setattr__(self, "depths", tuple(self.depths))
@@ -58,7 +58,7 @@ class SwinSFConfig:
             raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
 
 
-SKIP_CHOICES = ("none", "rate", "mix")
+SKIP_CHOICES = ("none", "rate", "motion")
 
 
 class Mlp(nn.Module):
@@ -187,27 +187,6 @@ class FiringRate(nn.Module):
         return F.conv2d(steps, self.kernel[None, :, None, None]) * (255 / RATE)
 
 
-def firing_rates(x, key_frame):
-    """Spikes (B, 41, H, W) -> (B, 7, H, W) in grey levels: TFP over each of MIX_WINDOWS round the key frame.
-
-    A window that reaches over an end of the stream is cut there.
-    """
-    offset = (torch.arange(STEPS, device=x.device) - key_frame).abs()
-    kernels = torch.stack([(offset <= window // 2).to(x.dtype) for window in MIX_WINDOWS])
-    kernels = kernels / kernels.sum(1, keepdim=True)
-    return F.conv2d(x, kernels[:, :, None, None]) * (255 / RATE)
-
-
-def mixed_rates(picture, x, key_frame):
-    """A residual plus, in each pixel, a mean of firing rates, whose weights are a softmax of what the network gives.
-
-    Still ground is best averaged long, an edge that moves short. picture (B, 8, H, W): the residual in grey levels, then a
-    score for each of MIX_WINDOWS; spikes x (B, 41, H, W) -> (B, 1, H, W).
-    """
-    residual, scores = picture.split([1, len(MIX_WINDOWS)], dim=1)
-    return residual + (scores.softmax(1) * firing_rates(x, key_frame)).sum(1, keepdim=True)
-
-
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
 
@@ -218,8 +197,9 @@ class SwinSF(nn.Module):
         super().__init__()
         self.config = config = config or SwinSFConfig()
         channels = config.channels
-        self.conv_first_ref = nn.Conv2d(SIDE_STEPS, channels, 3, padding=1)
-        self.conv_first = nn.Conv2d(STEPS, channels, 3, padding=1)
+        seen = SEGMENTS if config.skip == "motion" else 0  # pictures that a stream sees beside its steps
+        self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
+        self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
         blocks = sum(config.depths)
         drop_paths = [config.drop_path * i / max(1, blocks - 1) for i in range(blocks)]
@@ -230,11 +210,13 @@ class SwinSF(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
         # Sequential, so that the convolutions have the released files' names conv_last.0 and conv_lm.0.
-        features = 1 + len(MIX_WINDOWS) if config.skip == "mix" else 1
-        self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, features, 3, padding=1))
-        self.conv_lm = nn.Sequential(nn.Conv2d(channels, features, 3, padding=1))
+        # The last convolution gives a picture; with skip="motion" a residual, and a score for each segment.
+        self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
+        self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip == "rate":
             self.firing_rate = FiringRate()
+        if config.skip == "motion":
+            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS) - SEGMENTS // 2) ** 2)  # to begin with
         if config.skip != "none":
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
                 nn.init.zeros_(last.weight)
@@ -279,8 +261,14 @@ class SwinSF(nn.Module):
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
         # Spike feature extraction.
-        steps = (x[:, :SIDE_STEPS], self.conv_first_ref), (x, self.conv_first), (x[:, -SIDE_STEPS:], self.conv_first_ref)
-        tokens = torch.cat([self.embed(*stream) for stream in steps])  # left, middle, right: (3B, h, w, C)
+        steps = {"left": x[:, :SIDE_STEPS], "middle": x, "right": x[:, -SIDE_STEPS:]}
+        segments = None
+        if self.config.skip == "motion":
+            with torch.autocast(x.device.type, enabled=False):
+                segments = segments_along_motion(x)
+            steps = {output: torch.cat([part, segments[output].light], 1) for output, part in steps.items()}
+        convs = self.conv_first_ref, self.conv_first, self.conv_first_ref
+        tokens = torch.cat([self.embed(part, conv) for part, conv in zip(steps.values(), convs)])  # (3B, h, w, C)
 
         # Spatial-temporal feature extraction.
         for layer in self.layers:
@@ -290,7 +278,7 @@ class SwinSF(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1 or 8, H, W)
             pictures = [
-                self.add_skip(picture, x, KEY_FRAMES[output])  # (B, 1, H, W)
+                self.add_skip(picture, output, x, segments)  # (B, 1, H, W)
                 for output, picture in zip(Reconstruction._fields, pictures)
             ]
         return Reconstruction(*(picture[..., :height, :width] for picture in pictures))
@@ -315,10 +303,11 @@ class SwinSF(nn.Module):
         (from_left, left), (from_middle, _), (from_right, right) = pictures
         return from_left + from_middle + from_right, left, right
 
-    def add_skip(self, picture, x, key_frame):
-        """What the last convolution gives of a picture (B, 1 or 8, H, W), and spikes x -> the picture (B, 1, H, W)."""
+    def add_skip(self, picture, output, x, segments):
+        """What the last convolution gives for an output, (B, 1 or 8, H, W) -> its picture (B, 1, H, W)."""
         if self.config.skip == "rate":
-            return picture + self.firing_rate(x, key_frame)
-        if self.config.skip == "mix":
-            return mixed_rates(picture, x, key_frame)
+            return picture + self.firing_rate(x, KEY_FRAMES[output])
+        if self.config.skip == "motion":
+            residual, scores = picture.split([1, SEGMENTS], dim=1)
+            return residual + segments[output].mean((scores + self.segment_scores.view(1, -1, 1, 1)).softmax(1))
         return picture.relu()

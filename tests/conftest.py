@@ -51,6 +51,16 @@ def write_png(path, picture):
     assert cv2.imwrite(str(path), picture)
 
 
+def write_video(path, frames):
+    """Grey uint8 frames as Motion JPEG, which every build of OpenCV writes; true to a grey level or two."""
+    height, width = frames[0].shape
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (width, height), isColor=True)
+    for frame in frames:
+        video.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+    video.release()
+    return path
+
+
 def gradient_scene(seed=0, height=250, width=400, steps=41):
     """(spikes, picture): a still picture whose grey levels rise from left to right, and spikes at 0.6 of them."""
     picture = np.tile(np.linspace(20 + seed, 235, width).astype(np.uint8), (height, 1))

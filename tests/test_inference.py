@@ -46,10 +46,10 @@ def test_a_function_of_each_pixel_is_the_same_in_tiles():
     assert shapes == [(130, 170)]
 
 
-@pytest.mark.parametrize("variant, tile", [("250", 80), ("small", 120)])
-def test_tiles_of_a_network_show_no_seam(variant, tile):
+@pytest.mark.parametrize("variant, tile, skip", [("250", 80, "rate"), ("small", 120, "rate"), ("small", 120, "motion")])
+def test_tiles_of_a_network_show_no_seam(variant, tile, skip):
     torch.manual_seed(0)
-    model = build_model(variant, tsa="paper", skip="rate", channels=8, drop_path=0.0).eval()
+    model = build_model(variant, tsa="paper", skip=skip, channels=8, drop_path=0.0).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.05, 0.2)
     multiple = model.config.window * model.config.patch

@@ -1,55 +1,123 @@
+import cv2
 import numpy as np
 import pytest
 
 from datasets import open_dataset
-from datasets.scenes import KINDS, PhotoScenes, draw_motion, read_photo, render, split_photos
+from datasets.motion import KINDS, draw_motion, project
+from datasets.scenes import (
+    STYLES,
+    Layer,
+    PhotoScene,
+    PhotoScenes,
+    draw_layer,
+    draw_object,
+    draw_scene,
+    simulate,
+    split_photos,
+)
 from tests.conftest import write_png
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES
 
 
 def photo(seed=0, height=300, width=420):
     return np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, None])
-@pytest.mark.parametrize("speed", [0.05, 0.4])
-def test_motion_has_the_speed_it_was_asked_for(kind, speed):
-    matrix = draw_motion(60, 80, speed, np.random.default_rng(5), KINDS[kind] if kind else None)
-    y, x = np.mgrid[0:60, 0:80]
-    points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
-    moved = (matrix(0.5) - matrix(-0.5)) @ points
-    assert np.hypot(*moved).mean() == pytest.approx(speed, rel=0.02)
+def scene_of(*layers, **options):
+    return PhotoScene(list(layers), 64, 64, **options)
 
 
-def test_a_translation_moves_the_picture_by_its_speed_times_the_steps():
-    matrix = draw_motion(60, 80, 0.25, np.random.default_rng(5), KINDS["translation"])
-    assert np.hypot(*(matrix(20) - matrix(-20))[:, 2]) == pytest.approx(10)
+def still_layer(picture, mask=None, speed=0.0, kind="translation", seed=0):
+    return Layer(picture.astype(np.float32), draw_motion(64, 64, speed, np.random.default_rng(seed), KINDS[kind]), mask)
 
 
-def test_light_has_the_brightness_of_the_photograph():
-    light = render(np.full((200, 200), 100, np.uint8), None, 64, 64, np.random.default_rng(0), gain=1.0)
-    assert light.shape == (41, 64, 64) and light.dtype == np.float32
+def test_light_is_the_photograph_at_its_contrast_and_black():
+    scene = scene_of(still_layer(np.full((200, 200), 100)))
+    light = scene.frame(7)
+    assert light.shape == (64, 64) and light.dtype == np.float32
     np.testing.assert_allclose(light, 100 / 255, rtol=1e-5)
+    darker = scene_of(still_layer(np.full((200, 200), 100)), contrast=0.5, black=0.1)
+    np.testing.assert_allclose(darker.frame(0), 50 / 255 + 0.1, rtol=1e-5)
 
 
-def test_an_object_covers_a_part_and_moves_on_its_own():
-    light = render(np.zeros((200, 200), np.uint8), np.full((200, 200), 200, np.uint8), 64, 64, np.random.default_rng(1), gain=1.0)
-    covered = light > 0.3
-    assert 0.02 < covered.mean() < 0.6
+def test_a_still_scene_sees_the_middle_of_its_source():
+    picture = photo(height=200, width=200)
+    np.testing.assert_allclose(255 * scene_of(still_layer(picture)).frame(-20), picture[68:132, 68:132], atol=1e-3)
+
+
+def test_a_moving_scene_is_a_shifted_one():
+    """4 pixels in 20 steps, along the angle that the motion drew, against a shift by Fourier's theorem."""
+    smooth = cv2.GaussianBlur(photo(height=256, width=256), (0, 0), 3)
+    layer = still_layer(smooth, speed=0.2)
+    x, y = (layer.motion(20) - layer.motion(0))[:2, 2]
+    assert np.hypot(x, y) == pytest.approx(4)
+    v, u = np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256), indexing="ij")
+    shifted = np.fft.ifft2(np.fft.fft2(smooth) * np.exp(2j * np.pi * (v * y + u * x))).real
+    np.testing.assert_allclose(255 * scene_of(layer).frame(20), shifted[96:160, 96:160], atol=1.5)
+
+
+@pytest.mark.parametrize("foliage", [False, True])
+def test_an_object_covers_a_part_and_moves_on_its_own(foliage):
+    front = cv2.normalize(cv2.GaussianBlur(photo(), (0, 0), 3), None, 120, 255, cv2.NORM_MINMAX)
+    rng = np.random.default_rng(1)
+    layer = draw_object(front, 64, 64, STYLES["250"], rng, (-20, 20), foliage, speed=0.2, kind="translation")
+    scene = scene_of(still_layer(np.zeros((200, 200))), layer)
+    covered = np.stack([scene.frame(time) for time in (-20, 0, 20)]) > 0.3
+    assert 0.02 < covered.mean() < 0.8
     assert (covered[0] != covered[-1]).any()
 
 
+def test_the_speeds_of_scenes():
+    """Measured at the pixels: most from 0.05 to 0.4 pixels a step, some slower and faster, none above 1."""
+    means, fastest = [], []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        layer = draw_layer(photo(), 64, 64, STYLES["250"], rng, (-20, 20))
+        y, x = np.mgrid[0:64, 0:64].astype(float)
+        moved = np.hypot(*np.subtract(project(layer.motion(0.5), x, y), project(layer.motion(-0.5), x, y)))
+        means.append(moved.mean())
+        fastest.append(moved.max())
+    means = np.array(means)
+    assert 0.75 < ((means > 0.05) & (means < 0.4)).mean() < 0.9
+    assert 0.1 < np.median(means) < 0.2
+    assert (means < 0.01).mean() > 0.02 and (means > 0.4).mean() > 0.01
+    assert 0.95 < max(fastest) < 1.02
+
+
+def test_grey_levels_reach_from_the_floor_to_the_ceiling():
+    pixels = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        smooth = cv2.normalize(cv2.GaussianBlur(photo(seed), (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
+        pixels.append(draw_scene(lambda smooth=smooth: smooth, 64, 64, STYLES["250"], rng).frame(0))
+    pixels = np.array(pixels)
+    assert np.quantile(pixels, 0.002) < 0.08 and np.quantile(pixels, 0.998) > 0.92
+    assert pixels.std() > 0.15
+
+
 def test_the_pictures_are_those_of_their_very_steps(photos):
-    """One step off would show: the scene moves between neighbouring steps."""
-    dataset = PhotoScenes(photos, "train", 64, 64, 10)
-    rng = np.random.default_rng([0, 0, 3, 4])
-    back, front = (read_photo(dataset.photos[i]) for i in rng.integers(0, len(dataset.photos), 2))
-    light = render(back, front if rng.random() < 0.5 else None, 64, 64, rng)
-    sample = dataset.read(4, epoch=3)
-    for output, step in KEY_FRAMES.items():
-        assert np.array_equal(sample[output], np.round(255 * light[step]))
-        assert not np.array_equal(sample[output], np.round(255 * light[step + 1]))
+    """One step off would show: the light of each step differs from its neighbours'."""
+
+    class Ramp:
+        def frame(self, time):
+            return np.full((20, 20), (100 + 2 * time) / 255, np.float32)
+
+    sample = simulate(Ramp(), np.random.default_rng(0))
+    assert {output: picture[0, 0] for output, picture in sample.items() if output != "spikes"} == {
+        "left": 100 - 14, "middle": 100, "right": 100 + 14,
+    }  # fmt: skip
+    long = simulate(Ramp(), np.random.default_rng(0), steps=61, keep={"key": 30, "other": 10})
+    assert len(long["spikes"]) == 61 and long["key"][0, 0] == 100 and long["other"][0, 0] == 60
+    # And the spikes are of the same steps: those up to the key frame hold its light, and that before.
+    charge = 0.6 * np.cumsum((100 + 2 * np.arange(-20, 21)) / 255)
+    assert np.abs(np.cumsum(sample["spikes"].mean((1, 2))) - charge).max() < 0.1
+
+
+def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):
+    whole = PhotoScenes(photos, "train", 64, 64, 10).read(4, epoch=3)
+    assert set(whole) == {"name", "spikes", "left", "middle", "right"}
+    one = PhotoScenes(photos, "train", 64, 64, 10, key_id=14).read(4, epoch=3)
+    assert set(one) == {"name", "spikes", "left"} and np.array_equal(one["left"], whole["left"])
 
 
 def test_scenes_depend_on_seed_epoch_and_index_alone(photos):
@@ -84,8 +152,17 @@ def test_bad_folders_of_photographs(tmp_path):
         open_dataset(f"photos:{tmp_path}")
     for i in range(3):
         (tmp_path / f"bad{i}.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"bad\d\.jpg: no readable photograph"):
-        open_dataset(f"photos:{tmp_path}", split="train")
+    parts = split_photos(tmp_path)
+    bad = {split: sum(path.suffix == ".jpg" for path in paths) for split, paths in parts.items()}
+    for split, paths in parts.items():
+        if bad[split] == len(paths):
+            with pytest.raises(UserError, match=r"no readable photograph among bad\d\.jpg"):
+                open_dataset(f"photos:{tmp_path}", split=split)
+        else:
+            dataset = open_dataset(f"photos:{tmp_path}", split=split)
+            assert len(dataset.sources) == len(paths) - bad[split]
+            assert (f"{bad[split]} unreadable skipped: bad" in dataset.description) == (bad[split] > 0)
+    assert sum(bad.values()) == 3 and 0 < bad["train"] < len(parts["train"])
 
 
 def test_the_demo():

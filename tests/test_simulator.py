@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.simulator import integrate_and_fire
+from datasets.simulator import SENSORS, Sensor, draw_pattern, integrate_and_fire
 from models.classical import tfp
 
 
@@ -35,3 +35,47 @@ def test_the_same_seed_gives_the_same_spikes():
     light = np.full((5, 8, 8), 0.5, np.float32)
     first, again, other = (integrate_and_fire(light, np.random.default_rng(seed)) for seed in (7, 7, 8))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def still(grey, steps, side=200):
+    return (np.full((side, side), grey / 255, np.float32) for _ in range(steps))
+
+
+def test_a_sensor_that_is_named_ideal_has_no_noise():
+    assert draw_pattern(SENSORS["ideal"], 4, 4, np.random.default_rng(0)) is None
+    plain = integrate_and_fire(still(90, 20), np.random.default_rng(0))
+    assert np.array_equal(plain, integrate_and_fire(still(90, 20), np.random.default_rng(0), Sensor()))
+
+
+def test_shot_noise_has_the_variance_of_its_electrons():
+    """Spikes in 400 steps: their variance over pixels is that of the photo-electrons, plus 1/6 of the random first charge."""
+    sensor = Sensor(electrons=50)
+    counts = integrate_and_fire(still(128, 400), np.random.default_rng(0), sensor).sum(0, dtype=float)
+    expected = 0.6 * 128 / 255 * 400
+    assert counts.mean() == pytest.approx(expected, rel=0.002)
+    assert counts.var() == pytest.approx(expected / 50 + 1 / 6, rel=0.05)
+
+
+def test_dark_current_fires_without_light():
+    spikes = integrate_and_fire(still(0, 300), np.random.default_rng(0), Sensor(dark=0.01))
+    assert spikes.mean() == pytest.approx(0.01, rel=0.02)
+
+
+def test_fixed_patterns():
+    rng = np.random.default_rng(0)
+    sensor = Sensor(gain_spread=0.05, threshold_spread=0.03)
+    pattern = draw_pattern(sensor, 200, 200, rng)
+    assert pattern.gain.std() / pattern.gain.mean() == pytest.approx(0.05, rel=0.03)
+    assert pattern.threshold.std() == pytest.approx(0.03, rel=0.03)
+    spikes = integrate_and_fire(still(200, 500), rng, sensor, pattern)
+    np.testing.assert_allclose(spikes.mean(0), pattern.gain * 200 / 255 / pattern.threshold, atol=0.004)
+
+
+def test_hot_and_dead_pixels():
+    rng = np.random.default_rng(0)
+    sensor = Sensor(hot=0.1, dead=0.2)
+    spikes = integrate_and_fire(still(0, 100), rng, sensor, draw_pattern(sensor, 200, 200, rng)).mean(0)
+    assert (spikes > 0.15).mean() == pytest.approx(0.1, abs=0.01) and spikes.max() > 0.9
+    spikes = integrate_and_fire(still(255, 100), rng, sensor, draw_pattern(sensor, 200, 200, rng)).mean(0)
+    assert (spikes == 0).mean() == pytest.approx(0.2, abs=0.01)
+    assert spikes.max() <= 1

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import VARIANTS, SwinSF, SwinSFConfig, build_model, multiply_adds, windows
+from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, multiply_adds, windows
 from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
 from models.classical import tfp
+from models.segments import segments_along_motion
 from models.windows import partition, shift_mask
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula
@@ -184,7 +185,7 @@ def test_under_autocast_the_tokens_stay_float32(bfloat16):
 
 
 def test_spikes_of_any_type():
-    model, x = tiny(skip="rate").float(), spikes(1, 25, 30)
+    model, x = tiny(skip="motion").float(), spikes(1, 25, 30)
     with torch.inference_mode():
         for kind in (torch.uint8, torch.bool, torch.int64):
             assert torch.equal(model(x.to(kind)).middle, model(x.float()).middle)
@@ -210,9 +211,10 @@ def test_compiled_blocks(monkeypatch):
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
-def test_any_size_from_20_up(patch, height, width):
+@pytest.mark.parametrize("skip", ["rate", "motion"])
+def test_any_size_from_20_up(patch, height, width, skip):
     with torch.inference_mode():
-        pictures = tiny(patch=patch, skip="rate")(spikes(1, height, width))
+        pictures = tiny(patch=patch, skip=skip)(spikes(1, height, width))
     assert [p.shape for p in pictures] == [(1, 1, height, width)] * 3
     assert all(torch.isfinite(p).all() for p in pictures)
 
@@ -230,9 +232,9 @@ def test_other_shapes_are_refused(shape):
         tiny()(torch.zeros(shape, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("tsa", ["released", "paper"])
-def test_batch_size_1_equals_a_batch_item(tsa):
-    model, x = tiny(tsa=tsa, skip="rate"), spikes(3, 25, 30)
+@pytest.mark.parametrize("tsa, skip", [("released", "rate"), ("paper", "motion")])
+def test_batch_size_1_equals_a_batch_item(tsa, skip):
+    model, x = tiny(tsa=tsa, skip=skip), spikes(3, 25, 30)
     with torch.inference_mode():
         batch = model(x)
         for i in range(3):
@@ -317,7 +319,7 @@ def test_scramble_is_a_permutation():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tsa", ["released", "paper"])
-@pytest.mark.parametrize("skip", ["none", "rate"])
+@pytest.mark.parametrize("skip", SKIP_CHOICES)
 def test_what_requires_a_gradient_is_used(variant, tsa, skip):
     model = build_model(variant, tsa=tsa, skip=skip, depths=(1, 1), channels=8, drop_path=0.0)
     pictures = model(spikes(1, 20, 20).float())
@@ -332,9 +334,33 @@ def test_what_requires_a_gradient_is_used(variant, tsa, skip):
 def test_a_fresh_network_with_the_rate_skip_is_tfp_over_21_steps():
     x = spikes(2, 25, 30).float()
     with torch.inference_mode():
-        pictures = build_model("small").eval()(x)
+        pictures = build_model("small", skip="rate").eval()(x)
     for output, key_frame in (("left", 13), ("middle", 20), ("right", 27)):
         torch.testing.assert_close(getattr(pictures, output)[:, 0], tfp(x, key_frame, 21), rtol=1e-5, atol=1e-3)
+
+
+def test_a_fresh_network_with_the_motion_skip_is_a_mean_along_the_motion():
+    x = spikes(2, 30, 40).float()
+    model = build_model("small", skip="motion").eval()
+    with torch.inference_mode():
+        pictures = model(x)
+    weights = model.segment_scores.detach().softmax(0).view(1, -1, 1, 1).expand(2, -1, 30, 40)
+    for output, segments in segments_along_motion(x).items():
+        torch.testing.assert_close(getattr(pictures, output), segments.mean(weights), rtol=1e-5, atol=1e-3)
+    # The network takes part: its scores choose among the segments, in each pixel and for each output.
+    torch.nn.init.constant_(model.conv_lm[0].bias[5:6], 100.0)
+    with torch.inference_mode():
+        chosen = model(x).left
+    torch.testing.assert_close(chosen, 255 * segments_along_motion(x)["left"].light[:, 4:5], rtol=1e-4, atol=1e-2)
+
+
+def test_the_network_sees_the_segments():
+    """Two streams whose steps differ only in how they are aligned do not exist; so change what the network sees of them."""
+    model, x = tiny(skip="motion"), spikes(1, 25, 30)
+    with torch.inference_mode():
+        before = model(x).middle
+        model.conv_first.weight[:, 41:] = 0
+        assert (model(x).middle - before).abs().max() > 1e-3
 
 
 def test_the_rate_skip_adds_to_pictures_that_may_be_negative():
