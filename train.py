@@ -67,8 +67,8 @@ def parse_settings(arguments):
     flag("--data_mode", "250", "size and layout of the data", choices=[*PAIRED])
     flag("--dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes")
     flag("--variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
-    flag("--tsa", None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES)
-    flag("--skip", None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES)
+    flag("--tsa", "paper", "temporal-spatial attention", choices=TSA_CHOICES)
+    flag("--skip", "motion", "what the last convolution adds to", choices=SKIP_CHOICES)
     flag("--architecture", [], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment)
     flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
     flag("--epochs", 900, "epochs in all", type=cli.positive_int)
@@ -96,12 +96,12 @@ def parse_settings(arguments):
     return argparse.Namespace(**{**defaults, **given}), set(given)
 
 
-def new_settings(settings):
+def new_settings(settings, given):
     """Fill in what depends on other flags, and refuse what contradicts."""
     recipe = RECIPES[settings.recipe]
     settings.lr = recipe.lr if settings.lr is None else settings.lr
     settings.weight_decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
-    if settings.load_model and (settings.variant or settings.tsa or settings.skip or settings.architecture):
+    if settings.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
     if 0 < settings.crop_size < 20:
         raise UserError(f"--crop_size {settings.crop_size}: the network needs 20 pixels; take 20 or more, or 0")
@@ -144,9 +144,9 @@ def seed_everything(seed):
 def fresh_model(settings):
     if settings.load_model:
         return load_model(settings.load_model)
-    overrides = {name: getattr(settings, name) for name in ("tsa", "skip") if getattr(settings, name)}
     try:
-        return build_model(settings.variant or settings.data_mode, **{**dict(settings.architecture), **overrides})
+        fields = {"tsa": settings.tsa, "skip": settings.skip, **dict(settings.architecture)}
+        return build_model(settings.variant or settings.data_mode, **fields)
     except (TypeError, ValueError) as error:  # a field or value that there is not
         raise UserError(f"--architecture: {error}; see SwinSFConfig in models/swinsf.py") from None
 
@@ -279,7 +279,7 @@ def open_run(settings, saved, model, train):
 
 def main(arguments=None):
     settings, given = parse_settings(arguments)
-    settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings), None)
+    settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings, given), None)
     device = pick_device(settings.device)
     ids = parse_device_ids(settings.device_ids)
     data_parallel(torch.nn.Identity(), device, ids)  # refuse bad ids before any work
