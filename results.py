@@ -4,7 +4,8 @@
 
 Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400 and, stronger in motion, at
 1000x1000; and each stream of a spike-REDS folder. What is not at hand is named and left out. The table is kept in
-SAVE_PATH/results.md, and every figure of every stream in results.json.
+SAVE_PATH/results.md, every figure of every stream in results.json, and the learning curves of the weights' runs, whose logs lie
+beside them, in curves.png.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from utils import cli, report
 from utils.checkpoint import replacing
 from utils.distributed import pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim
+from utils.runs import read_lines
 
 SHIPPED = Path(__file__).parent / "checkpoint"
 COLUMNS = {"demo": "demo", "250": "validation, 250x400", "1000": "validation, 1000x1000"}
@@ -111,6 +113,9 @@ def main(arguments=None):
         file.write("\n".join(lines) + "\n")
     with replacing(settings.save_path / "results.json", "w") as file:
         json.dump(report.finite({"rows": rows, "about": about}), file, indent=1)
+    logs = {path.stem: read_lines(path.with_suffix(".jsonl")) for path in paths if path.with_suffix(".jsonl").is_file()}
+    if logs:
+        report.learning_curves(settings.save_path / "curves.png", logs)
     cli.say("\n".join(lines))
     return 0
 

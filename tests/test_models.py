@@ -130,3 +130,22 @@ def test_random_state_round_trip(tmp_path):
 def test_float64_throughout():
     model = build_model("small", channels=8, depths=(1, 1)).double()
     assert all(p.dtype == torch.float64 for p in model(torch.rand(1, 41, 20, 20, dtype=torch.float64)))
+
+
+def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
+    model = SwinSF(SwinSFConfig(channels=8, depths=(1,), patch=2, skip="motion"))
+    about = {"config": dataclasses.asdict(model.config), "settings": {"lr": 0.1}, "step": 7, "training": {"big": torch.zeros(9)}}
+    checkpoint.save({**about, "model": model.state_dict()}, tmp_path / "best.pth")
+    checkpoint.ship(tmp_path / "best.pth", tmp_path / "w.pth")
+    contents = checkpoint.load(tmp_path / "w.pth")
+    assert {value.dtype for value in contents["model"].values()} == {torch.float16}
+    assert contents["step"] == 7 and "training" not in contents
+    loaded = load_model(tmp_path / "w.pth")
+    assert loaded.config == model.config
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)
+    with pytest.raises(UserError, match=r"w\.pth: is there already"):
+        checkpoint.ship(tmp_path / "best.pth", tmp_path / "w.pth")
+    checkpoint.save({"net": {}}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"not a run's best\.pth"):
+        checkpoint.ship(tmp_path / "other.pth", tmp_path / "new.pth")

@@ -273,6 +273,6 @@ def test_a_single_stream_cannot_be_held_out(tmp_path):
 
 
 def test_the_papers_recipe_is_the_default():
-    settings = train.new_settings(train.parse_settings([])[0])
+    settings = train.new_settings(*train.parse_settings([]))
     assert (settings.recipe, settings.epochs, settings.lr, settings.weight_decay) == ("paper", 900, 1e-4, 0.0)
     assert (settings.data_mode, settings.crop_size, settings.save_path) == ("250", 0, "checkpoint")

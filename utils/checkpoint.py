@@ -1,9 +1,13 @@
-"""Files with weights: written so that a crash never leaves half a file, read so that no file can run code."""
+"""Files with weights: written so that a crash never leaves half a file, read so that no file can run code.
+
+python -m utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth      # the weights in half precision, to be shipped
+"""
 
 import contextlib
 import os
 import pickle
 import random
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils import cli
 from utils.cli import UserError
 
 
@@ -66,6 +71,21 @@ def load(path, device="cpu"):
     return contents
 
 
+def ship(source, target):
+    """Write a run's weights to `target` in half precision, with their architecture, settings and figures.
+
+    Raises UserError where `source` is no checkpoint of train.py, or where `target` is there already.
+    """
+    contents = load(source)
+    if not {"model", "config", "settings"} <= contents.keys():
+        raise UserError(f"{source}: not a run's best.pth (config, settings, model); take one that train.py wrote")
+    if Path(target).exists():
+        raise UserError(f"{target}: is there already; remove it first, or take another name")
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in contents["model"].items()}
+    kept = ("config", "settings", "recipe", "step", "best_psnr")
+    save({**{name: contents[name] for name in kept if name in contents}, "model": halves}, target)
+
+
 def random_state():
     """The state of every random generator that training draws from, as plain values and tensors."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
@@ -86,3 +106,13 @@ def restore_random_state(state):
     torch.set_rng_state(state["torch"])
     for index, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(generator, index)
+
+
+if __name__ == "__main__":
+
+    def main():
+        if len(sys.argv) != 3:
+            raise UserError(f"{len(sys.argv) - 1} arguments; two are wanted, a run's best.pth and the file to write")
+        ship(*sys.argv[1:])
+
+    cli.run(main)

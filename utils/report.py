@@ -122,3 +122,17 @@ def comparison_figure(path, streams):
         axis.set_title(title)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
+
+
+def learning_curves(path, logs):
+    """Validation PSNR against optimiser steps. logs: name -> the lines of a run's log.jsonl."""
+    figure = Figure((7, 3.5), layout="constrained")
+    axis = figure.subplots()
+    for name, lines in logs.items():
+        scored = [line for line in lines if "val_psnr" in line]
+        axis.plot([line["step"] for line in scored], [line["val_psnr"] for line in scored], marker="o", markersize=3, label=name)
+    axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
