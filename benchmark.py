@@ -34,6 +34,7 @@ from tqdm import tqdm
 from datasets import PAIRED, open_dataset
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import read_dat, write_dat
+from datasets.scenes import demo_photo
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
 from models import PRECISIONS, VARIANTS, build_model, multiply_adds
 from utils import cli, report
@@ -192,7 +193,7 @@ def measure(case, device_name):
 
 
 def measure_loading():
-    """Milliseconds to read a window of a long recording, and samples a second of one worker, for frames and for crops."""
+    """Milliseconds to read a window of a long recording; samples a second of one worker: frames, crops, simulated scenes."""
     figures, rng = {}, np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path, length = Path(folder) / "long.dat", 10_000
@@ -210,16 +211,27 @@ def measure_loading():
             write_samples(root, dataset, rng)
             train = open_dataset(root, mode, "train")
             for crop in (0, 128):
-                batches = EpochBatches(len(train), 4, 0, 0)
-                loader = make_loader(Augmented(train, crop, 0), 1, cpu, batch_sampler=[*batches] * 4)
-                count, samples = 0, iter(loader)
-                next(samples)  # the worker has started
-                begin = time.perf_counter()
-                for batch in tqdm(samples, "loading", leave=False):
-                    count += len(batch["name"])
                 name = f"{height}x{width}" if not crop else f"{crop}x{crop}_of_{height}x{width}"
-                figures[f"samples_per_second_{name}"] = count / (time.perf_counter() - begin)
+                figures[f"samples_per_second_{name}"] = samples_per_second(train, crop)
+        photos = Path(folder) / "photos"
+        for name in ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "rocket"):
+            report.write_picture(photos / f"{name}.png", demo_photo(name))
+        for crop in (64, 128):
+            scenes = open_dataset(f"photos:{photos}", split="train", crop_size=crop, length=100)
+            figures[f"samples_per_second_{crop}x{crop}_simulated"] = samples_per_second(scenes, crop)
     return figures
+
+
+def samples_per_second(dataset, crop):
+    """What one worker gives, in batches of 4, once it has started."""
+    batches = EpochBatches(len(dataset), 4, 0, 0)
+    loader = make_loader(Augmented(dataset, crop, 0), 1, torch.device("cpu"), batch_sampler=[*batches] * 4)
+    count, samples = 0, iter(loader)
+    next(samples)
+    begin = time.perf_counter()
+    for batch in tqdm(samples, "loading", leave=False):
+        count += len(batch["name"])
+    return count / (time.perf_counter() - begin)
 
 
 def write_samples(root, dataset, rng, count=40):
