@@ -36,6 +36,15 @@ from utils.report import write_picture
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
+SENSOR_HELP = {
+    "rate": "spikes a step at grey level 255",
+    "electrons": "photo-electrons to a spike, for shot noise; 0: none",
+    "dark": "charge of a step without light, in thresholds",
+    "gain_spread": "relative standard deviation of gain over the pixels",
+    "threshold_spread": "relative standard deviation of the threshold over the pixels",
+    "hot": "part of the pixels that are hot",
+    "dead": "part of the pixels that never fire",
+}
 
 
 def parse_settings(arguments):
@@ -54,17 +63,6 @@ def parse_settings(arguments):
         help_text = ", ".join(f"{name} {getattr(sensor, field.name):g}" for name, sensor in SENSORS.items())
         flag(f"--{field.name}", type=cli.number(float, 0, 1e6), help=f"{SENSOR_HELP[field.name]} ({help_text})")
     return parser.parse_args(arguments)
-
-
-SENSOR_HELP = {
-    "rate": "spikes a step at grey level 255",
-    "electrons": "photo-electrons to a spike, for shot noise; 0: none",
-    "dark": "charge of a step without light, in thresholds",
-    "gain_spread": "relative standard deviation of gain over the pixels",
-    "threshold_spread": "relative standard deviation of the threshold over the pixels",
-    "hot": "part of the pixels that are hot",
-    "dead": "part of the pixels that never fire",
-}
 
 
 def sensor_of(settings):
@@ -96,8 +94,13 @@ def claim_folder(folder, split, about):
             meta = None
         if not isinstance(meta, dict) or meta.get("made_by") != "simulate.py":
             raise UserError(f"{path}: not of simulate.py; take a new --save_path")
+    for name, other in meta["splits"].items():
+        if other["data_mode"] != about["data_mode"]:
+            raise UserError(
+                f"{path}: its {name} streams are of --data_mode {other['data_mode']}; take the same or a new --save_path"
+            )
     old = meta["splits"].setdefault(split, about)
-    for name in about.keys() - {"count"}:
+    for name in sorted(about.keys() - {"count", "source"}):  # the same photographs may be reached by another path
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
