@@ -176,14 +176,13 @@ def main(arguments=None):
     if not is_simulated(settings.source):
         raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
-    options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps} if settings.source.startswith("videos:") else {}
+    options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)
     scenes.sensor = sensor_of(settings)
     about = {
         "source": settings.source,
         "data_mode": settings.data_mode,
         "seed": settings.seed,
-        "steps": place.steps,
         **options,
         "style": dataclasses.asdict(scenes.style),
         "sensor": dataclasses.asdict(scenes.sensor),

@@ -75,6 +75,7 @@ def parse_settings(arguments):
     flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
     flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
     flag("--sensor", "ideal", "of simulated scenes", choices=[*SENSORS])
+    flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
     flag("--batch_size", 4, "samples a step", type=cli.positive_int)
     flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
@@ -154,13 +155,13 @@ def fresh_model(settings):
 def open_data(settings):
     """(training set, validation set or None), and a line on each."""
     path, mode = settings.dataset_path, settings.data_mode
+    scenes = {"sensor": settings.sensor, "steps_per_frame": settings.steps_per_frame}
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
-    options["sensor"] = settings.sensor
-    train = open_dataset(path, mode, "train", **options)
+    train = open_dataset(path, mode, "train", **options, **scenes)
     if not settings.val_every:
         return train, None, [train.description, "val: none"]
     if is_simulated(path) or (Path(path) / "val").is_dir():
-        val = open_dataset(path, mode, "val", sensor=settings.sensor)
+        val = open_dataset(path, mode, "val", **scenes)
         return train, val, [train.description, val.description]
     kept, held = hold_out(train)
     names = ", ".join(train.streams[i].path.name for i in held)

@@ -19,14 +19,14 @@ FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:D
 
 
 def open_dataset(
-    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor="ideal", **scene_options
+    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor="ideal", **video_options
 ):
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
     data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without pictures is taken as
     classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
     epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`. sensor: of scenes, a name in SENSORS.
-    Further options are those of VideoScenes.
+    video_options: steps_per_frame and steps of VideoScenes; of no effect elsewhere.
 
     The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
     opened or a file in it is bad.
@@ -48,7 +48,9 @@ def open_dataset(
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
-        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor], **scene_options}
+        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor]}
+        if kind == "videos":
+            options.update(video_options)
         return SCENES[kind](source, split, height, width, length, **options)
     folder = split_folder(Path(path), split)
     without = data_mode == "250" and split == "test" and not (folder / "gt").is_dir()

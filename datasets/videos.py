@@ -117,7 +117,7 @@ class VideoScenes(SceneDataset):
         self.clips, bad = [], []
         for video in tqdm(self.sources, "reading videos", unit="video", leave=False, delay=2):
             clips = read_clips(video, length, MEMORY // len(self.sources))
-            if not clips or min(clips[0].shape[1:]) < min(size[:2]) or max(clips[0].shape[1:]) < max(size[:2]):
+            if not clips or np.any(np.less(clips[0].shape[1:], (self.height, self.width))):
                 bad.append(video)
             else:
                 self.clips += clips if whole else part_in_time(clips, split)

@@ -109,3 +109,12 @@ def test_device_ids():
     assert data_parallel(model, torch.device("cpu"), []) is model
     with pytest.raises(UserError, match="needs CUDA"):
         data_parallel(model, torch.device("cpu"), [0, 1])
+
+
+def test_assignments():
+    assert cli.assignment("channels=64") == ["channels", 64]
+    assert cli.assignment("depths=6,6") == ["depths", (6, 6)] and cli.assignment("depths=8,") == ["depths", (8,)]
+    assert cli.assignment("mlp_ratio=2.5") == ["mlp_ratio", 2.5] and cli.assignment("tsa=paper") == ["tsa", "paper"]
+    for text in ("channels", "channels=", "=3", "a b=3"):
+        with pytest.raises(argparse.ArgumentTypeError, match="not NAME=VALUE"):
+            cli.assignment(text)

@@ -276,3 +276,18 @@ def test_the_papers_recipe_is_the_default():
     settings = train.new_settings(*train.parse_settings([]))
     assert (settings.recipe, settings.epochs, settings.lr, settings.weight_decay) == ("paper", 900, 1e-4, 0.0)
     assert (settings.data_mode, settings.crop_size, settings.save_path) == ("250", 0, "checkpoint")
+
+
+def test_an_architecture_of_ones_own():
+    def model(*flags):
+        return train.fresh_model(train.new_settings(*train.parse_settings(["--variant", "small", *flags])))
+
+    assert (model().config.tsa, model().config.skip) == ("paper", "motion")
+    config = model("--skip", "rate", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
+    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "rate", 2)
+    for flags in (("colour=3",), ("channels=5",), ("skip=other",)):
+        with pytest.raises(UserError, match="--architecture: "):
+            model("--architecture", *flags)
+    for flag, value in (("--skip", "rate"), ("--architecture", "channels=8")):
+        with pytest.raises(UserError, match="brings its own architecture"):
+            model("--load_model", "w.pth", flag, value)
