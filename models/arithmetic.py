@@ -25,10 +25,8 @@ def multiply_adds(model, height, width):
         total += 3 * pixels * weights(layer.conv) + 3 * tokens * weights(layer.patch_unembed.unproj, layer.patch_embed.proj)
     for block in model.blocks:
         msa, tsa = block.attn, block.attn_mul
-        attention = 2 * config.window**2 * config.channels  # q k^T and its product with v
-        streams = 3 if config.tsa == "self" else 1
-        total += streams * tokens * (weights(msa.qkv, msa.proj) + attention)
-        total += tokens * (weights(tsa.to_q, tsa.to_k, tsa.to_v, tsa.proj) + attention)
+        total += tokens * weights(msa.qkv, msa.proj, tsa.to_q, tsa.to_k, tsa.to_v, tsa.proj)
+        total += tokens * 2 * 2 * config.window**2 * config.channels  # q k^T and its product with v, in W-MSA and in TSA
         total += 3 * tokens * weights(block.mlp.fc1, block.mlp.fc2)
     total += pixels * (weights(*model.conv_last) + 2 * weights(*model.conv_lm))
     if config.skip == "rate":

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.windows import recomputed, relative_position_index
 
-TSA_CHOICES = ("released", "paper", "self")
+TSA_CHOICES = ("released", "paper")
 
 
 class Linear(nn.Linear):
@@ -94,8 +94,8 @@ class TemporalSpatialAttention(BiasedAttention):
         super().__init__(channels, window, heads)
         self.tsa = tsa
         self.to_q = Linear(channels, channels)
-        self.to_k = Linear(channels, channels).requires_grad_(tsa != "released")
-        self.to_v = Linear(channels, channels).requires_grad_(tsa != "released")
+        self.to_k = Linear(channels, channels).requires_grad_(tsa == "paper")
+        self.to_v = Linear(channels, channels).requires_grad_(tsa == "paper")
 
     def forward(self, left, middle, right, mask):
         """Three (B, n, N, C) -> (B, n, N, C)."""

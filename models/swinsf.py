@@ -113,9 +113,6 @@ class SAB(nn.Module):
     def attention(self, x, mask):
         """What the residual connection adds to the three streams, windows (3B, n, N, C) -> (3B, n, N, C)."""
         left, middle, right = x.chunk(3)
-        if self.tsa == "self":
-            own_left, own, own_right = self.attn(x, mask).chunk(3)
-            return torch.cat([own_left, own + 0.1 * self.attn_mul(left, middle, right, mask), own_right])
         attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
         if self.tsa == "released":
             return torch.cat([scramble(left), attended, scramble(right)])
