@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets import PAIRED, SCENES, is_simulated, open_dataset
+from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset
 from datasets.dat import write_dat
 from datasets.paired import SPLITS
 from datasets.simulator import SENSORS, Sensor, draw_pattern
@@ -44,6 +44,7 @@ SENSOR_HELP = {
     "threshold_spread": "relative standard deviation of the threshold over the pixels",
     "hot": "part of the pixels that are hot",
     "dead": "part of the pixels that never fire",
+    "blur": "of the light beside the ground truth, Gaussian sigma in pixels",
 }
 
 
@@ -58,7 +59,7 @@ def parse_settings(arguments):
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
     flag("--workers", type=cli.count, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
-    flag("--sensor", default="ideal", choices=[*SENSORS], help="what the following start from (default ideal, as in spike-REDS)")
+    flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or ideal in data mode 1000)")
     for field in dataclasses.fields(Sensor):
         help_text = ", ".join(f"{name} {getattr(sensor, field.name):g}" for name, sensor in SENSORS.items())
         flag(f"--{field.name}", type=cli.number(float, 0, 1e6), help=f"{SENSOR_HELP[field.name]} ({help_text})")
@@ -68,7 +69,8 @@ def parse_settings(arguments):
 def sensor_of(settings):
     """The preset with what was given replaced; UserError for values that no sensor has."""
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
-    sensor = dataclasses.replace(SENSORS[settings.sensor], **{name: value for name, value in given.items() if value is not None})
+    preset = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
+    sensor = dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
     if not 0 < sensor.rate <= 1:
         raise UserError(f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1")
     if sensor.hot + sensor.dead > 1:

@@ -74,7 +74,7 @@ def parse_settings(arguments):
     flag("--epochs", 900, "epochs in all", type=cli.positive_int)
     flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
     flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
-    flag("--sensor", "ideal", "of simulated scenes", choices=[*SENSORS])
+    flag("--sensor", None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS])
     flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
     flag("--batch_size", 4, "samples a step", type=cli.positive_int)
     flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)

@@ -15,17 +15,19 @@ from utils.protocol import KEY_FRAMES, KEY_IDS
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
 DATA_MODES = (*PAIRED, "no_gt")
 SCENES = {"photos": PhotoScenes, "videos": VideoScenes}  # what is before the colon of a path -> its dataset
+SENSOR_OF = {"250": "reds", "1000": "ideal"}  # the sensor of simulated scenes, by data mode
 FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:DIR
 
 
 def open_dataset(
-    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor="ideal", **video_options
+    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor=None, **video_options
 ):
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
     data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without pictures is taken as
     classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
-    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`. sensor: of scenes, a name in SENSORS.
+    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
+    sensor: of scenes, a name in SENSORS (default: SENSOR_OF).
     video_options: steps_per_frame and steps of VideoScenes; of no effect elsewhere.
 
     The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
@@ -48,7 +50,7 @@ def open_dataset(
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
-        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor]}
+        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor or SENSOR_OF[data_mode]]}
         if kind == "videos":
             options.update(video_options)
         return SCENES[kind](source, split, height, width, length, **options)

@@ -169,7 +169,7 @@ def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=SENSORS["ideal"], 
             frame = scene.frame(step - steps // 2)
             if step in names:
                 pictures[names[step]] = np.round(255 * frame).astype(np.uint8)
-            yield frame
+            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur else frame
 
     return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), **pictures}
 
@@ -296,7 +296,7 @@ class DemoScenes(Dataset):
         if foreground:
             layers.append(draw_object(demo_photo(foreground), *options, **fixed))
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
-        return {"name": name, **simulate(PhotoScene(layers, 250, 400), rng, STEPS, keep)}
+        return {"name": name, **simulate(PhotoScene(layers, 250, 400), rng, STEPS, keep, SENSORS["reds"])}
 
     def __getitem__(self, index):
         return to_item(self.read(index))
