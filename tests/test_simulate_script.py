@@ -12,6 +12,7 @@ from datasets import open_dataset
 from datasets.dat import read_dat
 from datasets.paired import SpikeREDS
 from tests.conftest import assert_one_line_error, run_script, write_png, write_video
+from utils.cli import UserError
 from utils.protocol import KEY_FRAMES
 
 
@@ -95,19 +96,26 @@ def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
 
 def test_what_is_refused(big_photos, tmp_path):
     source = f"photos:{big_photos}"
+
+    def refused(folder, *options, match, source=source):
+        with pytest.raises(UserError, match=match):
+            script.main(["--source", source, "--save_path", str(folder), "--workers", "0", *options])
+
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     assert_one_line_error(simulate(source, foreign), foreign, "not of simulate.py")
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
     mine = tmp_path / "mine"
-    assert simulate(source, mine, "--count", "1").returncode == 0
-    assert_one_line_error(simulate(source, mine, "--count", "2", "--seed", "5"), mine, "made with seed 0, not 5")
+    assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0
+    refused(mine, "--count", "2", "--seed", "5", match="made with seed 0, not 5")
+    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams are of --data_mode 250")
     assert len(list((mine / "train/input").iterdir())) == 1
     (mine / "meta.json").write_text("{")
-    assert_one_line_error(simulate(source, mine), mine / "meta.json", "take a new --save_path")
-    assert_one_line_error(simulate("somewhere", tmp_path / "new"), "--source somewhere", "photos:DIR, videos:DIR")
-    assert_one_line_error(simulate(source, tmp_path / "new", "--rate", "1.5"), "--rate 1.5")
+    refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
+    refused(tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR")
+    refused(tmp_path / "new", "--rate", "1.5", match="--rate 1.5")
+    refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
     assert not (tmp_path / "new").exists()
 
 
@@ -124,7 +132,7 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
 
     arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path / "out"), "--count", "4", "--workers", "0"]
     monkeypatch.setattr(script, "write_dat", write_until_full)
-    with pytest.raises(script.UserError, match=r"No space left on device.*the same command goes on"):
+    with pytest.raises(UserError, match=r"No space left on device.*the same command goes on"):
         script.main(arguments)
     assert len(open_dataset(tmp_path / "out", split="train")) == 2
     monkeypatch.setattr(script, "write_dat", write)
