@@ -113,7 +113,7 @@ def main(arguments=None):
         file.write("\n".join(lines) + "\n")
     with replacing(settings.save_path / "results.json", "w") as file:
         json.dump(report.finite({"rows": rows, "about": about}), file, indent=1)
-    logs = {path.stem: read_lines(path.with_suffix(".jsonl")) for path in paths if path.with_suffix(".jsonl").is_file()}
+    logs = {log.stem: read_lines(log) for path in paths for log in sorted(path.parent.glob(f"{path.stem}*.jsonl"))}
     if logs:
         report.learning_curves(settings.save_path / "curves.png", logs)
     cli.say("\n".join(lines))
