@@ -17,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets import open_dataset
+from datasets.paired import SpikeREDS
 from engine import BASELINES, evaluate, network
 from models import load_model
 from utils import cli, report
@@ -51,7 +52,7 @@ def open_datasets(settings):
     else:
         missing.append("validation: left out, no --photos")
     if settings.sample:
-        datasets["sample"] = open_dataset(settings.sample, "250")
+        datasets["sample"] = SpikeREDS(settings.sample)
     else:
         missing.append("spike-REDS streams: left out, no --sample")
     return datasets, missing
@@ -86,8 +87,10 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
     paths = settings.weights or sorted(SHIPPED.glob("*.pth"), key=lambda path: path.stat().st_size)
-    models = {f"`{path.name}`": load_model(path, device) for path in paths}
+    names = [path.name for path in paths]
+    models = {f"`{path.name if names.count(path.name) == 1 else path}`": load_model(path, device) for path in paths}
     datasets, missing = open_datasets(settings)
+    settings.save_path.mkdir(parents=True, exist_ok=True)
 
     def score(picture, truth):
         return dict(zip(("psnr", "ssim"), psnr_ssim(picture, truth, settings.protocol)))

@@ -86,7 +86,8 @@ def claim_folder(folder, split, about):
     path = folder / META
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_path {folder}: is a file; take a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+    others = [file for file in folder.glob("*") if not file.name.startswith(f".{META}.")]  # those are of a write that was killed
+    if others and not path.is_file():
         raise UserError(f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder")
     meta = {"made_by": "simulate.py", "splits": {}}
     if path.is_file():
@@ -99,7 +100,13 @@ def claim_folder(folder, split, about):
     for name, other in meta["splits"].items():
         if other["data_mode"] != about["data_mode"]:
             raise UserError(
-                f"{path}: its {name} streams are of --data_mode {other['data_mode']}; take the same or a new --save_path"
+                f"{path}: its {name} streams are of --data_mode {other['data_mode']}; take the same, or a new --save_path"
+            )
+        shared = sorted(other["sources"].keys() & about["sources"].keys()) if about["source"].startswith("photos:") else []
+        if shared and name != split:
+            raise UserError(
+                f"{path}: its {name} streams have {len(shared)} of the {split} photographs, {shared[0]} among them, since the "
+                "folder has changed between; take a new --save_path for all splits"
             )
     old = meta["splits"].setdefault(split, about)
     for name in sorted(about.keys() - {"count", "source"}):  # the same photographs may be reached by another path
@@ -177,10 +184,11 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
         raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
+    sensor = sensor_of(settings)
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)
-    scenes.sensor = sensor_of(settings)
+    scenes.sensor = sensor
     about = {
         "source": settings.source,
         "data_mode": settings.data_mode,
@@ -188,7 +196,7 @@ def main(arguments=None):
         **options,
         "style": dataclasses.asdict(scenes.style),
         "sensor": dataclasses.asdict(scenes.sensor),
-        "sources": [source.name for source in scenes.sources],
+        "sources": {source.name: source.stat().st_size for source in scenes.sources},
         "count": settings.count,
     }
     claim_folder(settings.save_path, settings.split, json.loads(json.dumps(about)))
@@ -199,8 +207,9 @@ def main(arguments=None):
     there = settings.count - len(missing)
     writer = SceneWriter(scenes, missing, place, settings.seed)
     loader = make_loader(writer, min(settings.workers, len(missing)), torch.device("cpu"), batch_size=None)
-    for _ in tqdm(loader, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
-        pass
+    with cli.memory_errors(f"lower --workers {settings.workers}"):
+        for _ in tqdm(loader, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
+            pass
     cli.say(f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}")
     return 0
 

@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from datasets import DATA_MODES, open_dataset, scored_output
+from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
 from datasets.paired import SPLITS
 from engine import BASELINES, evaluate, network
 from models import PRECISIONS, load_model
@@ -96,7 +96,9 @@ def main(arguments=None):
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
-    folder = settings.save_path or Path("results") / Path(settings.dataset_path.rpartition(":")[2]).resolve().name
+    path = settings.dataset_path
+    source = Path(path.partition(":")[2] if is_simulated(path) else path)
+    folder = settings.save_path or Path("results") / source.resolve().name
     check_outputs(folder, settings, dataset.names)
     cli.say(dataset.description)
     cli.say(f"weights {weights} in {settings.precision} on {device}")

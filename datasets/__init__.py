@@ -10,7 +10,7 @@ from datasets.scenes import STYLES, DemoScenes, PhotoScenes
 from datasets.simulator import SENSORS
 from datasets.videos import VideoScenes
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES, KEY_IDS
+from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
 DATA_MODES = (*PAIRED, "no_gt")
@@ -20,7 +20,16 @@ FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:D
 
 
 def open_dataset(
-    path, data_mode="250", split="test", key_id=None, crop_size=0, length=1000, seed=0, sensor=None, **video_options
+    path,
+    data_mode="250",
+    split="test",
+    key_id=None,
+    crop_size=0,
+    length=1000,
+    seed=0,
+    sensor=None,
+    steps_per_frame=40,
+    steps=STEPS,
 ):
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
@@ -28,7 +37,7 @@ def open_dataset(
     classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
     epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
     sensor: of scenes, a name in SENSORS (default: SENSOR_OF).
-    video_options: steps_per_frame and steps of VideoScenes; of no effect elsewhere.
+    steps_per_frame, and steps that a scene must reach over: of videos.
 
     The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
     opened or a file in it is bad.
@@ -52,7 +61,7 @@ def open_dataset(
         length = length if split == "train" else FIXED_SCENES
         options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor or SENSOR_OF[data_mode]]}
         if kind == "videos":
-            options.update(video_options)
+            options.update(steps_per_frame=steps_per_frame, steps=steps)
         return SCENES[kind](source, split, height, width, length, **options)
     folder = split_folder(Path(path), split)
     without = data_mode == "250" and split == "test" and not (folder / "gt").is_dir()

@@ -8,49 +8,49 @@ KINDS = {  # weights of translation, rotation, zoom and the two axes of perspect
     "zoom": (0, 0, 1, 0, 0),
     "perspective": (0, 0, 0, 1, 1),
 }
+TILT = 0.3  # at most, in relative change of the scale at the corners; the horizon lies at 1
 FASTEST = 1.0  # no pixel moves by more than this at the key frame, in pixels a step
 
 
-def draw_motion(height, width, speed, rng, weights=None, bend=0.0):
+def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
     """A motion: function of the time in steps -> 3x3 float64 homography from picture to source coordinates.
 
     Translation, rotation, zoom and perspective about the centre, mixed by `weights` (drawn where None; see `KINDS`), scaled so
-    that at time 0 the pixels of a height x width picture move by `speed` pixels a step in the mean, or by less where the
-    fastest pixel would pass FASTEST. `bend` is the relative change of the speed in 20 steps. The origin of the source lies in
-    its middle.
+    that at time 0 the pixels of a height x width picture move by `speed` pixels a step in the mean, or by less where at any time
+    from -reach to reach the fastest pixel would pass FASTEST or the perspective TILT. `bend` is the relative change of the speed
+    from time 0 to reach. The origin of the source lies in its middle.
     """
     move, turn, zoom, tilt_x, tilt_y = weights if weights is not None else rng.standard_normal(5) * (1, 1, 1, 0.5, 0.5)
     angle = rng.uniform(0, 2 * np.pi)
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
     radius = np.hypot(height, width) / 4  # so that equal weights move the pixels by about as much
-    rates = np.array([move * np.cos(angle), move * np.sin(angle), turn / radius, zoom / radius])
-    tilt = np.array([tilt_x, tilt_y]) / radius**2
+    rates = np.array([move * np.cos(angle), move * np.sin(angle), turn / radius, zoom / radius, *(tilt_x, tilt_y) / radius**2])
+    y, x = np.mgrid[-0.5:0.5:31j, -0.5:0.5:31j]
+    x, y = x * width + (width - 1) / 2, y * height + (height - 1) / 2  # out to the corners
 
-    # The speed at 16 x 16 points, out to the corners, at time 0.
-    y, x = np.mgrid[-0.5:0.5:16j, -0.5:0.5:16j]
-    y, x = y * height, x * width
-    farther = tilt[0] * x + tilt[1] * y
-    speeds = np.hypot(rates[0] + rates[3] * x - rates[2] * y - farther * x, rates[1] + rates[2] * x + rates[3] * y - farther * y)
-    factor = min(speed / speeds.mean(), FASTEST / speeds.max())
-    rates, tilt = rates * factor, tilt * factor
+    def speeds(rates, time):
+        before, after = (project(homography(rates, height, width, time + part, bend, reach), x, y) for part in (-0.5, 0.5))
+        return np.hypot(*np.subtract(after, before))
 
-    from_centre = np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]])
+    # The speed is as good as linear in the rates where it is slow.
+    rates = rates * speed / max(speeds(rates * 1e-3, 0).mean() * 1e3, 1e-12)
+    rates[4:] /= max(1, 2 * radius * reach * np.hypot(*rates[4:]) / TILT)
+    for time in (0, -reach, reach):
+        while speeds(rates, time).max() > FASTEST:
+            rates = rates * min(0.95, FASTEST / speeds(rates, time).max())
+    return lambda time: homography(rates, height, width, time, bend, reach)
 
-    def homography(time):
-        time = time * (1 + bend * time / 40)
-        scale, cos, sin = np.exp(rates[3] * time), np.cos(rates[2] * time), np.sin(rates[2] * time)
-        return (
-            np.array(
-                [
-                    [scale * cos, -scale * sin, rates[0] * time],
-                    [scale * sin, scale * cos, rates[1] * time],
-                    [tilt[0] * time, tilt[1] * time, 1],
-                ]
-            )
-            @ from_centre
-        )
 
-    return homography
+def homography(rates, height, width, time, bend, reach):
+    """The homography at a time of a motion with `rates` a step: shift in x and y, angle, log of the scale, tilt in x and y."""
+    time = time * (1 + bend * time / (2 * reach))
+    scale, cos, sin = np.exp(rates[3] * time), np.cos(rates[2] * time), np.sin(rates[2] * time)
+    from_centre = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]])
+    moved = [
+        [scale * cos, -scale * sin, rates[0] * time],
+        [scale * sin, scale * cos, rates[1] * time],
+        [rates[4] * time, rates[5] * time, 1],
+    ]
+    return np.array(moved) @ from_centre
 
 
 def project(homography, x, y):

@@ -192,12 +192,23 @@ def read_picture(path, height, width):
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the picture") from None
-    # OpenCV returns what it could decode of a PNG that is cut short; such a file has no end chunk.
-    whole = not data.startswith(b"\x89PNG") or b"IEND" in data[-12:]
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data and whole else None
+    picture = decode_grey(data)
     if picture is None:
         raise UserError(f"{path}: no readable picture; replace it by a whole one")
     if picture.shape != (height, width):
         found = "x".join(map(str, picture.shape))
         raise UserError(f"{path}: a picture of {found} where {height}x{width} is expected; check the file and --data_mode")
     return picture
+
+
+def decode_grey(data):
+    """The picture in a file's bytes as grey uint8 (h, w), or None where they hold none or only a part of one."""
+    # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
+    if data.startswith(b"\x89PNG") and b"IEND" not in data[-12:]:
+        return None
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:  # cameras may add something after it
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    except cv2.error:  # more pixels than OpenCV takes
+        return None

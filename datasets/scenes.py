@@ -1,6 +1,7 @@
 """Moving scenes over still photographs, and the datasets that turn scenes into spikes while they are read."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from datasets.augment import to_item
 from datasets.motion import KINDS, draw_motion, margin
+from datasets.paired import decode_grey
 from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
@@ -126,9 +128,10 @@ def draw_foliage(source, rng):
 
 
 def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, shrink=None):
-    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks."""
+    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks at the times."""
     speed = style.draw_speed(rng) if speed is None else speed
-    motion = draw_motion(height, width, speed, rng, KINDS[kind] if kind else None, bend=0 if kind else rng.uniform(-0.3, 0.3))
+    bend = 0 if kind else rng.uniform(-0.3, 0.3)
+    motion = draw_motion(height, width, speed, rng, KINDS[kind] if kind else None, bend, reach=max(times))
     rows, columns = margin(motion, height, width, times)
     shrink = rng.uniform(*style.shrink) if shrink is None else shrink
     return Layer(cut(photo, height + rows + 4, width + columns + 4, shrink, rng), motion)
@@ -177,7 +180,10 @@ def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=SENSORS["ideal"], 
 @lru_cache(maxsize=256)
 def read_photo(path):
     """A photograph as grey uint8 (h, w), or None where it is unreadable."""
-    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    try:
+        return decode_grey(path.read_bytes())
+    except OSError:
+        return None
 
 
 def split_photos(folder):
@@ -196,7 +202,7 @@ def split_photos(folder):
 
 
 def split_by_hash(paths):
-    paths = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    paths = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
     tenth = max(1, len(paths) // 10)
     parts = {"test": paths[:tenth], "val": paths[tenth : 2 * tenth], "train": paths[2 * tenth :]}
     return {split: sorted(part) for split, part in parts.items()}

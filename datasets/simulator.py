@@ -74,7 +74,6 @@ def integrate_and_fire(light, rng, sensor=SENSORS["ideal"], pattern=None):
         charge += gathered
         fired = charge >= threshold
         charge -= np.where(fired, threshold, 0) if pattern else fired
-        if pattern or sensor.electrons:
-            np.minimum(charge, threshold, out=charge)  # one spike a step at most: what a pixel gathers beyond is lost
+        np.minimum(charge, threshold, out=charge)  # one spike a step at most: what a pixel gathers beyond is lost
         spikes.append(fired)
     return np.stack(spikes).astype(np.uint8)

@@ -12,7 +12,7 @@ from utils.cli import UserError
 from utils.protocol import STEPS
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-MEMORY = 2**30  # bytes of frames that are kept in memory, of all the videos together
+MEMORY = 2**30  # bytes of frames that a dataset keeps in memory
 SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, that no motion makes
 MARGIN = 16  # pixels round a scene that the optical flow sees too
 
@@ -32,6 +32,7 @@ class VideoScene:
         position = len(self.frames) // 2 + time / self.steps_per_frame
         index = min(int(position), len(self.frames) - 2)
         if index not in self.flows:
+            self.flows.clear()  # time goes on: the flows before are done with
             self.flows[index] = optical_flows(*self.frames[index : index + 2])
         picture = in_between(*self.frames[index : index + 2], *self.flows[index], position - index)
         top, left = (np.array(picture.shape) - (self.height, self.width)) // 2
@@ -64,27 +65,28 @@ def sample(frame, flow):
 
 
 def read_clips(path, length, memory):
-    """The video's clips of `length` frames, one after the other without overlap: list of uint8 (length, h, w).
+    """The video's clips of `length` frames, one after the other without overlap, and its number of frames.
 
-    Clips across a scene cut are left out. Where they would take more than `memory` bytes, every second, fourth, ... one is
-    kept. An unreadable video has none.
+    Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are left out. Where they
+    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none.
     """
     video = cv2.VideoCapture(str(path))
-    clips, frames, every, count = [], [], 1, 0
+    clips, frames, every, found, count = [], [], 1, 0, 0
     while True:
         there, frame = video.read()
         if not there:
             video.release()
-            return clips
+            return clips, count
         frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         if frames and cv2.absdiff(frames[-1], frame).mean() > SCENE_CUT:
             frames = []
         frames.append(frame)
+        count += 1
         if len(frames) == length:
-            if count % every == 0:
-                clips.append(np.stack(frames))
-            frames, count = [], count + 1
-            if len(clips) > 1 and len(clips) * clips[0].nbytes > memory:
+            if found % every == 0:
+                clips.append((count - length, np.stack(frames)))
+            frames, found = [], found + 1
+            if len(clips) > 1 and len(clips) * clips[0][1].nbytes > memory:
                 clips, every = clips[::2], 2 * every
 
 
@@ -114,19 +116,25 @@ class VideoScenes(SceneDataset):
         whole = len(videos) >= 3
         self.sources = split_by_hash(videos)[split] if whole else videos
         length = 1 + 2 * -(-(steps // 2) // steps_per_frame)
-        self.clips, bad = [], []
+        self.clips, bad = [], {}
         for video in tqdm(self.sources, "reading videos", unit="video", leave=False, delay=2):
-            clips = read_clips(video, length, MEMORY // len(self.sources))
-            if not clips or np.any(np.less(clips[0].shape[1:], (self.height, self.width))):
-                bad.append(video)
+            clips, count = read_clips(video, length, MEMORY)
+            parts = [clip for first, clip in clips if whole or part_in_time(first, length, count) == split]
+            if not count:
+                bad[video] = "unreadable"
+            elif not parts:
+                bad[video] = f"{count} frames, too few for {length} in a row without a cut"
+            elif np.any(np.less(parts[0].shape[1:], (self.height, self.width))):
+                bad[video] = f"smaller than {self.height}x{self.width}"
             else:
-                self.clips += clips if whole else part_in_time(clips, split)
-        names = ", ".join(video.name for video in bad)
-        fault = f"unreadable, shorter than {length} frames or smaller than {self.height}x{self.width}"
+                self.clips += parts
+            while len(self.clips) > 1 and sum(clip.nbytes for clip in self.clips) > MEMORY:
+                self.clips = self.clips[::2]
         self.sources = [video for video in self.sources if video not in bad]
-        if not self.sources or not self.clips:
-            raise UserError(f"{path}: no video for {split}: {names or 'too short'}, {fault}; add longer or larger ones")
-        skipped = f"; {len(bad)} skipped, {fault}: {names}" if bad else ""
+        faults = ", ".join(f"{video.name} ({fault})" for video, fault in bad.items())
+        if not self.clips:
+            raise UserError(f"{path}: no video to use for {split}: {faults}; add longer or larger ones")
+        skipped = f"; {len(bad)} skipped: {faults}" if bad else ""
         self.description = (
             f"{split}: scenes of {self.height}x{self.width} over {len(self.clips)} clips of {len(self.sources)} videos of {path}"
             f", {steps_per_frame} steps a frame{skipped}"
@@ -145,7 +153,8 @@ class VideoScenes(SceneDataset):
         return VideoScene(np.ascontiguousarray(frames), self.steps_per_frame, self.height, self.width)
 
 
-def part_in_time(clips, split):
-    """The first eight tenths of a video's clips for train, then one for val, the last for test."""
-    first, second = round(0.8 * len(clips)), round(0.9 * len(clips))
-    return {"train": clips[:first], "val": clips[first:second], "test": clips[second:]}[split]
+def part_in_time(first, length, count):
+    """Which split has the clip of frames first..first+length-1 of a video of `count`: eight tenths, one, one; None across."""
+    starts = {"train": 0, "val": 0.8 * count, "test": 0.9 * count}
+    ends = {"train": 0.8 * count, "val": 0.9 * count, "test": count}
+    return next((split for split in starts if starts[split] <= first and first + length <= ends[split]), None)

@@ -9,7 +9,8 @@ from utils.protocol import STEPS
 def multiply_adds(model, height, width):
     """Multiply-adds of a SwinSF for one picture of height x width, with each layer on its own, as the paper draws it.
 
-    What runs is less: `models.collapse` makes one small convolution of several layers. Norms, softmax and GELU do not count.
+    What runs is less: `models.collapse` makes one small convolution of several layers. Norms, softmax, GELU and the
+    look-ups along the motion do not count.
     """
     config = model.config
     multiple = config.patch * config.window

@@ -50,7 +50,14 @@ class SwinSFConfig:
     skip: str = "none"  # or "rate", "motion": what the last convolution adds to
 
     def __post_init__(self):
-        object.__setattr__(self, "depths", tuple(self.depths))
+        depths = self.depths if isinstance(self.depths, list | tuple) else (self.depths,)
+        object.__setattr__(self, "depths", tuple(depths))
+        whole = {name: getattr(self, name) for name in ("channels", "heads", "window", "patch")}
+        for name, value in (*whole.items(), *(("depths", depth) for depth in depths)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: whole numbers from 1 up are wanted")
+        if self.mlp_ratio <= 0 or not 0 <= self.drop_path < 1:
+            raise ValueError(f"mlp_ratio={self.mlp_ratio}, drop_path={self.drop_path}: above 0, and from 0 to 1, are wanted")
         for name, choices in (("tsa", TSA_CHOICES), ("skip", SKIP_CHOICES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose from {', '.join(choices)}")

@@ -111,6 +111,11 @@ def test_what_is_refused(big_photos, tmp_path):
     refused(mine, "--count", "2", "--seed", "5", match="made with seed 0, not 5")
     refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams are of --data_mode 250")
     assert len(list((mine / "train/input").iterdir())) == 1
+    meta = json.loads((mine / "meta.json").read_text())
+    taken = next(iter(script.open_dataset(source, split="test").sources)).name
+    meta["splits"]["train"]["sources"][taken] = 1  # as where photographs were added between the splits
+    (mine / "meta.json").write_text(json.dumps(meta))
+    refused(mine, "--split", "test", "--count", "1", match=rf"its train streams have 1 of the test photographs, {taken}")
     (mine / "meta.json").write_text("{")
     refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
     refused(tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR")

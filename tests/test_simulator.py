@@ -79,3 +79,9 @@ def test_hot_and_dead_pixels():
     spikes = integrate_and_fire(still(255, 100), rng, sensor, draw_pattern(sensor, 200, 200, rng)).mean(0)
     assert (spikes == 0).mean() == pytest.approx(0.2, abs=0.01)
     assert spikes.max() <= 1
+
+
+def test_what_a_pixel_gathers_beyond_a_spike_a_step_is_lost():
+    light = [np.ones((4, 4), np.float32)] * 40 + [np.zeros((4, 4), np.float32)] * 20
+    spikes = integrate_and_fire(light, np.random.default_rng(0), Sensor(rate=1.0, dark=0.5))
+    assert spikes[:40].all() and spikes[41:].sum(0).max() <= 10

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datasets import open_dataset
-from datasets.videos import VideoScene, in_between, optical_flows, part_in_time, read_clips
+from datasets.videos import VideoScene, VideoScenes, in_between, optical_flows, part_in_time, read_clips
 from tests.conftest import write_video
 from utils.cli import UserError
 
@@ -42,22 +42,28 @@ def test_a_scene_shows_each_frame_at_its_step():
 def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
     greys = [10, 20, 30, 200, 210, 220, 230, 240]
     path = write_video(tmp_path / "a.avi", [np.full((48, 64), grey, np.uint8) for grey in greys])
-    found = [clip[:, 20, 20].tolist() for clip in read_clips(path, 2, 2**20)]
-    np.testing.assert_allclose(found, [[10, 20], [200, 210], [220, 230]], atol=3)
+    clips, count = read_clips(path, 2, 2**20)
+    assert count == 8 and [first for first, _ in clips] == [0, 3, 5]
+    np.testing.assert_allclose([clip[:, 20, 20] for _, clip in clips], [[10, 20], [200, 210], [220, 230]], atol=3)
     # No clip over the cut between 30 and 200; with little memory every second clip.
-    small = [clip[:, 20, 20].tolist() for clip in read_clips(path, 2, 2 * 2 * 48 * 64)]
-    np.testing.assert_allclose(small, [[10, 20], [220, 230]], atol=3)
+    small, _ = read_clips(path, 2, 2 * 2 * 48 * 64)
+    assert [first for first, _ in small] == [0, 5]
 
 
-def test_parts_in_time_do_not_overlap():
-    parts = [part_in_time(list(range(20)), split) for split in ("train", "val", "test")]
-    assert [*parts[0], *parts[1], *parts[2]] == list(range(20)) and [len(part) for part in parts] == [16, 2, 2]
+@pytest.mark.parametrize("count", [20, 48, 78, 190])
+def test_the_parts_of_a_video_share_no_frame_whatever_the_length_of_clips(count):
+    frames = {"train": set(), "val": set(), "test": set(), None: set()}
+    for length in (2, 3, 9):
+        for first in range(count - length + 1):
+            frames[part_in_time(first, length, count)].update(range(first, first + length))
+    assert not frames["train"] & frames["val"] and not frames["train"] & frames["test"] and not frames["val"] & frames["test"]
+    assert max(frames["train"]) < 0.8 * count <= min(frames["val"]) and min(frames["test"]) >= 0.9 * count
 
 
 def test_endless_scenes_over_videos(tmp_path):
     for name in "abc":
         write_video(tmp_path / f"{name}.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    write_video(tmp_path / "d.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
     dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64, length=7)
     assert len(dataset) == 7
     item = dataset[3]
@@ -65,8 +71,11 @@ def test_endless_scenes_over_videos(tmp_path):
     assert item["spikes"].float().mean() / (item["middle"].mean() / 255) == pytest.approx(0.6, rel=0.03)
     assert np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 5)["spikes"])
     assert not np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 6)["spikes"])
-    others = {split: open_dataset(f"videos:{tmp_path}", split=split, crop_size=64) for split in ("train",)}
-    assert {source.name for source in others["train"].sources} <= {"a.avi", "b.avi", "c.avi"}
+    parts = {
+        split: {source.name for source in VideoScenes(tmp_path, split, 64, 64, 5).sources} for split in ("train", "val", "test")
+    }
+    assert not parts["train"] & parts["val"] and not parts["val"] & parts["test"] and not parts["train"] & parts["test"]
+    assert len(set.union(*parts.values())) == 4
 
 
 def test_bad_videos(tmp_path):
@@ -75,10 +84,12 @@ def test_bad_videos(tmp_path):
     with pytest.raises(UserError, match="no video in it"):
         open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"no video for train: bad\.mp4"):
+    with pytest.raises(UserError, match=r"no video to use for train: bad\.mp4 \(unreadable\)"):
         open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
     write_video(tmp_path / "good.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
     dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
-    assert "1 skipped" in dataset.description and "bad.mp4" in dataset.description
-    with pytest.raises(UserError, match=r"smaller than 250x400: bad\.mp4, good\.avi|bad\.mp4, good\.avi, .*smaller than 250x400"):
+    assert "1 skipped: bad.mp4 (unreadable)" in dataset.description
+    with pytest.raises(UserError, match=r"good\.avi \(smaller than 250x400\)"):
         open_dataset(f"videos:{tmp_path}", split="train")
+    with pytest.raises(UserError, match=r"good\.avi \(9 frames, too few for 3 in a row"):
+        open_dataset(f"videos:{tmp_path}", split="val", crop_size=64)

@@ -69,6 +69,8 @@ def finite(value):
     """The same value with what JSON has no number for, such as the infinite PSNR of equal pictures, as text."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
