@@ -26,7 +26,6 @@ from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
 
 SHIPPED = Path(__file__).parent / "checkpoint"
-BEST = {"250": "swinsf_small.pth", "1000": "swinsf_1000.pth", "no_gt": "swinsf_small.pth"}  # by data mode
 FIGURE_ROWS = 6  # streams in the comparison figure
 
 
@@ -37,7 +36,7 @@ def parse_settings(arguments):
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
-    flag("--load_model", type=Path, help="weights (default: the shipped ones that fit the data mode)")
+    flag("--load_model", type=Path, help="weights (default: the shipped swinsf_small.pth)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
@@ -50,9 +49,9 @@ def parse_settings(arguments):
     return parser.parse_args(arguments)
 
 
-def shipped_weights(data_mode):
-    """The weights file for a data mode: of the shipped ones that which scores best on such scenes (see the README's table)."""
-    path = SHIPPED / BEST[data_mode]
+def shipped_weights():
+    """The weights file to take where none is named: the one that scores best on every validation set of the README's table."""
+    path = SHIPPED / "swinsf_small.pth"
     if not path.is_file():
         raise UserError(f"{path}: no shipped weights there; name a file with --load_model")
     return path
@@ -89,7 +88,7 @@ def make_score(settings):
 def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
-    weights = settings.load_model or shipped_weights(settings.data_mode)
+    weights = settings.load_model or shipped_weights()
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         model.compile_blocks(device)

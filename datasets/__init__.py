@@ -12,6 +12,9 @@ from datasets.videos import VideoScenes
 from utils.cli import UserError
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
+# OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
+cv2.setNumThreads(0)
+
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
 DATA_MODES = (*PAIRED, "no_gt")
 SCENES = {"photos": PhotoScenes, "videos": VideoScenes}  # what is before the colon of a path -> its dataset
@@ -87,10 +90,10 @@ def scored_output(item):
 
 
 def start_worker(_):
-    """worker_init_fn: one thread a worker, and signals are the main process's affair, which ends its workers itself.
+    """worker_init_fn: signals are the main process's affair, which ends its workers itself.
 
     Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the step in hand.
     """
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(0)  # where workers are not forked
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
