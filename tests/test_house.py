@@ -49,4 +49,4 @@ def test_the_readme_names_only_flags_and_files_that_exist():
         assert f'"{flag}"' in sources or f'"--{flag}"' in sources, flag
     for file in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|pth|txt|npz))`", readme)):
         if not file.startswith("datasets/spike"):
-            assert Path(ROOT / file).exists() or file in ("last.pth", "best.pth"), file
+            assert (ROOT / file).exists() or (ROOT / "checkpoint" / file).exists() or file in ("last.pth", "best.pth"), file
