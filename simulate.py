@@ -36,15 +36,15 @@ from utils.report import write_picture
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
-SENSOR_HELP = {
-    "rate": "spikes a step at grey level 255",
-    "electrons": "photo-electrons to a spike, for shot noise; 0: none",
-    "dark": "charge of a step without light, in thresholds",
-    "gain_spread": "relative standard deviation of gain over the pixels",
-    "threshold_spread": "relative standard deviation of the threshold over the pixels",
-    "hot": "part of the pixels that are hot",
-    "dead": "part of the pixels that never fire",
-    "blur": "of the light beside the ground truth, Gaussian sigma in pixels",
+SENSOR_FLAGS = {  # a field of Sensor each
+    "--rate": "spikes a step at grey level 255",
+    "--electrons": "photo-electrons to a spike, for shot noise; 0: none",
+    "--dark": "charge of a step without light, in thresholds",
+    "--gain_spread": "relative standard deviation of gain over the pixels",
+    "--threshold_spread": "relative standard deviation of the threshold over the pixels",
+    "--hot": "part of the pixels that are hot",
+    "--dead": "part of the pixels that never fire",
+    "--blur": "of the light beside the ground truth, Gaussian sigma in pixels",
 }
 
 
@@ -60,9 +60,9 @@ def parse_settings(arguments):
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
     flag("--workers", type=cli.count, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or ideal in data mode 1000)")
-    for field in dataclasses.fields(Sensor):
-        help_text = ", ".join(f"{name} {getattr(sensor, field.name):g}" for name, sensor in SENSORS.items())
-        flag(f"--{field.name}", type=cli.number(float, 0, 1e6), help=f"{SENSOR_HELP[field.name]} ({help_text})")
+    for option, text in SENSOR_FLAGS.items():
+        presets = ", ".join(f"{name} {getattr(sensor, option.removeprefix('--')):g}" for name, sensor in SENSORS.items())
+        flag(option, type=cli.number(float, 0, 1e6), help=f"{text} ({presets})")
     return parser.parse_args(arguments)
 
 
