@@ -19,14 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets import open_dataset
 from datasets.paired import SpikeREDS
 from engine import BASELINES, evaluate, network
-from models import load_model
+from models import SHIPPED, load_model
 from utils import cli, report
 from utils.checkpoint import replacing
 from utils.distributed import pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim
 from utils.runs import read_lines
 
-SHIPPED = Path(__file__).parent / "checkpoint"
 COLUMNS = {"demo": "demo", "250": "validation, 250x400", "1000": "validation, 1000x1000"}
 
 

@@ -5,11 +5,14 @@
     python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
     python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
 
-Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json and
-comparison.png.
+    python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
+
+Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json,
+comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
 import argparse
+import math
 import os
 import time
 from pathlib import Path
@@ -17,15 +20,14 @@ from pathlib import Path
 from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
 from datasets.paired import SPLITS
 from engine import BASELINES, evaluate, network
-from models import PRECISIONS, load_model
-from utils import cli, report
+from models import PRECISIONS, load_model, shipped_weights
+from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
 
-SHIPPED = Path(__file__).parent / "checkpoint"
 FIGURE_ROWS = 6  # streams in the comparison figure
 
 
@@ -45,16 +47,17 @@ def parse_settings(arguments):
     flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
     flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
     flag("--niqe_params", type=Path, default=PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
+    flag("--report", action="store_true", help="write report.html, a page that shows the methods side by side")
+    flag(
+        "--compare",
+        type=cli.named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="pictures of another method, NAME.png as ours: a column more",
+    )
     flag("--workers", type=cli.count, default=1, help="processes that read streams (default 1)")
     return parser.parse_args(arguments)
-
-
-def shipped_weights():
-    """The weights file to take where none is named: the one that scores best on every validation set of the README's table."""
-    path = SHIPPED / "swinsf_small.pth"
-    if not path.is_file():
-        raise UserError(f"{path}: no shipped weights there; name a file with --load_model")
-    return path
 
 
 def check_outputs(folder, settings, names):
@@ -99,15 +102,19 @@ def main(arguments=None):
     source = Path(path.partition(":")[2] if is_simulated(path) else path)
     folder = settings.save_path or Path("results") / source.resolve().name
     check_outputs(folder, settings, dataset.names)
+    page.check_folders(settings.compare, dataset.names, methods)
     cli.say(dataset.description)
     cli.say(f"weights {weights} in {settings.precision} on {device}")
 
-    shown = []
+    shown, frames = [], {}
 
     def keep(row, item, pictures):
         output, name = scored_output(item), item["name"]
         shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
-        truth = {"ground truth": item[output][0].numpy()} if output in item else {}
+        truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
+        for method, compared in settings.compare:
+            pictures[method] = page.read_compared(compared, name, shot["spikes"].shape)
+            row[method] = {**score(pictures[method], *(truth.values() or [None])), "seconds": math.nan}
         if settings.save_image:
             report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
             report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
@@ -116,6 +123,8 @@ def main(arguments=None):
         if len(shown) < FIGURE_ROWS:
             columns = {title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}
             shown.append((name, {**shot, **columns, **truth}))
+        if settings.report and len(frames) < page.STREAMS:
+            frames[name] = [page.make_frame({**shot, **pictures, **truth})]
 
     begin = time.perf_counter()
     with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
@@ -129,6 +138,12 @@ def main(arguments=None):
     }
     report.write_metrics(folder, rows, "SwinSF", about)
     report.comparison_figure(folder / "comparison.png", shown)
+    if settings.report:
+        facts = {"dataset": dataset.description, "weights": str(weights), "protocol": about["protocol"], "device": str(device)}
+        title = f"{source.resolve().name}: spike camera reconstructions"
+        page.write_page(
+            folder / "report.html", title, "stream", {**facts, "precision": settings.precision}, rows, frames, ("TFP21", "SwinSF")
+        )
     cli.say(report.format_table(rows))
     cli.say(f"{len(rows)} pictures in {time.perf_counter() - begin:.1f} s; results in {folder}")
     return 0

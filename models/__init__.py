@@ -1,6 +1,7 @@
 """The variants by name; building a model and loading weights."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from utils.cli import UserError
 
 __all__ = [
     "PRECISIONS",
+    "SHIPPED",
     "SKIP_CHOICES",
     "TSA_CHOICES",
     "VARIANTS",
@@ -20,7 +22,10 @@ __all__ = [
     "build_model",
     "load_model",
     "multiply_adds",
+    "shipped_weights",
 ]
+
+SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
 VARIANTS = {
     "250": SwinSFConfig(),
@@ -41,6 +46,17 @@ def build_model(variant, **overrides):
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}: choose from {', '.join(VARIANTS)}")
     return SwinSF(dataclasses.replace(VARIANTS[variant], **overrides))
+
+
+def shipped_weights(variant="small"):
+    """The path of the shipped weights; by default the file that scores best on every validation set of the README's table.
+
+    Raises UserError where it is not there.
+    """
+    path = SHIPPED / f"swinsf_{variant}.pth"
+    if not path.is_file():
+        raise UserError(f"{path}: no shipped weights there; name a file with --load_model")
+    return path
 
 
 def load_model(path, device="cpu", precision="fp32"):

@@ -1,8 +1,20 @@
-"""The two classical reconstructions, for comparison: TFP and TFI (Zhu et al., "A Retina-Inspired Sampling Method", ICME 2019)."""
+"""The two classical reconstructions, for comparison: TFP and TFI (Zhu et al., "A Retina-Inspired Sampling Method", ICME 2019).
 
+`tfp` and `tfi` make a picture out of a window; `tfp_pictures` and `tfi_pictures` make one at each of many key frames of a
+recording that need not fit the memory.
+"""
+
+from collections import deque
+
+import numpy as np
 import torch
 
 from utils.protocol import RATE
+
+BLOCK = 32  # steps of a recording that TFI goes through at a time
+REACH = 512  # steps before and after them in which it looks for a pixel's spikes
+ORIGIN = 2048  # TFI's code of a block's first step: of two spikes the nearer one has the larger code, and none has 0, so that
+# a maximum finds it, the one selection that processors do many pixels at a time
 
 
 def tfp(spikes, key_frame, window=41, rate=RATE):
@@ -28,3 +40,102 @@ def tfi(spikes, key_frame, rate=RATE):
     before = torch.where(fired & (step <= key_frame), step, -1).amax(-3)
     after = torch.where(fired & (step > key_frame), step, count).amin(-3)
     return 255 / rate / (after - before)
+
+
+def read_steps(spikes, start, stop):
+    """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice, as a bool tensor."""
+    return torch.from_numpy(np.asarray(spikes[start:stop]) != 0)
+
+
+def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
+    """`tfp` at each of `key_frames`, rising, by a running sum: a step is added once and taken away once.
+
+    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no step twice.
+    Yields (H, W) float32 arrays; ends where the recording does.
+    """
+    held, total = deque(), None  # the steps in the window and their sum
+    first = stop = 0  # the first of them, and the one after the last
+    for key_frame in key_frames:
+        start, wanted = max(key_frame - window // 2, 0), key_frame - window // 2 + window
+        while held and first < start:  # what the window has left behind
+            total -= held.popleft()
+            first += 1
+        if not held:
+            first = stop = start
+        for step in read_steps(spikes, stop, wanted).view(torch.uint8):
+            total = step.to(torch.int32) if total is None else total.add_(step)
+            held.append(step)
+            stop += 1
+        if stop <= key_frame:
+            return
+        yield (total * (255 / rate / len(held))).numpy()
+
+
+def tfi_pictures(spikes, key_frames, rate=RATE):
+    """`tfi` of the whole recording at each of `key_frames`, rising, by one pass forward and one back over each block of steps.
+
+    spikes, and what is yielded, are as of `tfp_pictures`. A pixel without a spike in the 512 steps before its block, or after it,
+    is taken to fire just beyond them: its grey level is 0.83 at most, and would else be less still.
+    """
+    key_frames = iter(key_frames)
+    key_frame = next(key_frames, None)
+    if key_frame is None:
+        return
+    start = stop = max(0, key_frame // BLOCK * BLOCK - REACH)  # blocks lie alike wherever it begins, and so the pictures are
+    blocks, before = deque(), None  # what is read from `start` to `stop`; the code of each pixel's last spike before `start`
+    while key_frame is not None:
+        while stop <= start + REACH:
+            block = read_steps(spikes, stop, stop + BLOCK)
+            if not len(block):
+                break
+            blocks.append(Block(stop, block))
+            stop += len(block)
+        if not blocks:
+            return
+        block = blocks.popleft()
+        if before is None:
+            before = torch.zeros_like(block.first)
+        before.clamp_(min=ORIGIN - min(REACH, start) - 1)
+        after = torch.full_like(before, ORIGIN - (stop - start))
+        for later in blocks:
+            torch.maximum(after, later.first - (later.start - start), out=after)
+        offsets = []
+        while key_frame is not None and key_frame < start + block.steps:
+            offsets.append(key_frame - start)
+            key_frame = next(key_frames, None)
+        for interval in intervals(block.fired(), offsets, before, after):
+            yield (255 / rate / interval).numpy()
+        before -= block.steps
+        start += block.steps
+
+
+class Block:
+    """Up to 32 steps of a recording from `start` on, packed, and `first`, the code of each pixel's first spike in them."""
+
+    def __init__(self, start, fired):
+        self.start, self.steps = start, len(fired)
+        self.packed = np.packbits(fired.numpy(), axis=2)
+        self.first = torch.zeros(fired.shape[1:], dtype=torch.int16)
+        for step, now in enumerate(fired):
+            torch.maximum(self.first, now.short() * (ORIGIN - step), out=self.first)
+
+    def fired(self):
+        """(steps, H, W) bool."""
+        return torch.from_numpy(np.unpackbits(self.packed, axis=2, count=self.first.shape[1]).view(bool))
+
+
+def intervals(fired, offsets, before, after):
+    """The interval (H, W) int16 round each of `offsets`, steps of a block; moves `before` on to the block's end.
+
+    fired (steps, H, W) bool. before, after (H, W) int16: codes of each pixel's last spike before the block and its first after.
+    """
+    found = {}
+    for step, now in enumerate(fired):
+        torch.maximum(before, now.short() * (ORIGIN + step), out=before)
+        if step in offsets:
+            found[step] = before.clone()
+    for step in reversed(range(len(fired))):
+        if step in offsets:
+            found[step] = 2 * ORIGIN - found[step] - after
+        torch.maximum(after, fired[step].short() * (ORIGIN - step), out=after)
+    return [found[step] for step in offsets]

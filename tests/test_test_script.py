@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import models
 import test as script
 from datasets.dat import write_dat
 from tests.conftest import REFERENCE, assert_one_line_error, random_spikes, run_script, write_png
@@ -140,11 +141,11 @@ def test_results_may_not_lie_in_the_dataset(reds, tiny_weights):
 
 
 def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_path):
-    monkeypatch.setattr(script, "SHIPPED", tmp_path)
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
     with pytest.raises(UserError, match=r"swinsf_small\.pth: no shipped weights"):
         script.main([])
     (tmp_path / "swinsf_small.pth").write_bytes(b"")
-    assert script.shipped_weights() == tmp_path / "swinsf_small.pth"
+    assert models.shipped_weights() == tmp_path / "swinsf_small.pth"
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no spike-REDS sample streams at {SAMPLE}")

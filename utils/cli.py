@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -95,6 +96,22 @@ def number(kind, least, most):
         return value
 
     return parse
+
+
+def named_folder(text):
+    """argparse type for NAME=DIR -> (name, Path); the folder must be there."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and Path(folder).is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR with a folder that is there")
+    return name, Path(folder)
+
+
+def moment(text):
+    """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds, "seconds")."""
+    for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
+        if text.endswith(unit):
+            return number(float, 0, 1e9)(text.removesuffix(unit)) * seconds, "seconds"
+    return count(text), "steps"
 
 
 count = number(int, 0, 2**31)

@@ -1,19 +1,28 @@
-"""Where a model runs: a CPU, one GPU, or several by DataParallel."""
+"""Where a model runs: a CPU, one GPU, several by DataParallel; and what the processes of torchrun do together."""
 
+import contextlib
 import importlib.util
 import os
 import shlex
 import shutil
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 
 from utils.cli import UserError
 
 
 def pick_device(name=None):
-    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises UserError."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises UserError.
+
+    Under torchrun each process takes the GPU of its number on its machine, unless one is named.
+    """
+    if name is None or name == "cuda":
+        if not torch.cuda.is_available():
+            name = name or "cpu"
+        else:
+            name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -58,3 +67,33 @@ def data_parallel(model, device, ids):
     if (device.index or 0) != ids[0]:
         raise UserError(f"--device {device}: with --device_ids the first of them, cuda:{ids[0]}, holds the model; name that one")
     return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
+
+
+@contextlib.contextmanager
+def processes():
+    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1) without torchrun."""
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo", timeout=timedelta(days=7))  # as long as one may have to wait for another's share
+    try:
+        yield rank, size
+    finally:
+        dist.destroy_process_group()
+
+
+def wait_for_all():
+    """Returns when every process of the group has come to this point."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def main_first():
+    """Process 0 goes through the `with` block alone, then the others: what ends it in an error is said once."""
+    if dist.is_initialized() and dist.get_rank():
+        dist.barrier()
+    yield
+    if dist.is_initialized() and not dist.get_rank():
+        dist.barrier()

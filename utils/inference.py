@@ -1,6 +1,20 @@
-"""A network on pictures of any size: overlapping tiles, so that memory does not grow with the picture."""
+"""A network on pictures of any size and recordings of any length: overlapping tiles, windows that slide, work that overlaps."""
+
+import itertools
+import queue
+import sys
+import threading
+
+import numpy as np
+import torch
 
 from utils.cli import UserError
+from utils.protocol import KEY_FRAMES, STEPS
+
+MIDDLE = KEY_FRAMES["middle"]
+APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
+
+ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 # Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
 # to well under half a grey level.
@@ -57,3 +71,135 @@ def tiled(model, spikes, tile, multiple, overlap=OVERLAP):
                     ..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
                 ]
     return whole
+
+
+def key_frames(steps, start=None, stop=None, stride=1):
+    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window of 41 round them.
+
+    steps: how many the recording has, None where that is not known, as of a pipe. Returns a range, up to ENDLESS then.
+    """
+    first = MIDDLE if start is None else max(start, MIDDLE)
+    if start is not None:  # the rhythm is that of the steps asked for
+        first = start + -(-(first - start) // stride) * stride
+    end = ENDLESS if steps is None else steps - (STEPS - 1 - MIDDLE)
+    return range(first, max(first, end if stop is None else min(stop, end)), stride)
+
+
+def group_size(stride, outputs):
+    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21 steps' worth.
+
+    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
+    """
+    if outputs == "middle":
+        return 1
+    if APART % stride:
+        raise UserError(f"--outputs all with --stride {stride}: a pass shows steps {APART} apart; take --stride {APART} or 1")
+    return 3 * APART // stride
+
+
+def plan_passes(keys, group):
+    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
+    third = group // 3
+    if group == 1 or len(keys) < group:
+        return [(key, {"middle": key}) for key in keys]
+    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    return [(m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)]
+
+
+def reconstruct(spikes, model, stride=20, start=None, stop=None, batch_size=1, tile=0, outputs="middle", keys=None):
+    """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels 0..255, not clamped.
+
+    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
+    order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`; keys: these instead, rising.
+    batch_size: windows that the network sees at a time. tile: see `tiled`. outputs: "middle", or "all" to take the left and the
+    right picture of each window too, with stride 1 or 7: a third of the passes, for pictures that are a little worse.
+
+    The next window is read while the network runs. The iterator ends early where the recording does.
+    Raises UserError for a tile or a stride that does not fit.
+    """
+    multiple = model.config.window * model.config.patch
+    check_tile(tile, multiple)
+    group = group_size(stride, outputs)
+    if keys is None:
+        keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
+    return _pictures(spikes, model, keys, group, batch_size, tile, multiple)
+
+
+def _pictures(spikes, model, keys, group, batch_size, tile, multiple):
+    device = next(model.parameters()).device
+    for passes, windows in ahead(read_windows(spikes, keys, group, batch_size)):
+        found = {}
+        for first in range(0, len(passes), batch_size):
+            batch = windows[first : first + batch_size]
+            with torch.inference_mode():
+                pictures = tiled(model, torch.stack(batch).to(device), tile, multiple)
+            for i, (_, shown) in enumerate(passes[first : first + batch_size]):
+                found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
+        yield from (found[key] for key in sorted(found))
+
+
+def read_windows(spikes, keys, group=1, batch_size=1):
+    """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at a time.
+
+    Steps that windows share are read once. Ends where the recording does.
+    """
+    keys = iter(keys)
+    held, held_from = None, 0  # steps that were read
+    while True:
+        passes = []
+        while len(passes) < batch_size:
+            part = list(itertools.islice(keys, group))
+            if not part:
+                break
+            passes += plan_passes(part, group)
+        if not passes:
+            return
+        start, stop = passes[0][0] - MIDDLE, passes[-1][0] - MIDDLE + STEPS
+        if held is not None and start < held_from + len(held):
+            held, held_from = held[start - held_from :], start
+        else:
+            held, held_from = None, start
+        reached = held_from + (0 if held is None else len(held))
+        if reached < stop:
+            new = (np.asarray(spikes[reached:stop]) != 0).view(np.uint8)
+            held = new if held is None else np.concatenate([held, new])
+        steps = torch.from_numpy(held)
+        passes = [(centre, shown) for centre, shown in passes if centre - MIDDLE + STEPS <= held_from + len(held)]
+        if not passes:
+            return
+        yield passes, [steps[centre - MIDDLE - held_from :][:STEPS] for centre, _ in passes]
+
+
+def ahead(items, depth=1):
+    """Yields the items of an iterator that runs in a thread of its own, up to `depth` items ahead. Its errors are raised here."""
+    ready, ended = queue.Queue(depth), threading.Event()
+    last = object()
+
+    def put(item):
+        while not ended.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def run():
+        try:
+            for item in items:
+                put((item, None))
+                if ended.is_set():
+                    return
+            put((last, None))
+        except BaseException as error:
+            put((last, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is last:
+                return
+            yield item
+    finally:
+        ended.set()

@@ -58,7 +58,7 @@ def features(picture):
     Raises ValueError for a picture of fewer than two blocks.
     """
     rows, columns = picture.shape[0] // BLOCK, picture.shape[1] // BLOCK
-    if rows * columns < 2:
+    if not is_scorable(picture):
         raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]}: NIQE needs two blocks of {BLOCK}x{BLOCK}")
     full = np.ascontiguousarray(picture[: rows * BLOCK, : columns * BLOCK])
     half = cv2.resize(full, (full.shape[1] // 2, full.shape[0] // 2), interpolation=cv2.INTER_AREA)
@@ -71,6 +71,11 @@ def features(picture):
         table.append([block_features(block) for block in normal])
         contrast = cut_blocks(sigma, side).mean((1, 2)) if contrast is None else contrast
     return np.hstack(table), contrast
+
+
+def is_scorable(picture):
+    """Whether a picture (H, W) has the two blocks that NIQE needs."""
+    return (picture.shape[0] // BLOCK) * (picture.shape[1] // BLOCK) >= 2
 
 
 def cut_blocks(x, side):

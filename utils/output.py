@@ -1,0 +1,260 @@
+"""Where the pictures of a recording go: a folder of PNGs, a `.npy` file or a video. Any of them can be stopped and gone on with.
+
+Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder beside it, `.NAME.parts`, and
+the file takes its name once it is whole.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from utils.checkpoint import replacing
+from utils.cli import UserError
+from utils.inference import ENDLESS
+from utils.metrics import to_bytes
+from utils.report import write_picture
+
+FORMATS = (".mp4", ".avi", ".npy")
+RECORD = "reconstruct.json"  # what an output was made from and by
+HEADER = 128  # bytes before the first picture of a .npy file
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Grey levels as they are shown: 255 (exposure x grey / 255) ^ (1 / gamma), clamped to 0..255 and truncated to bytes."""
+
+    exposure: float = 1.0
+    gamma: float = 1.0
+
+    def __call__(self, picture):
+        """(H, W) floats -> (H, W) uint8."""
+        if self.exposure == self.gamma == 1:
+            return to_bytes(picture)
+        return to_bytes(255 * np.clip(picture * (self.exposure / 255), 0, 1) ** (1 / self.gamma))
+
+
+def picture_name(key):
+    """What a key frame's picture is called, without .png."""
+    return f"{key:08d}"
+
+
+def open_output(path, about, shape, keys):
+    """The output at `path`: one of `FORMATS`, else a folder of PNGs. Raises UserError for a file of another kind.
+
+    about: plain values that the pictures depend on; a half-made output is gone on with only where they are the same.
+    shape: (H, W) of a picture. keys: the key frames, a range; up to ENDLESS where their number shows only at the end.
+    """
+    path = Path(path)
+    if path.suffix.lower() in FORMATS:
+        return PictureFile(path, about, shape, keys)
+    if path.suffix and not path.is_dir():
+        raise UserError(f"--output {path}: {path.suffix} is not written; take {', '.join(FORMATS)}, or a folder for PNGs")
+    return PngFolder(path, about, shape, keys)
+
+
+class Output:
+    """What the outputs share. `workplace`: the folder where the pictures lie until they are whole, with a record of their making.
+
+    A subclass sets `workplace` and implements `refuse_foreign`, `clear`, `done`, `write`, `read` and `finish`.
+    """
+
+    def __init__(self, path, about, shape, keys):
+        self.path, self.about, self.shape, self.keys = path, json.loads(json.dumps(about)), shape, keys
+
+    def claim(self, overwrite=False):
+        """Make the workplace, or find that of an interrupted run of the same settings. Of several processes one does it.
+
+        Raises UserError where something is there that may not be written over, or where the disk has no room.
+        """
+        record = read_record(self.workplace / RECORD)
+        self.refuse_foreign(record, overwrite)
+        unfinished = record and not record["whole"] and self.keys.stop != ENDLESS  # a pipe's comes from the start again
+        if unfinished and record["about"] == self.about:
+            return
+        if unfinished and not overwrite:
+            change = describe_change(record["about"], self.about)
+            raise UserError(
+                f"{self.workplace}: an unfinished run lies there, with {change}; take the same settings to go on, or --overwrite "
+                "to begin anew"
+            )
+        self.check_room()
+        self.clear()
+        self.workplace.mkdir(parents=True, exist_ok=True)
+        self.save_record(whole=False)
+
+    def kept(self):
+        """A line on what an interrupted run leaves."""
+        if self.keys.stop == ENDLESS:
+            return "A recording from a pipe begins anew"
+        done = sum(map(self.done, self.keys))
+        return f"{done} of {len(self.keys)} pictures are kept in {self.workplace}; the same command goes on"
+
+    def check_room(self):
+        """Raises UserError where the pictures, uncompressed, would not fit the disk."""
+        folder = next(parent for parent in self.path.absolute().parents if parent.is_dir())
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"--output {self.path}: {folder} may not be written to; take another place")
+        if not isinstance(self, PictureFile) or self.keys.stop == ENDLESS:
+            return
+        free, need = shutil.disk_usage(folder).free, len(self.keys) * self.shape[0] * self.shape[1]
+        if need > free:
+            raise UserError(
+                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
+                "free; raise --stride, narrow --start and --stop, or take another disk"
+            )
+
+    def save_record(self, whole):
+        with replacing(self.workplace / RECORD, "w") as file:
+            json.dump({"made_by": "reconstruct.py", "whole": whole, "about": self.about}, file, indent=1)
+
+
+class PngFolder(Output):
+    """One PNG a key frame, named by its step, in a folder."""
+
+    PICTURE = re.compile(r"\d{8}\.png")
+
+    @property
+    def workplace(self):
+        return self.path
+
+    def picture_path(self, key):
+        return self.path / f"{picture_name(key)}.png"
+
+    def refuse_foreign(self, record, overwrite):
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--output {self.path}: is a file; take a folder, or a name that ends in {', '.join(FORMATS)}")
+        if self.path.is_dir() and not record and any(self.path.iterdir()):
+            raise UserError(f"--output {self.path}: has files but no {RECORD}, so it is not of this script; take a new folder")
+        if record and record["whole"] and not overwrite:
+            raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another folder")
+
+    def clear(self):
+        for file in self.path.glob("*"):
+            if self.PICTURE.fullmatch(file.name):
+                file.unlink()
+
+    def done(self, key):
+        return self.picture_path(key).is_file()
+
+    def write(self, key, picture):
+        write_picture(self.picture_path(key), picture)
+
+    def read(self, key):
+        return cv2.imread(str(self.picture_path(key)), cv2.IMREAD_GRAYSCALE)
+
+    def finish(self, count, fps):
+        for torn in self.path.glob(".*.png.*"):  # of writes that were killed
+            torn.unlink()
+        self.save_record(whole=True)
+
+
+class PictureFile(Output):
+    """All pictures in one file, `.npy` (N, H, W) or a video. Until then `pictures` has their bytes and `done` a byte for each."""
+
+    @property
+    def workplace(self):
+        return self.path.with_name(f".{self.path.name}.parts")
+
+    def refuse_foreign(self, record, overwrite):
+        if self.path.is_dir():
+            raise UserError(f"--output {self.path}: is a folder; take the name of a file")
+        if self.path.exists() and not overwrite:
+            raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another name")
+
+    def clear(self):
+        shutil.rmtree(self.workplace, ignore_errors=True)
+
+    def open(self, name):
+        return os.open(self.workplace / name, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def done(self, key):
+        file = self.open("done")
+        try:
+            return os.pread(file, 1, self.keys.index(key)) == b"\1"
+        finally:
+            os.close(file)
+
+    def write(self, key, picture):
+        """The picture's bytes first, then the mark that they are there: a kill between the two costs one picture."""
+        index = self.keys.index(key)
+        for name, offset, data in (("pictures", HEADER + index * picture.size, picture.tobytes()), ("done", index, b"\1")):
+            file = self.open(name)
+            try:
+                while data:
+                    written = os.pwrite(file, data, offset)
+                    data, offset = data[written:], offset + written
+            except OSError as error:  # a full disk names no file
+                raise OSError(error.errno, error.strerror, str(self.path)) from None
+            finally:
+                os.close(file)
+
+    def read(self, key):
+        """A picture that was written, also after `finish` where that left an array."""
+        path = self.path if self.path.suffix == ".npy" and self.path.exists() else self.workplace / "pictures"
+        height, width = self.shape
+        offset = HEADER + self.keys.index(key) * height * width
+        return np.fromfile(path, np.uint8, height * width, offset=offset).reshape(height, width)
+
+    def finish(self, count, fps):
+        if self.path.suffix.lower() == ".npy":
+            whole = self.workplace / "pictures"
+            with open(whole, "r+b") as file:
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
+                )
+                assert file.tell() == HEADER
+        else:
+            whole = self.workplace / f"video{self.path.suffix.lower()}"
+            pictures = np.memmap(self.workplace / "pictures", np.uint8, "r", HEADER, (count, *self.shape))
+            encode_video(whole, tqdm(pictures, "encode", unit="picture", dynamic_ncols=True, leave=False), fps)
+        with open(whole, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(whole, self.path)
+        self.clear()
+
+
+def read_record(path):
+    """What an output's record says, None where there is none of ours."""
+    try:
+        record = json.loads(path.read_text())
+        return record if record["made_by"] == "reconstruct.py" and {"whole", "about"} <= record.keys() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe_change(old, new):
+    """The settings that differ, as text."""
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
+
+
+def encode_video(path, pictures, fps):
+    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play, Motion JPEG in `.avi`.
+
+    A side of an odd number of pixels is made even by its last row or column, since colour is stored for 2x2 pixels.
+    """
+    mp4 = path.suffix == ".mp4"
+    options = {"movflags": "faststart"} if mp4 else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = None
+        for picture in pictures:
+            height, width = picture.shape
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2)), mode="edge")
+            if stream is None:
+                stream = container.add_stream("libx264" if mp4 else "mjpeg", Fraction(fps).limit_denominator(1001))
+                stream.height, stream.width = picture.shape
+                stream.pix_fmt = "yuv420p" if mp4 else "yuvj420p"
+                stream.options = {"crf": "16"} if mp4 else {"qmin": "1", "qmax": "2"}
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
