@@ -16,6 +16,7 @@ import argparse
 import itertools
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,15 @@ from tqdm import tqdm
 
 from datasets.recording import open_recording
 from engine import BASELINES
-from models import PRECISIONS, VARIANTS, load_model, shipped_weights
+from models import PRECISIONS, VARIANTS, SwinSF, load_model, shipped_weights
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import main_first, pick_device, processes, wait_for_all
-from utils.inference import ENDLESS, ahead, group_size, key_frames, reconstruct
+from utils.inference import ENDLESS, ahead, check_tile, group_size, key_frames, reconstruct
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
-from utils.output import Curve, open_output, picture_name
+from utils.output import Curve, Output, open_output, picture_name
 from utils.protocol import RATE, STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
@@ -83,6 +84,36 @@ def in_steps(moment, settings):
     return value if unit == "steps" else round(value * settings.steps_per_second)
 
 
+def check_flags(settings, size):
+    """Raises UserError for flags that do not go together; `size` is the number of processes."""
+    piped = settings.recording == "-"
+    if settings.load_model and settings.variant:
+        raise UserError(f"--load_model {settings.load_model} with --variant {settings.variant}: take one of them")
+    if settings.compare and not settings.report:
+        raise UserError("--compare: its pictures are for the page; add --report")
+    if piped and size > 1:
+        raise UserError(f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun")
+    if piped and (settings.report or settings.exposure == "auto"):
+        flag = "--report" if settings.report else "--exposure auto"
+        raise UserError(f"{flag} with standard input: it takes a second look at the recording; name a file")
+
+
+def choose_keys(spikes, settings):
+    """The key frames to show, a range. Raises UserError where there are none."""
+    start, stop, stride = (in_steps(moment, settings) for moment in (settings.start, settings.stop, settings.stride))
+    if not stride:
+        raise UserError("--stride: less than a step from one picture to the next; take 1 or more")
+    steps = len(spikes) if hasattr(spikes, "__len__") else None
+    keys = key_frames(steps, start, stop, stride)
+    if not keys:
+        asked = "".join(f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
+        raise UserError(
+            f"{settings.recording}: no picture to show of {steps or 'its'} steps{asked and ' with' + asked}: one wants "
+            f"{STEPS // 2} steps on either side of its own; record more, or widen --start and --stop"
+        )
+    return keys
+
+
 def auto_exposure(spikes, keys):
     """The factor that brings the brightest hundredth of the grey levels, over a few windows, to WHITE of the range."""
     starts = {keys[len(keys) * i // LOOKS] - STEPS // 2 for i in range(LOOKS)}
@@ -91,79 +122,86 @@ def auto_exposure(spikes, keys):
     return min(64.0, max(1 / 64, WHITE / bright)) if bright > 0 else 1.0
 
 
-def choose_keys(spikes, settings):
-    """The key frames to show, a range. Raises UserError where there are none."""
-    steps = None if settings.recording == "-" else len(spikes)
-    start, stop, stride = (in_steps(moment, settings) for moment in (settings.start, settings.stop, settings.stride))
-    if not stride:
-        raise UserError("--stride: less than a step from one picture to the next; take 1 or more")
-    keys = key_frames(steps, start, stop, stride)
-    if not keys:
-        has = "" if steps is None else f" has {steps} steps, and a picture wants {STEPS // 2} before its own and after it"
-        raise UserError(f"{settings.recording}:{has}; none is left from --start {start} to --stop {stop}; widen them")
-    return keys
+@dataclass(frozen=True)
+class Job:
+    """What a run works on."""
+
+    spikes: object  # (T, H, W), read as it is sliced
+    lines: list  # of text on the recording
+    keys: range  # the key frames of the output
+    curve: Curve
+    model: SwinSF | None  # of method swinsf
+    output: Output
+
+    @property
+    def endless(self):
+        """Whether the number of pictures shows only at the end, as with a pipe."""
+        return self.keys.stop == ENDLESS
 
 
-def share(keys, output, group, rank, size):
-    """The key frames that are left for this process, an iterable; whole groups of them, see `utils.inference.plan_passes`."""
-    if keys.stop == ENDLESS:
-        return keys
-    groups = [keys[i : i + group] for i in range(0, len(keys), group)]
-    left = [part for part in groups if not all(map(output.done, part))]
-    return list(itertools.chain(*left[len(left) * rank // size : len(left) * (rank + 1) // size]))
-
-
-def make_pictures(spikes, keys, model, settings):
-    """An iterator over the pictures at the key frames, (H, W) float arrays in grey levels."""
-    if settings.method == "tfp":
-        return tfp_pictures(spikes, keys, settings.window)
-    if settings.method == "tfi":
-        return tfi_pictures(spikes, keys)
-    stride = in_steps(settings.stride, settings)
-    return reconstruct(
-        spikes, model, stride, batch_size=settings.batch_size, tile=settings.tile, outputs=settings.outputs, keys=keys
-    )
-
-
-def prepare(settings, rank):
-    """(spikes, key frames, grey curve, output) of a run, the output claimed by process 0. Raises UserError for what is wrong."""
-    piped = settings.recording == "-"
-    if settings.load_model and settings.variant:
-        raise UserError(f"--load_model {settings.load_model} with --variant {settings.variant}: take one of them")
-    for name in ("exposure", "report"):
-        if piped and getattr(settings, name) in ("auto", True):
-            raise UserError(f"--{name} with standard input: it needs a second look at the recording; name a file")
-    if settings.compare and not settings.report:
-        raise UserError("--compare: its pictures are for the page; add --report")
+def prepare(settings, device):
+    """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them."""
     spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
-    keys = choose_keys(spikes, settings)
+    keys, shape = choose_keys(spikes, settings), spikes.shape[-2:]
+    names = [picture_name(key) for key in moments(keys)] if settings.report else []
+    page.check_folders(settings.compare, names, (*BASELINES, "SwinSF"))
     curve = Curve(auto_exposure(spikes, keys) if settings.exposure == "auto" else settings.exposure, settings.gamma)
-    page.check_folders(
-        settings.compare, [picture_name(key) for key in moments(keys)] if settings.report else [], (*BASELINES, "SwinSF")
-    )
-    weights = settings.load_model or shipped_weights(settings.variant or "small")
-    shape = spikes.shape[-2:]
     about = {
-        "recording": settings.recording if piped else str(Path(settings.recording).resolve()),
+        "recording": settings.recording if settings.recording == "-" else str(Path(settings.recording).resolve()),
         "size": "x".join(map(str, shape)),
         "pictures": "as many as come" if keys.stop == ENDLESS else len(keys),
-        "first": keys.start,
-        "stride": keys.step,
-        "method": settings.method,
+        **{"first": keys.start, "stride": keys.step, "method": settings.method},
         **{"exposure": curve.exposure, "gamma": curve.gamma, "flip": settings.flip},
     }
+    model = None
+    if settings.method == "swinsf":
+        weights = settings.load_model or shipped_weights(settings.variant or "small")
+        model = load_model(weights, device, settings.precision)
+        check_tile(settings.tile, model.config.window * model.config.patch)
+        group_size(keys.step, settings.outputs)
+        if min(shape) < 20:
+            raise UserError(
+                f"{settings.recording}: {about['size']}; the network wants 20 pixels a side; take --method tfp or tfi"
+            )
+        about.update({name: getattr(settings, name) for name in ("precision", "tile", "outputs")}, weights=report.sha256(weights))
     if settings.method == "tfp":
         about["window"] = settings.window
-    if settings.method == "swinsf":
-        about.update({"weights": report.sha256(weights), "precision": settings.precision})
-        about.update({"tile": settings.tile, "outputs": settings.outputs})
-    name = "standard_input" if piped else Path(settings.recording).stem
+    name = "standard_input" if settings.recording == "-" else Path(settings.recording).stem
     output = open_output(settings.output or Path("results") / f"{name}.mp4", about, shape, keys)
-    if rank == 0:
-        output.claim(settings.overwrite)
-        for line in lines:
-            cli.say(line)
-    return spikes, keys, curve, output, weights
+    return Job(spikes, lines, keys, curve, model, output)
+
+
+def share(job, outputs, rank, size):
+    """(the key frames that are left for this process, how many are left for all). Whole groups, see `inference.plan_passes`."""
+    if job.endless:
+        return job.keys, None
+    group = group_size(job.keys.step, outputs) if job.model else 1
+    groups = [job.keys[i : i + group] for i in range(0, len(job.keys), group)]
+    left = [part for part in groups if not all(map(job.output.done, part))]
+    own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
+    return list(itertools.chain(*own)), sum(map(len, left))
+
+
+def make_pictures(job, keys, settings):
+    """An iterator over the pictures at the key frames, (H, W) float arrays in grey levels."""
+    if settings.method == "tfp":
+        return tfp_pictures(job.spikes, keys, settings.window)
+    if settings.method == "tfi":
+        return tfi_pictures(job.spikes, keys)
+    options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
+    return reconstruct(job.spikes, job.model, job.keys.step, keys=keys, **options)
+
+
+def write_pictures(job, keys, settings, rank, size):
+    """Write the pictures at the key frames, each while the next ones are made; returns how many there were."""
+    made, total = 0, None if job.endless else len(keys)
+    label = "reconstruct" if size == 1 else f"process 0 of {size}"
+    with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0) as bar:
+        for key, picture in zip(keys, ahead(make_pictures(job, keys, settings))):
+            job.output.write(key, job.curve(picture))
+            made += 1
+            bar.update()
+    return made
 
 
 def moments(keys):
@@ -172,19 +210,20 @@ def moments(keys):
     return [keys[(len(keys) - 1) * i // max(1, count - 1)] for i in range(count)]
 
 
-def write_report(path, settings, spikes, keys, curve, output, seconds):
-    """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where they are large enough."""
+def write_report(path, job, settings, seconds):
+    """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
     main_method = {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
     statistics = read_statistics()
     rows, frames = [], []
-    for key in moments(keys):
-        window = torch.from_numpy((np.asarray(spikes[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0).view(np.uint8))
+    for key in moments(job.keys):
+        window = job.spikes[key - STEPS // 2 : key + STEPS // 2 + 1]
+        window = torch.from_numpy((np.asarray(window) != 0).view(np.uint8))
         pictures, times = {}, {}
         for method, function in BASELINES.items():
             begin = time.perf_counter()
-            pictures[method] = curve(function(window, "middle").numpy())
+            pictures[method] = job.curve(function(window, "middle").numpy())
             times[method] = time.perf_counter() - begin
-        pictures[main_method], times[main_method] = output.read(key), seconds
+        pictures[main_method], times[main_method] = job.output.read(key), seconds
         for method, folder in settings.compare:
             pictures[method], times[method] = page.read_compared(folder, picture_name(key), window.shape[1:]), math.nan
         row = {"name": f"step {key}"}
@@ -195,69 +234,58 @@ def write_report(path, settings, spikes, keys, curve, output, seconds):
         label = f"step {key}, {key / settings.steps_per_second * 1e3:.1f} ms"
         frames.append(page.make_frame({"spikes": 255 * window[STEPS // 2].numpy(), **pictures}, label))
     name = Path(settings.recording).name
-    about = {name: str(value) for name, value in output.about.items()}
+    about = {name: str(value) for name, value in job.output.about.items()}
     page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, ("TFP21", main_method))
+
+
+def conclude(job, settings, made, seconds):
+    """The page of the report, the output under its final name, and a line on both."""
+    keys, path = job.keys, job.output.path
+    if job.endless:
+        keys = keys[:made]
+        if job.spikes.left_over:
+            cli.say(f"warning: standard input: its last {job.spikes.left_over} bytes are no whole step")
+        if not made:
+            raise UserError(f"standard input: ended after {job.spikes.position} steps; a picture wants {STEPS}")
+    if settings.report:
+        page_path = path / "report.html" if path.is_dir() else path.with_suffix(".html")
+        write_report(page_path, job, settings, seconds / made if made else math.nan)
+        cli.say(f"report: {page_path}")
+    job.output.finish(len(keys), settings.fps)
+    slower = settings.steps_per_second / (keys.step * settings.fps)
+    cli.say(
+        f"{path}: {len(keys)} pictures of steps {keys[0]} to {keys[-1]}, {made} made now in {seconds:.1f} s "
+        f"({made / seconds:.3g} pictures/s); {len(keys) / settings.fps:.1f} s at {settings.fps:g} pictures a second, "
+        f"{slower:.3g} times slower than life"
+    )
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
     with processes() as (rank, size):
-        if size > 1 and settings.recording == "-":
-            raise UserError("standard input with several processes: it can be read by one; name a file, or leave out torchrun")
+        check_flags(settings, size)
         device = pick_device(settings.device)
         with main_first():
-            spikes, keys, curve, output, weights = prepare(settings, rank)
-            model = load_model(weights, device, settings.precision) if settings.method == "swinsf" else None
-        group = group_size(keys.step, settings.outputs) if model else 1
-        left = share(keys, output, group, rank, size)
+            job = prepare(settings, device)
+            if rank == 0:
+                job.output.claim(settings.overwrite)
+                for line in job.lines:
+                    cli.say(line)
+        left, total = share(job, settings.outputs, rank, size)
         wait_for_all()  # all have seen what is done before anyone goes on
         begin = time.perf_counter()
         try:
             with cli.memory_errors("set --tile 320 or a smaller --batch_size, or take --device cpu"):
-                made = write_pictures(left, make_pictures(spikes, left, model, settings), output, curve, rank, size)
+                made = write_pictures(job, left, settings, rank, size)
             wait_for_all()
             if rank == 0:
-                conclude(settings, spikes, keys, curve, output, made, time.perf_counter() - begin)
-        except OSError as error:
-            raise UserError(f"{cli.one_line(error)}. {output.kept()}") from None
+                conclude(job, settings, made if job.endless else total, time.perf_counter() - begin)
         except KeyboardInterrupt:
-            cli.say(output.kept())
+            cli.say(job.output.kept())
             raise
+        except (UserError, OSError) as error:
+            raise UserError(f"{cli.one_line(error)}. {job.output.kept()}") from None
     return 0
-
-
-def write_pictures(keys, pictures, output, curve, rank, size):
-    """Write the pictures at the key frames as they are made, the next ones meanwhile; returns how many came."""
-    made = 0
-    label = "reconstruct" if size == 1 else f"process 0 of {size}"
-    total = None if isinstance(keys, range) and keys.stop == ENDLESS else len(keys)
-    with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0) as bar:
-        for key, picture in zip(keys, ahead(pictures)):
-            output.write(key, curve(picture))
-            made += 1
-            bar.update()
-    return made
-
-
-def conclude(settings, spikes, keys, curve, output, made, seconds):
-    """The page of the report, the output under its final name, and a line on both."""
-    if keys.stop == ENDLESS:
-        keys = keys[:made]
-        if spikes.left_over:
-            cli.say(f"warning: standard input: its last {spikes.left_over} bytes are no whole step")
-        if not made:
-            raise UserError(f"standard input: ended after {spikes.position} steps; a picture wants {STEPS}")
-    speed = f" ({made / seconds:.1f} pictures/s)" if made else ""
-    if settings.report:
-        path = output.path / "report.html" if not output.path.suffix else output.path.with_suffix(".html")
-        write_report(path, settings, spikes, keys, curve, output, seconds / made if made else math.nan)
-        cli.say(f"report: {path}")
-    output.finish(len(keys), settings.fps)
-    slower = settings.steps_per_second / (keys.step * settings.fps)
-    cli.say(
-        f"{len(keys)} pictures of steps {keys[0]} to {keys[-1]} in {seconds:.1f} s{speed}: {output.path}; at {settings.fps:g} "
-        f"pictures a second {len(keys) / settings.fps:.1f} s, {slower:g} times slower than life"
-    )
 
 
 if __name__ == "__main__":

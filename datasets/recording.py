@@ -152,11 +152,8 @@ class PipedSpikes:
         self.step_bytes, rest = divmod(camera.height * camera.width, 8)
         if rest or not self.step_bytes:
             raise UserError(f"standard input: a step of {camera.height}x{camera.width} is no whole number of bytes; check both")
+        self.shape = None, camera.height, camera.columns
         self.left_over = 0
-
-    @property
-    def picture_shape(self):
-        return self.camera.height, self.camera.columns
 
     def __getitem__(self, steps):
         """Steps start..stop-1 as uint8 (t, H, W), or as many as come; start is no step that was read before."""
