@@ -13,6 +13,7 @@ an interrupted one stopped.
 """
 
 import argparse
+import contextlib
 import itertools
 import math
 import time
@@ -192,12 +193,13 @@ def make_pictures(job, keys, settings):
     return reconstruct(job.spikes, job.model, job.keys.step, keys=keys, **options)
 
 
-def write_pictures(job, keys, settings, rank, size):
+def write_pictures(job, keys, settings, rank, size, should_stop):
     """Write the pictures at the key frames, each while the next ones are made; returns how many there were."""
     made, total = 0, None if job.endless else len(keys)
     label = "reconstruct" if size == 1 else f"process 0 of {size}"
-    with tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0) as bar:
-        for key, picture in zip(keys, ahead(make_pictures(job, keys, settings))):
+    bar = tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0)
+    with bar, contextlib.closing(ahead(make_pictures(job, keys, settings), should_stop=should_stop)) as pictures:
+        for key, picture in zip(keys, pictures):
             job.output.write(key, job.curve(picture))
             made += 1
             bar.update()
@@ -275,14 +277,15 @@ def main(arguments=None):
         wait_for_all()  # all have seen what is done before anyone goes on
         begin = time.perf_counter()
         try:
-            with cli.memory_errors("set --tile 320 or a smaller --batch_size, or take --device cpu"):
-                made = write_pictures(job, left, settings, rank, size)
+            remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
+            with cli.memory_errors(remedy), cli.Stopper() as stopper:
+                made = write_pictures(job, left, settings, rank, size, stopper)
+            if stopper():
+                cli.say(f"stopped. {job.output.kept()}")
+                return 128 + stopper.signal
             wait_for_all()
             if rank == 0:
                 conclude(job, settings, made if job.endless else total, time.perf_counter() - begin)
-        except KeyboardInterrupt:
-            cli.say(job.output.kept())
-            raise
         except (UserError, OSError) as error:
             raise UserError(f"{cli.one_line(error)}. {job.output.kept()}") from None
     return 0

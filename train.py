@@ -44,7 +44,7 @@ from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
 from utils.metrics import psnr_ssim, to_bytes
-from utils.runs import RunFolder, Stopper, create_folder
+from utils.runs import RunFolder, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
 RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "grad_checkpoint"}
@@ -293,7 +293,7 @@ def main(arguments=None):
         model.compile_blocks(device)
     train, val, lines = open_data(settings)
     remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
-    with cli.memory_errors(remedy), Stopper() as stopper:
+    with cli.memory_errors(remedy), cli.Stopper() as stopper:
         state, files = open_run(settings, saved, model.to(device), train)
         parameters = sum(p.numel() for p in model.parameters())
         for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):

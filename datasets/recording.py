@@ -1,5 +1,6 @@
 """A recording of any kind as one thing: `.dat`, `.npy`, `.npz` or a pipe -> an array (T, H, W) that is read as it is sliced."""
 
+import io
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +51,9 @@ def open_recording(path, height=None, width=None, flip=None):
         if not height:
             raise UserError("standard input: its size cannot be looked for; give --height and --width")
         camera = camera_of(height, width, flip)
-        return PipedSpikes(sys.stdin.buffer, camera), [f"standard input: {camera}"]
+        # Unbuffered: a thread that waits in a buffered file would hold its lock, which the end of the process wants.
+        pipe = io.FileIO(sys.stdin.fileno(), closefd=False)
+        return PipedSpikes(pipe, camera), [f"standard input: {camera}"]
     else:
         camera, text = (camera_of(height, width, flip), "as given") if height else guess_camera(path)
         if flip is not None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -49,6 +50,37 @@ def say(text):
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Stopper:
+    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand.
+
+    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
+    PATIENCE seconds ends the process at once.
+    """
+
+    PATIENCE = 2.0
+
+    def __init__(self):
+        self.signal = self.asked_at = None
+
+    def __enter__(self):
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number, _):
+        if self.signal is None:
+            self.signal, self.asked_at = number, time.monotonic()
+        elif time.monotonic() - self.asked_at > self.PATIENCE:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def __call__(self):
+        return self.signal is not None
 
 
 @contextlib.contextmanager

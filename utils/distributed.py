@@ -84,16 +84,20 @@ def processes():
 
 
 def wait_for_all():
-    """Returns when every process of the group has come to this point."""
+    """Returns when every process of the group has come to this point; ends this one, in silence, where another has ended."""
     if dist.is_initialized():
-        dist.barrier()
+        try:
+            dist.barrier()
+        except RuntimeError:  # the other said why
+            raise SystemExit(2) from None
 
 
 @contextlib.contextmanager
 def main_first():
     """Process 0 goes through the `with` block alone, then the others: what ends it in an error is said once."""
-    if dist.is_initialized() and dist.get_rank():
-        dist.barrier()
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    if not first:
+        wait_for_all()
     yield
-    if dist.is_initialized() and not dist.get_rank():
-        dist.barrier()
+    if first:
+        wait_for_all()

@@ -127,7 +127,7 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, batch_size=1, t
 
 def _pictures(spikes, model, keys, group, batch_size, tile, multiple):
     device = next(model.parameters()).device
-    for passes, windows in ahead(read_windows(spikes, keys, group, batch_size)):
+    for passes, windows in ahead(read_windows(spikes, keys, group, batch_size), patience=1):  # a pipe may never come to an end
         found = {}
         for first in range(0, len(passes), batch_size):
             batch = windows[first : first + batch_size]
@@ -170,36 +170,52 @@ def read_windows(spikes, keys, group=1, batch_size=1):
         yield passes, [steps[centre - MIDDLE - held_from :][:STEPS] for centre, _ in passes]
 
 
-def ahead(items, depth=1):
-    """Yields the items of an iterator that runs in a thread of its own, up to `depth` items ahead. Its errors are raised here."""
-    ready, ended = queue.Queue(depth), threading.Event()
-    last = object()
+class Worker(threading.Thread):
+    """A thread that draws the items of a generator, up to `depth` ahead of who takes them, until `ended` is set."""
 
-    def put(item):
-        while not ended.is_set():
+    def __init__(self, items, depth):
+        super().__init__(daemon=True)
+        self.items, self.ready, self.ended = items, queue.Queue(depth), threading.Event()
+
+    def run(self):
+        try:
+            for item in self.items:
+                self.put(item, None)
+                if self.ended.is_set():
+                    return
+            self.put(None, StopIteration())
+        except BaseException as error:
+            self.put(None, error)
+        finally:
+            self.items.close()  # which ends what it waits for in turn
+
+    def put(self, *result):
+        while not self.ended.is_set():
             try:
-                return ready.put(item, timeout=0.1)
+                return self.ready.put(result, timeout=0.1)
             except queue.Full:
                 continue
 
-    def run():
-        try:
-            for item in items:
-                put((item, None))
-                if ended.is_set():
-                    return
-            put((last, None))
-        except BaseException as error:
-            put((last, error))
 
-    threading.Thread(target=run, daemon=True).start()
+def ahead(items, depth=1, patience=None, should_stop=lambda: False):
+    """Yields the items of a generator that runs in a thread of its own, up to `depth` items ahead. Its errors are raised here.
+
+    To be closed by who leaves early. patience: seconds that closing waits at most for the item in hand, None for as long as it
+    takes; torch takes it ill when a process ends in the middle of its work. Ends early where should_stop() comes true.
+    """
+    worker, asker = Worker(items, depth), threading.current_thread()
+    worker.start()
     try:
-        while True:
-            item, error = ready.get()
+        while not (should_stop() or (isinstance(asker, Worker) and asker.ended.is_set())):
+            try:
+                item, error = worker.ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if isinstance(error, StopIteration):
+                return
             if error is not None:
                 raise error
-            if item is last:
-                return
             yield item
     finally:
-        ended.set()
+        worker.ended.set()
+        worker.join(patience)

@@ -1,7 +1,6 @@
-"""A training run on disk, and the wish to stop it."""
+"""A training run on disk."""
 
 import json
-import signal
 import time
 
 from torch.utils.tensorboard import SummaryWriter
@@ -17,37 +16,6 @@ def create_folder(folder):
     except FileExistsError:
         resume = f", or go on with --resume_path {folder}" if (folder / "last.pth").exists() else ""
         raise UserError(f"{folder}: is there already; take another --run_name{resume}") from None
-
-
-class Stopper:
-    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand.
-
-    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
-    PATIENCE seconds ends the process at once.
-    """
-
-    PATIENCE = 2.0
-
-    def __init__(self):
-        self.signal = self.asked_at = None
-
-    def __enter__(self):
-        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def ask(self, number, _):
-        if self.signal is None:
-            self.signal, self.asked_at = number, time.monotonic()
-        elif time.monotonic() - self.asked_at > self.PATIENCE:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    def __call__(self):
-        return self.signal is not None
 
 
 class RunFolder:
