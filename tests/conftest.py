@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from datasets.dat import write_dat
+from datasets.simulator import SENSORS, integrate_and_fire
 from models import SwinSF, SwinSFConfig
 from tests.golden import formula
 from utils import checkpoint
@@ -44,6 +45,16 @@ def assert_one_line_error(result, *words):
 
 def random_spikes(steps, height, width, seed=0, rate=0.3):
     return (np.random.default_rng(seed).random((steps, height, width)) < rate).astype(np.uint8)
+
+
+def moving_scene(height, width, steps, speed=0.2, seed=0, sensor=SENSORS["ideal"], pattern=None):
+    """Spikes (T, H, W) of a soft texture that moves to the left by `speed` pixels a step."""
+    rng = np.random.default_rng(seed)
+    texture = cv2.GaussianBlur(rng.random((height, width + int(speed * steps) + 4), np.float32), None, 3)
+    texture = cv2.normalize(texture, None, 0.05, 0.95, cv2.NORM_MINMAX)
+    shifts = (np.float32([[1, 0, -speed * step], [0, 1, 0]]) for step in range(steps))
+    light = (cv2.warpAffine(texture, shift, texture.shape[::-1], flags=cv2.INTER_CUBIC)[:, :width] for shift in shifts)
+    return integrate_and_fire((np.clip(frame, 0, 1) for frame in light), rng, sensor, pattern)
 
 
 def write_png(path, picture):

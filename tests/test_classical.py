@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datasets.dat import read_dat
-from models.classical import tfi, tfp
+from models.classical import tfi, tfi_pictures, tfp, tfp_pictures
 from tests.conftest import REFERENCE, random_spikes
 from utils.metrics import psnr_ssim
 
@@ -47,3 +47,57 @@ def test_published_streams(name, tfp41, tfp21, by_tfi):
     truth = cv2.imread(str(SAMPLE / "gt" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
     for picture, expected in ((tfp(spikes, 20, 41), tfp41), (tfp(spikes, 20, 21), tfp21), (tfi(spikes, 20), by_tfi)):
         assert "{:.2f} / {:.3f}".format(*psnr_ssim(picture.numpy(), truth)) == expected
+
+
+class Recording:
+    """Spikes that may be sliced in order only, and no step twice."""
+
+    def __init__(self, spikes):
+        self.spikes, self.position = spikes, 0
+
+    def __getitem__(self, steps):
+        assert steps.start >= self.position
+        self.position = max(steps.start, min(steps.stop, len(self.spikes)))
+        return self.spikes[steps]
+
+
+KEYS = {"every step": range(700), "every seventh": range(20, 700, 7), "far apart": range(5, 700, 90), "two": [3, 699]}
+
+
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("window", [41, 20, 1])
+def test_tfp_of_a_recording_is_that_of_each_window(keys, window):
+    spikes = random_spikes(700, 5, 9)
+    pictures = list(tfp_pictures(Recording(spikes), KEYS[keys], window))
+    assert len(pictures) == len(KEYS[keys])
+    for key, picture in zip(KEYS[keys], pictures):
+        np.testing.assert_allclose(picture, tfp(torch.from_numpy(spikes), key, window).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("keys", KEYS)
+def test_tfi_of_a_recording_is_that_of_a_search_for_each_picture(keys):
+    spikes = random_spikes(700, 5, 9, rate=0.1)
+    spikes[:, 0, 0] = 0
+    spikes[400, 0, 0] = 1  # a pixel that fires once
+    spikes[:, 1, 1] = 0
+    pictures = list(tfi_pictures(Recording(spikes), KEYS[keys]))
+    assert len(pictures) == len(KEYS[keys])
+    for key, picture in zip(KEYS[keys], pictures):
+        expected = tfi(torch.from_numpy(spikes), key).numpy()
+        bright = expected > 0.83  # an interval of 512 steps
+        np.testing.assert_allclose(picture[bright], expected[bright], rtol=1e-5)
+        assert (picture[~bright] <= 0.83).all()
+
+
+def test_tfi_does_not_depend_on_where_the_pass_begins():
+    spikes = random_spikes(1500, 5, 9, rate=0.004)
+    whole = list(tfi_pictures(spikes, range(1500)))
+    for start in (40, 1100, 1499):
+        for picture, expected in zip(tfi_pictures(spikes, range(start, 1500, 3)), whole[start::3]):
+            np.testing.assert_array_equal(picture, expected)
+
+
+@pytest.mark.parametrize("method", [tfp_pictures, tfi_pictures])
+def test_a_recording_of_unknown_length_ends_the_pictures(method):
+    assert len(list(method(Recording(random_spikes(100, 5, 9)), range(20, 10**9, 30)))) == 3
+    assert list(method(random_spikes(100, 5, 9), [])) == []

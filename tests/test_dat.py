@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.dat import count_steps, read_dat, write_dat
+from datasets.dat import DatFile, count_steps, open_dat, read_dat, write_dat
+from tests.conftest import random_spikes
 from utils.cli import UserError
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda size: size[0] * size[1] % 8 == 0)
@@ -91,3 +92,55 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.dat.count_steps", lambda *_: 20)
     with pytest.raises(UserError, match=r"a\.dat: became shorter"):
         read_dat(path, 8, 8, 5, 12)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_an_opened_file_is_sliced_as_an_array_is(tmp_path, flip):
+    spikes = random_spikes(30, 6, 16)
+    write_dat(tmp_path / "a.dat", spikes, flip)
+    file = open_dat(tmp_path / "a.dat", 6, 16, flip)
+    assert file.shape == (30, 6, 16) and len(file) == 30 and file.ndim == 3 and file.dtype == np.uint8
+    indices = (3, -1, slice(4, 9), slice(None), slice(25, 99), slice(9, 4), slice(None, None, 7), slice(None, None, -1))
+    for index in (*indices, (slice(2, 5), 3), (4, slice(None), 5), (slice(20, 3, -4), slice(1, 3), slice(2, 9))):
+        np.testing.assert_array_equal(file[index], spikes[index])
+    np.testing.assert_array_equal(np.asarray(file), spikes)
+    assert sum(step.sum() for step in file) == spikes.sum()
+    with pytest.raises(IndexError):
+        file[30]
+    with pytest.raises(UserError, match="no such spike stream"):
+        open_dat(tmp_path / "none.dat", 6, 16)
+
+
+def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
+    spikes = random_spikes(5, 6, 16)
+    write_dat(tmp_path / "a.dat", spikes)
+    with open(tmp_path / "a.dat", "ab") as file:
+        file.write(b"12345")
+    with pytest.warns(UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"):
+        opened = open_dat(tmp_path / "a.dat", 6, 16)
+    assert opened.left_over == 5
+    np.testing.assert_array_equal(opened[:], spikes)
+    (tmp_path / "a.dat").write_bytes(b"12345")
+    with pytest.raises(UserError, match="5 bytes, less than a step of 6x16"):
+        open_dat(tmp_path / "a.dat", 6, 16)
+
+
+def test_trailer_columns_are_left_out(tmp_path):
+    spikes = random_spikes(5, 6, 16)
+    write_dat(tmp_path / "a.dat", spikes)
+    file = DatFile(tmp_path / "a.dat", 6, 16, columns=10)
+    assert file.shape == (5, 6, 10)
+    np.testing.assert_array_equal(file[1:3], spikes[1:3, :, :10])
+
+
+def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
+    spikes = random_spikes(5, 6, 16)
+    write_dat(tmp_path / "a.dat", spikes)
+    opened = DatFile(tmp_path / "a.dat", 6, 16)
+    with open(tmp_path / "a.dat", "ab") as file:
+        file.write(bytes(24))
+    assert len(opened) == 5 and opened[:].shape == (5, 6, 16)
+    (tmp_path / "a.dat").write_bytes(bytes(36))
+    np.testing.assert_array_equal(opened[2], 0)
+    with pytest.raises(UserError, match=r"a\.dat: became shorter"):
+        opened[3]

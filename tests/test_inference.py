@@ -1,11 +1,15 @@
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from models import Reconstruction, build_model
 from tests.conftest import random_spikes
+from tests.test_classical import Recording
 from utils.cli import UserError
-from utils.inference import OVERLAP, tile_spans, tiled
+from utils.inference import ENDLESS, OVERLAP, ahead, key_frames, reconstruct, tile_spans, tiled
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,116 @@ def test_tiles_of_a_network_show_no_seam(variant, tile, skip):
         close, seamed = tiled(model, spikes, tile, multiple, OVERLAP), tiled(model, spikes, tile, multiple, 0)
     for part, seam, picture in zip(close, seamed, whole):
         assert (part - picture).abs().max() < 0.01 * (seam - picture).abs().max()
+
+
+@pytest.mark.parametrize(
+    "asked, expected",
+    [
+        ((301, None, None, 20), range(20, 281, 20)),
+        ((301, 0, 1000, 20), range(20, 281, 20)),
+        ((301, 7, 60, 20), range(27, 60, 20)),  # in the rhythm of the steps asked for
+        ((41, None, None, 1), range(20, 21)),
+        ((40, None, None, 1), range(20, 20)),
+        ((301, 290, None, 1), range(290, 290)),
+        ((None, 100, None, 5), range(100, ENDLESS, 5)),
+        ((None, None, 60, 5), range(20, 60, 5)),
+    ],
+)
+def test_key_frames_have_a_whole_window(asked, expected):
+    keys = key_frames(*asked)
+    assert keys == expected and keys.step == asked[3]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_model("small", channels=4, heads=2, depths=(1,)).eval()
+
+
+def pictures_of(model, spikes, centre):
+    with torch.inference_mode():
+        return [p[0, 0].numpy() for p in model(torch.from_numpy(spikes[centre - 20 : centre + 21])[None])]
+
+
+@pytest.mark.parametrize("stride, batch_size", [(20, 1), (9, 3), (60, 2)])
+def test_each_picture_of_a_recording_is_that_of_its_window(network, stride, batch_size):
+    spikes = random_spikes(200, 24, 32)
+    pictures = list(reconstruct(Recording(spikes), network, stride, stop=181, batch_size=batch_size))
+    assert len(pictures) == len(range(20, 180, stride))
+    for key, picture in zip(range(20, 180, stride), pictures):
+        assert picture.shape == (24, 32) and picture.dtype == np.float32
+        np.testing.assert_allclose(picture, pictures_of(network, spikes, key)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 7])
+def test_all_outputs_of_a_pass_are_taken_in_order(network, stride):
+    """Key frames k, k + 7 and k + 14 come out of the pass at k + 7; those that are left at the end have a pass each."""
+    spikes, count = random_spikes(120, 24, 32), 0
+    hook = network.register_forward_pre_hook(lambda *_: passes.append(1))
+    passes = []
+    pictures = list(reconstruct(spikes, network, stride, outputs="all"))
+    hook.remove()
+    keys = range(20, 100, stride)
+    group = 21 // stride
+    whole = len(keys) // group * group
+    assert len(pictures) == len(keys) and len(passes) == whole // 3 + len(keys) - whole
+    for i, (key, picture) in enumerate(zip(keys, pictures)):
+        place = i % group // (group // 3) if i < whole else 1  # left, middle, right
+        centre = key + (7, 0, -7)[place]
+        np.testing.assert_allclose(picture, pictures_of(network, spikes, centre)[(1, 0, 2)[place]], atol=1e-3)
+        count += 1
+    assert count == len(keys)
+
+
+def test_what_a_recording_cannot_be_reconstructed_with(network):
+    with pytest.raises(UserError, match=r"--outputs all with --stride 5: .* take --stride 7 or 1"):
+        reconstruct(random_spikes(50, 24, 32), network, 5, outputs="all")
+    with pytest.raises(UserError, match="--tile 10"):
+        reconstruct(random_spikes(50, 24, 32), network, tile=10)
+
+
+def test_items_are_drawn_ahead_and_no_further():
+    drawn = []
+
+    def items():
+        for i in range(10):
+            drawn.append(i)
+            yield i
+
+    taken = ahead(items(), depth=2)
+    assert next(taken) == 0
+    deadline = time.monotonic() + 10
+    while len(drawn) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert drawn == [0, 1, 2, 3]  # one taken, two ready, one in hand
+    assert list(taken) == list(range(1, 10))
+
+
+def test_an_error_in_the_thread_is_raised_where_the_items_are_taken():
+    def items():
+        yield 1
+        raise UserError("a.dat: became shorter")
+
+    taken = ahead(items())
+    assert next(taken) == 1
+    with pytest.raises(UserError, match="became shorter"):
+        next(taken)
+
+
+def test_leaving_early_ends_the_threads():
+    closed = []
+
+    def items():
+        try:
+            yield from range(10**9)
+        finally:
+            closed.append(True)
+
+    before = threading.active_count()
+    taken = ahead(i for i in ahead(items()))
+    assert next(taken) == 0
+    assert threading.active_count() == before + 2
+    taken.close()
+    assert threading.active_count() == before and closed == [True]
+    assert list(ahead(items(), should_stop=lambda: True)) == []
