@@ -13,6 +13,7 @@ an interrupted one stopped.
 """
 
 import argparse
+import collections
 import contextlib
 import itertools
 import math
@@ -185,12 +186,22 @@ def share(job, outputs, rank, size):
 
 def make_pictures(job, keys, settings):
     """An iterator over the pictures at the key frames, (H, W) float arrays in grey levels."""
-    if settings.method == "tfp":
-        return tfp_pictures(job.spikes, keys, settings.window)
-    if settings.method == "tfi":
-        return tfi_pictures(job.spikes, keys)
+    if settings.method != "swinsf":
+        window = [settings.window] if settings.method == "tfp" else []
+        pictures = (tfp_pictures if window else tfi_pictures)(job.spikes, keys, *window)
+        return of_whole_windows(keys, pictures, job.spikes) if job.endless else pictures
     options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
     return reconstruct(job.spikes, job.model, job.keys.step, keys=keys, **options)
+
+
+def of_whole_windows(keys, pictures, piped):
+    """Of the pictures at the key frames of a pipe those that the network would have, too: 20 steps follow them."""
+    held = collections.deque()
+    for held_picture in zip(keys, pictures):
+        held.append(held_picture)
+        while held and held[0][0] + STEPS // 2 < piped.position:
+            yield held.popleft()[1]
+    yield from (picture for key, picture in held if key + STEPS // 2 < piped.position)
 
 
 def write_pictures(job, keys, settings, rank, size, should_stop):

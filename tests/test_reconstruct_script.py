@@ -1,0 +1,221 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import reconstruct as script
+from datasets.dat import write_dat
+from models import load_model
+from models.classical import tfi, tfp
+from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script
+from utils.cli import UserError
+from utils.metrics import to_bytes
+
+STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """(path, its spikes): a recording of 250x400; not to be written to."""
+    spikes = moving_scene(250, 400, STEPS)
+    path = tmp_path_factory.mktemp("rec") / "rec.dat"
+    write_dat(path, spikes)
+    return path, spikes
+
+
+@pytest.fixture
+def options(tiny_weights):
+    return ["--load_model", str(tiny_weights), "--device", "cpu"]
+
+
+def run(*arguments):
+    return script.main([*map(str, arguments)])
+
+
+def test_pictures_are_the_networks_and_lie_under_their_steps(recording, options, tiny_weights, tmp_path, capsys):
+    path, spikes = recording
+    assert run(path, *options, "--output", tmp_path / "out", "--stride", 40) == 0
+    text = capsys.readouterr().out
+    assert f"rec.dat: {STEPS} steps of 250x400, stored upside down" in text and "20 times slower than life" in text
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == ["00000020.png", "00000060.png", "00000100.png"]
+    model = load_model(tiny_weights)
+    for key in (20, 60, 100):
+        with torch.inference_mode():
+            expected = to_bytes(model(torch.from_numpy(spikes[key - 20 : key + 21])[None]).middle[0, 0].numpy())
+        shown = cv2.imread(str(tmp_path / f"out/{key:08d}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.abs(shown.astype(int) - expected).max() <= 1 and (shown != expected).mean() < 1e-3
+    about = json.loads((tmp_path / "out/reconstruct.json").read_text())["about"]
+    assert about["stride"] == 40 and about["size"] == "250x400" and len(about["weights"]) == 64
+
+
+@pytest.mark.parametrize("method", ["tfp", "tfi"])
+def test_the_classical_methods_and_times(recording, method, tmp_path):
+    path, spikes = recording
+    # 2.5 ms to 5 ms at 20,000 steps a second is steps 50 to 99, and 0.5 ms is 10 steps.
+    times = ["--start", "2.5ms", "--stop", "0.005s", "--stride", "0.5ms"]
+    assert run(path, "--method", method, *times, "--window", 21, "--output", tmp_path / "x.npy") == 0
+    shown = np.load(tmp_path / "x.npy")
+    assert shown.shape == (5, 250, 400)
+    for key, picture in zip(range(50, 100, 10), shown):
+        whole = torch.from_numpy(spikes)
+        expected = tfp(whole, key, 21) if method == "tfp" else tfi(whole, key)
+        assert np.abs(picture.astype(int) - to_bytes(expected.numpy())).max() <= 1
+
+
+def test_dark_scenes_are_lit(tmp_path):
+    spikes = (random_spikes(100, 32, 48, rate=0.9) & random_spikes(100, 32, 48, 1, rate=0.05)).astype(np.uint8)
+    np.save(tmp_path / "dark.npy", spikes)
+    means = {}
+    for name, flags in {"plain": [], "4": ["--exposure", 4], "auto": ["--exposure", "auto"], "gamma": ["--gamma", 2.2]}.items():
+        assert run(tmp_path / "dark.npy", "--method", "tfp", *flags, "--output", tmp_path / f"{name}.npy") == 0
+        means[name] = np.load(tmp_path / f"{name}.npy").astype(float)
+    assert means["4"].mean() == pytest.approx(4 * means["plain"].mean(), rel=0.05)
+    assert np.quantile(means["auto"], 0.99) == pytest.approx(0.9 * 255, abs=12)
+    assert means["gamma"].mean() > 2 * means["plain"].mean()
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp_path):
+    path, _ = recording
+    command = [sys.executable, "reconstruct.py", str(path), *options, "--stride", "1"]
+    assert run(path, *options, "--stride", 1, "--output", tmp_path / "whole.npy") == 0
+    done = tmp_path / ".x.npy.parts" / "done"
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [*command, "--output", str(tmp_path / "x.npy")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        before = done.stat().st_size if done.exists() else 0
+        deadline = time.monotonic() + 60
+        while (done.stat().st_size if done.exists() else 0) < before + 5 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err and "terminate" not in err
+        assert not (tmp_path / "x.npy").exists() and done.exists()
+        if number != signal.SIGKILL:
+            assert process.returncode == 128 + number and "the same command goes on" in out
+    assert run(path, *options, "--stride", 1, "--output", tmp_path / "x.npy") == 0
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", "whole.npy"}
+
+
+def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
+    path, _ = recording
+    arguments = [path, *options, "--stride", 10, "--output", tmp_path / "x"]
+    run(*arguments)
+    record = json.loads((tmp_path / "x/reconstruct.json").read_text())
+    (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
+    (tmp_path / "x/00000050.png").unlink()
+    capsys.readouterr()
+    run(*arguments)
+    assert "11 pictures of steps 20 to 120, 1 made now" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is there already; add --overwrite"):
+        run(*arguments)
+    with pytest.raises(UserError, match="is there already; add --overwrite"):
+        run(*arguments, "--gamma", 2)
+    run(*arguments, "--gamma", 2, "--overwrite")
+    assert "11 made now" in capsys.readouterr().out
+
+
+def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
+    path, _ = recording
+    outputs = ("--outputs", "all", "--stride", "7")
+    single = [str(path), *options, *outputs, "--output"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "3", "reconstruct.py"]
+    result = run_script(*torchrun, *single, tmp_path / "shared.npy")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("pictures of steps 20 to 125, 16 made now") == 1
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as torchrun sets it: sums in the same order
+    subprocess.run([sys.executable, "reconstruct.py", *single, str(tmp_path / "one.npy")], cwd=ROOT, env=environment, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "shared.npy"), np.load(tmp_path / "one.npy"))
+    failed = run_script(*torchrun, *single, tmp_path / "x.mkv")
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert failed.returncode and len(lines) == 1 and "x.mkv" in lines[0]
+    assert not re.search(r"Traceback.*\n.*reconstruct\.py", failed.stderr)
+
+
+def test_standard_input(recording, options, tmp_path):
+    path, _ = recording
+    command = f"{sys.executable} reconstruct.py - --height 250 --width 400 --stride 30 {' '.join(options)}"
+    data = path.read_bytes()
+    for flags in ("", "--method tfi", "--method tfp"):
+        output = tmp_path / f"pipe{flags[-3:]}.npy"
+        result = subprocess.run([*command.split(), *flags.split(), "--output", output], cwd=ROOT, input=data, capture_output=True)
+        assert result.returncode == 0, result.stderr.decode()
+        assert run(path, *options, "--stride", 30, *flags.split(), "--output", tmp_path / "file.npy", "--overwrite") == 0
+        assert output.read_bytes() == (tmp_path / "file.npy").read_bytes()
+    # As is a recording that ends within a step, or before the first window.
+    arguments = [*command.split(), "--method", "tfp", "--output", tmp_path / "cut.npy"]
+    result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 60 + 5], capture_output=True, text=False)
+    assert result.returncode == 0 and b"its last 5 bytes are no whole step" in result.stdout
+    assert np.load(tmp_path / "cut.npy").shape == (1, 250, 400)
+    arguments = [*command.split(), "--output", tmp_path / "short.npy"]
+    result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 30], capture_output=True)
+    assert result.returncode == 2 and b"ended after 30 steps; a picture wants 41" in result.stderr
+
+
+def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
+    path, _ = recording
+    out = ["--output", str(tmp_path / "x.mp4")]
+    assert_one_line_error(run_script("reconstruct.py", tmp_path / "none.dat", *out), "none.dat", "no such")
+    write_dat(tmp_path / "small.dat", random_spikes(60, 8, 8))
+    (tmp_path / "pictures").mkdir()
+    for arguments, words in (
+        ([path, *options, "--stride", "0"], "--stride: less than a step"),
+        ([path, *options, "--start", "5s"], "no picture to show of 150 steps with --start 100000"),
+        ([path, *options, "--variant", "small"], "--load_model .* with --variant small"),
+        ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
+        ([path, *options, "--tile", "10"], "--tile 10"),
+        ([path, "--load_model", "none.pth"], r"none\.pth"),
+        ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
+        ([path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"], r"00000020\.png among them"),
+        ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "take another name"),
+        (["-", "--exposure", "auto"], "--exposure auto with standard input"),
+        (["-", "--report"], "--report with standard input"),
+        (["-"], "give --height and --width"),
+        ([tmp_path / "small.dat", *options, "--height", "8", "--width", "8"], "8x8; the network wants 20 pixels a side"),
+        ([path, *options, "--device", "cuda:77"], "cuda:77"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments, *out)
+    assert {file.name for file in tmp_path.iterdir()} == {"small.dat", "pictures"}
+
+
+def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
+    write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
+    read = script.reconstruct
+
+    def cut(*arguments, **settings):
+        with open(tmp_path / "rec.dat", "r+b") as file:
+            file.truncate(96 * 70)
+        return read(*arguments, **settings)
+
+    monkeypatch.setattr(script, "reconstruct", cut)
+    arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
+    with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command goes on"):
+        run(*arguments)
+    monkeypatch.undo()
+    write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
+    assert run(*arguments) == 0 and np.load(tmp_path / "x.npy").shape == (3, 24, 32)
+
+
+def test_the_default_is_a_video_of_the_shipped_weights(recording):
+    path, _ = recording
+    video = ROOT / "results" / "rec_test_video.mp4"
+    named = path.with_name("rec_test_video.dat")
+    named.write_bytes(path.read_bytes())
+    try:
+        result = run_script("reconstruct.py", named, "--stride", "50", "--overwrite")
+        assert result.returncode == 0, result.stderr
+        assert "results/rec_test_video.mp4: 3 pictures of steps 20 to 120" in result.stdout
+        capture = cv2.VideoCapture(str(video))
+        assert (capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == (250, 400)
+    finally:
+        video.unlink(missing_ok=True)
