@@ -131,11 +131,11 @@ def number(kind, least, most):
 
 
 def named_folder(text):
-    """argparse type for NAME=DIR -> (name, Path); the folder must be there."""
+    """argparse type for NAME=DIR -> (name, folder), texts; the folder must be there."""
     name, equals, folder = text.partition("=")
     if not (name and equals and Path(folder).is_dir()):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR with a folder that is there")
-    return name, Path(folder)
+    return name, folder
 
 
 def moment(text):
