@@ -24,6 +24,7 @@ from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import pick_device
+from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
@@ -90,6 +91,7 @@ def make_score(settings):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    keep_freed_memory()
     device = pick_device(settings.device)
     weights = settings.load_model or shipped_weights()
     model = load_model(weights, device, settings.precision)

@@ -261,6 +261,17 @@ def test_in_a_browser_a_recording_has_a_strip_over_time(driver, recording_page):
     assert driver.get_log("browser") == []
 
 
+def test_a_browser_plays_the_video(driver, recording_page, tmp_path):
+    (tmp_path / "out.mp4").write_bytes(recording_page.with_suffix(".mp4").read_bytes())
+    (tmp_path / "page.html").write_text('<link rel="icon" href="data:,"><video src="out.mp4" muted></video>')
+    driver.get((tmp_path / "page.html").as_uri())
+    driver.execute_script("const v = document.querySelector('video'); v.play(); v.onended = () => { window.ended = true; };")
+    WebDriverWait(driver, 30).until(lambda _: driver.execute_script("return window.ended"))
+    script = "const v = document.querySelector('video'); return [v.videoWidth, v.videoHeight, v.duration, v.error];"
+    assert driver.execute_script(script) == [400, 250, pytest.approx(22 / 25), None]
+    assert driver.get_log("browser") == []
+
+
 @pytest.mark.parametrize("width", [360, 1100])
 def test_in_a_browser_a_page_fits_its_width_and_every_control_has_a_name(driver, dataset_page, recording_page, width):
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": width < 500}

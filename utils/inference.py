@@ -1,5 +1,7 @@
 """A network on pictures of any size and recordings of any length: overlapping tiles, windows that slide, work that overlaps."""
 
+import contextlib
+import ctypes
 import itertools
 import queue
 import sys
@@ -14,6 +16,7 @@ from utils.protocol import KEY_FRAMES, STEPS
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
 
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 # Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
@@ -106,7 +109,18 @@ def plan_passes(keys, group):
     return [(m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)]
 
 
-def reconstruct(spikes, model, stride=20, start=None, stop=None, batch_size=1, tile=0, outputs="middle", keys=None):
+def reconstruct(
+    spikes,
+    model,
+    stride=20,
+    start=None,
+    stop=None,
+    batch_size=1,
+    tile=0,
+    outputs="middle",
+    keys=None,
+    should_stop=lambda: False,
+):
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels 0..255, not clamped.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
@@ -114,7 +128,7 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, batch_size=1, t
     batch_size: windows that the network sees at a time. tile: see `tiled`. outputs: "middle", or "all" to take the left and the
     right picture of each window too, with stride 1 or 7: a third of the passes, for pictures that are a little worse.
 
-    The next window is read while the network runs. The iterator ends early where the recording does.
+    The next window is read while the network runs. The iterator ends early where the recording does, or should_stop() is true.
     Raises UserError for a tile or a stride that does not fit.
     """
     multiple = model.config.window * model.config.patch
@@ -122,20 +136,22 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, batch_size=1, t
     group = group_size(stride, outputs)
     if keys is None:
         keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
-    return _pictures(spikes, model, keys, group, batch_size, tile, multiple)
+    windows = ahead(read_windows(spikes, keys, group, batch_size), patience=1, should_stop=should_stop)
+    return _pictures(windows, model, batch_size, tile, multiple)
 
 
-def _pictures(spikes, model, keys, group, batch_size, tile, multiple):
+def _pictures(read, model, batch_size, tile, multiple):
     device = next(model.parameters()).device
-    for passes, windows in ahead(read_windows(spikes, keys, group, batch_size), patience=1):  # a pipe may never come to an end
-        found = {}
-        for first in range(0, len(passes), batch_size):
-            batch = windows[first : first + batch_size]
-            with torch.inference_mode():
-                pictures = tiled(model, torch.stack(batch).to(device), tile, multiple)
-            for i, (_, shown) in enumerate(passes[first : first + batch_size]):
-                found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
-        yield from (found[key] for key in sorted(found))
+    with contextlib.closing(read):
+        for passes, windows in read:
+            found = {}
+            for first in range(0, len(passes), batch_size):
+                batch = torch.stack(windows[first : first + batch_size]).to(device)
+                with torch.inference_mode():
+                    pictures = tiled(model, batch, tile, multiple)
+                for i, (_, shown) in enumerate(passes[first : first + batch_size]):
+                    found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
+            yield from (found[key] for key in sorted(found))
 
 
 def read_windows(spikes, keys, group=1, batch_size=1):
@@ -170,45 +186,37 @@ def read_windows(spikes, keys, group=1, batch_size=1):
         yield passes, [steps[centre - MIDDLE - held_from :][:STEPS] for centre, _ in passes]
 
 
-class Worker(threading.Thread):
-    """A thread that draws the items of a generator, up to `depth` ahead of who takes them, until `ended` is set."""
-
-    def __init__(self, items, depth):
-        super().__init__(daemon=True)
-        self.items, self.ready, self.ended = items, queue.Queue(depth), threading.Event()
-
-    def run(self):
-        try:
-            for item in self.items:
-                self.put(item, None)
-                if self.ended.is_set():
-                    return
-            self.put(None, StopIteration())
-        except BaseException as error:
-            self.put(None, error)
-        finally:
-            self.items.close()  # which ends what it waits for in turn
-
-    def put(self, *result):
-        while not self.ended.is_set():
-            try:
-                return self.ready.put(result, timeout=0.1)
-            except queue.Full:
-                continue
-
-
 def ahead(items, depth=1, patience=None, should_stop=lambda: False):
     """Yields the items of a generator that runs in a thread of its own, up to `depth` items ahead. Its errors are raised here.
 
     To be closed by who leaves early. patience: seconds that closing waits at most for the item in hand, None for as long as it
-    takes; torch takes it ill when a process ends in the middle of its work. Ends early where should_stop() comes true.
+    takes. Ends early where should_stop() comes true, also while it waits for an item.
     """
-    worker, asker = Worker(items, depth), threading.current_thread()
-    worker.start()
-    try:
-        while not (should_stop() or (isinstance(asker, Worker) and asker.ended.is_set())):
+    ready, ended = queue.Queue(depth), threading.Event()
+
+    def put(*result):
+        while not ended.is_set():
             try:
-                item, error = worker.ready.get(timeout=0.1)
+                return ready.put(result, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def run():
+        try:
+            for item in items:
+                put(item, None)
+                if ended.is_set():
+                    return
+            put(None, StopIteration())
+        except BaseException as error:
+            put(None, error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while not should_stop():
+            try:
+                item, error = ready.get(timeout=0.1)
             except queue.Empty:
                 continue
             if isinstance(error, StopIteration):
@@ -217,5 +225,19 @@ def ahead(items, depth=1, patience=None, should_stop=lambda: False):
                 raise error
             yield item
     finally:
-        worker.ended.set()
-        worker.join(patience)
+        ended.set()
+        thread.join(patience)
+
+
+def keep_freed_memory():
+    """Let the C library keep the memory that is freed. For glibc; elsewhere it does nothing.
+
+    By default it hands large pieces back to the system, which clears them page by page when they are asked for again, at each
+    operation on a large picture anew: a third of the time at 1000x1000.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+        mallopt(option, value)

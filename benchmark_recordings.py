@@ -1,0 +1,113 @@
+"""Speed and memory of reconstruct.py's work on recordings of two lengths.
+
+    python benchmark_recordings.py                                      # writes recordings of up to 2.5 GB to a temporary folder
+    python benchmark_recordings.py --lengths 1000 20000 --sizes 250x400 --methods tfp tfi
+
+Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every step, the network at
+as many key frames as --pictures says; the pictures are dropped. Reported are steps a second of the recording gone through,
+pictures a second, and the process's largest resident memory beside that before the work. Below SAVE_PATH: recordings.json.
+"""
+
+import argparse
+import json
+import multiprocessing
+import re
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.dat import open_dat
+from datasets.scenes import demo_photo
+from datasets.simulator import integrate_and_fire
+from models import load_model, shipped_weights
+from models.classical import tfi_pictures, tfp_pictures
+from utils import cli, report
+from utils.checkpoint import replacing
+from utils.inference import keep_freed_memory, key_frames, reconstruct
+
+METHODS = ("swinsf", "tfp", "tfi")
+LOOP = 200  # steps that a recording repeats, there and back
+PIECE = 50  # steps of it that are written at a time
+
+
+def parse_settings(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = parser.add_argument
+    flag("--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000")
+    flag("--lengths", nargs="+", type=cli.positive_int, default=[1000, 20000], help="steps (default 1000 20000)")
+    flag("--methods", nargs="+", default=[*METHODS], choices=METHODS, help="default all")
+    flag("--pictures", type=cli.positive_int, default=40, help="at most, of the network (default 40)")
+    flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
+    return parser.parse_args(arguments)
+
+
+def size(text):
+    height, _, width = text.partition("x")
+    return cli.positive_int(height), cli.positive_int(width)
+
+
+def write_recording(path, height, width, steps):
+    """A recording of a photograph that drifts there and back."""
+    photo = cv2.resize(demo_photo("astronaut"), (width + LOOP // 5, height)).astype(np.float32) / 255
+    offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
+    shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
+    loop = integrate_and_fire((cv2.warpAffine(photo, shift, (width, height)) for shift in shifts), np.random.default_rng(0))
+    packed = np.packbits(loop[:, ::-1].reshape(LOOP, -1), axis=1, bitorder="little")
+    with open(path, "wb") as file:
+        for start in tqdm(range(0, steps, PIECE), f"writing {path.name}", unit="piece", leave=False):
+            file.write(packed[np.arange(start, min(steps, start + PIECE)) % LOOP].tobytes())
+
+
+def measure(path, height, width, method, pictures):
+    """The figures of a case; in a fresh process."""
+    keep_freed_memory()
+    spikes = open_dat(path, height, width)
+    model = load_model(shipped_weights()) if method == "swinsf" else None
+    before = peak_memory()
+    keys = key_frames(len(spikes), stride=max(1, (len(spikes) - 40) // pictures) if model else 1)
+    made = {"swinsf": lambda: reconstruct(spikes, model, keys=keys), "tfp": lambda: tfp_pictures(spikes, keys)}
+    begin, count = time.perf_counter(), 0
+    for _ in tqdm(made.get(method, lambda: tfi_pictures(spikes, keys))(), method, len(keys), unit="picture", leave=False):
+        count += 1
+    seconds = time.perf_counter() - begin
+    memory = {"memory_before": before, "memory": peak_memory()}
+    return {"pictures": count, "stride": keys.step, "pictures_per_second": count / seconds, **memory, "seconds": seconds}
+
+
+def peak_memory():
+    """The largest resident memory of this process so far, in bytes; Linux."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    settings.save_path.mkdir(parents=True, exist_ok=True)
+    fresh, results = multiprocessing.get_context("spawn"), []
+    for height, width in settings.sizes:
+        for steps in settings.lengths:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{height}x{width}_{steps}.dat"
+                write_recording(path, height, width, steps)
+                for method in settings.methods:
+                    with ProcessPoolExecutor(1, fresh) as process:
+                        figures = process.submit(measure, path, height, width, method, settings.pictures).result()
+                    results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
+                    cli.say(
+                        f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, every {figures['stride']} "
+                        f"steps, {figures['pictures_per_second']:.4g} pictures/s; {figures['memory'] / 1e6:.0f} MB, "
+                        f"{figures['memory_before'] / 1e6:.0f} before"
+                    )
+    about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": report.device_name(torch.device("cpu"))}
+    with replacing(settings.save_path / "recordings.json", "w") as file:
+        json.dump({**about, "cases": results}, file, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
