@@ -41,6 +41,7 @@ from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
 from utils.distributed import pick_device
+from utils.inference import keep_freed_memory
 from utils.protocol import STEPS
 
 PARTS = ("inference", "training", "scaling", "loading")
@@ -160,6 +161,8 @@ def measure(case, device_name):
     """The case with its figures. Runs in a fresh process, whose memory nothing else has touched."""
     device = torch.device(device_name)
     torch.manual_seed(0)
+    if case["part"] != "training":  # as the scripts that reconstruct do
+        keep_freed_memory()
     model = build_model(case["variant"]).to(device)
     if case["compile"]:
         model.compile_blocks(device)

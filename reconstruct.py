@@ -148,6 +148,9 @@ def prepare(settings, device):
     keys, shape = choose_keys(spikes, settings), spikes.shape[-2:]
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, "SwinSF"))
+    for _, folder in settings.compare:
+        for name in names:
+            page.read_compared(folder, name, shape)  # what does not fit is better known before the work than after
     curve = Curve(auto_exposure(spikes, keys) if settings.exposure == "auto" else settings.exposure, settings.gamma)
     about = {
         "recording": settings.recording if settings.recording == "-" else str(Path(settings.recording).resolve()),
@@ -239,7 +242,7 @@ def write_report(path, job, settings, seconds):
     main_method = {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
     statistics = read_statistics()
     rows, frames = [], []
-    for key in moments(job.keys):
+    for key in tqdm(moments(job.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
         window = job.spikes[key - STEPS // 2 : key + STEPS // 2 + 1]
         window = torch.from_numpy((np.asarray(window) != 0).view(np.uint8))
         pictures, times = {}, {}

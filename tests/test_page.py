@@ -35,7 +35,7 @@ def contents(path):
 
 def decode(address):
     head, data = address.split(",")
-    assert head == "data:image/webp;base64"
+    assert head == "data:image/png;base64"
     return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_GRAYSCALE)
 
 

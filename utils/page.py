@@ -22,8 +22,8 @@ STREAMS = 60  # that a page shows pictures of; its tables have all
 
 def picture_address(picture):
     """Grey levels (H, W), clamped and truncated to bytes, as a data address that keeps every one of them."""
-    _, data = cv2.imencode(".webp", to_bytes(picture), [cv2.IMWRITE_WEBP_QUALITY, 101])  # above 100: without loss
-    return "data:image/webp;base64," + base64.b64encode(data).decode()
+    _, data = cv2.imencode(".png", to_bytes(picture))
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def make_frame(pictures, label=""):
