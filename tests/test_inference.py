@@ -1,3 +1,4 @@
+import platform
 import threading
 import time
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from models import Reconstruction, build_model
-from tests.conftest import random_spikes
+from tests.conftest import random_spikes, run_script
 from tests.test_classical import Recording
 from utils.cli import UserError
 from utils.inference import ENDLESS, OVERLAP, ahead, key_frames, reconstruct, tile_spans, tiled
@@ -176,3 +177,15 @@ def test_leaving_early_ends_the_threads():
     taken.close()
     assert threading.active_count() == before and closed == [True]
     assert list(ahead(items(), should_stop=lambda: True)) == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc, whose allocator this sets")
+def test_freed_memory_is_kept():
+    """A second tensor of 100 MB takes the pages of the first, in a process of its own."""
+    code = (
+        "import resource, sys, torch; from utils.inference import keep_freed_memory; keep_freed_memory() if sys.argv[1:] else 0; "
+    )
+    code += "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; torch.ones(25_000_000); begin = faults(); "
+    code += "torch.ones(25_000_000); print(faults() - begin)"
+    handed_back, kept = (int(run_script("-c", code, *argument).stdout) for argument in ((), ("kept",)))
+    assert handed_back > 10 * max(kept, 1)
