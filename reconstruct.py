@@ -15,6 +15,7 @@ an interrupted one stopped.
 import argparse
 import collections
 import contextlib
+import hashlib
 import itertools
 import math
 import time
@@ -125,6 +126,12 @@ def auto_exposure(spikes, keys):
     return min(64.0, max(1 / 64, WHITE / bright)) if bright > 0 else 1.0
 
 
+def fingerprint(spikes, keys):
+    """A hash of the first and the last window: tells a recording from another that takes its name, but not from itself grown."""
+    windows = (np.asarray(spikes[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0 for key in (keys[0], keys[-1]))
+    return hashlib.sha256(b"".join(window.tobytes() for window in windows)).hexdigest()
+
+
 @dataclass(frozen=True)
 class Job:
     """What a run works on."""
@@ -154,6 +161,7 @@ def prepare(settings, device):
     curve = Curve(auto_exposure(spikes, keys) if settings.exposure == "auto" else settings.exposure, settings.gamma)
     about = {
         "recording": settings.recording if settings.recording == "-" else str(Path(settings.recording).resolve()),
+        "contents": None if keys.stop == ENDLESS else fingerprint(spikes, keys),
         "size": "x".join(map(str, shape)),
         "pictures": "as many as come" if keys.stop == ENDLESS else len(keys),
         **{"first": keys.start, "stride": keys.step, "method": settings.method},

@@ -124,6 +124,20 @@ def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
     assert "11 made now" in capsys.readouterr().out
 
 
+def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(options, tmp_path):
+    arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 10, "--output", tmp_path / "x"]
+    write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
+    run(*arguments, "--stop", 61)
+    record = json.loads((tmp_path / "x/reconstruct.json").read_text())
+    (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
+    write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32))  # the same, grown
+    run(*arguments, "--stop", 61)
+    (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
+    write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32, seed=1))
+    with pytest.raises(UserError, match="an unfinished run lies there, with contents"):
+        run(*arguments, "--stop", 61)
+
+
 def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
     path, _ = recording
     outputs = ("--outputs", "all", "--stride", "7")
