@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.dat import open_dat
+from datasets.dat import camera_of, open_dat
 from datasets.scenes import demo_photo
 from datasets.simulator import integrate_and_fire
 from models import load_model, shipped_weights
@@ -58,7 +58,8 @@ def write_recording(path, height, width, steps):
     offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
     shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
     loop = integrate_and_fire((cv2.warpAffine(photo, shift, (width, height)) for shift in shifts), np.random.default_rng(0))
-    packed = np.packbits(loop[:, ::-1].reshape(LOOP, -1), axis=1, bitorder="little")
+    loop = loop[:, ::-1] if camera_of(height, width).flip else loop
+    packed = np.packbits(loop.reshape(LOOP, -1), axis=1, bitorder="little")
     with open(path, "wb") as file:
         for start in tqdm(range(0, steps, PIECE), f"writing {path.name}", unit="piece", leave=False):
             file.write(packed[np.arange(start, min(steps, start + PIECE)) % LOOP].tobytes())
@@ -70,8 +71,9 @@ def measure(path, height, width, method, pictures):
     spikes = open_dat(path, height, width)
     model = load_model(shipped_weights()) if method == "swinsf" else None
     before = peak_memory()
-    keys = key_frames(len(spikes), stride=max(1, (len(spikes) - 40) // pictures) if model else 1)
-    made = {"swinsf": lambda: reconstruct(spikes, model, keys=keys), "tfp": lambda: tfp_pictures(spikes, keys)}
+    stride = max(1, (len(spikes) - 40) // pictures) if model else 1
+    keys = key_frames(len(spikes), stride=stride)
+    made = {"swinsf": lambda: reconstruct(spikes, model, stride), "tfp": lambda: tfp_pictures(spikes, keys)}
     begin, count = time.perf_counter(), 0
     for _ in tqdm(made.get(method, lambda: tfi_pictures(spikes, keys))(), method, len(keys), unit="picture", leave=False):
         count += 1

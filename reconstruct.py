@@ -33,8 +33,8 @@ from models import PRECISIONS, VARIANTS, SwinSF, load_model, shipped_weights
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import main_first, pick_device, processes, wait_for_all
-from utils.inference import ENDLESS, check_tile, group_size, keep_freed_memory, key_frames, reconstruct
+from utils.distributed import agree, pick_device, processes, wait_for_all
+from utils.inference import ahead, check_tile, group_size, keep_freed_memory, key_frames, reconstruct_at
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
 from utils.output import Curve, Output, open_output, picture_name
@@ -126,10 +126,10 @@ def auto_exposure(spikes, keys):
     return min(64.0, max(1 / 64, WHITE / bright)) if bright > 0 else 1.0
 
 
-def fingerprint(spikes, keys):
-    """A hash of the first and the last window: tells a recording from another that takes its name, but not from itself grown."""
-    windows = (np.asarray(spikes[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0 for key in (keys[0], keys[-1]))
-    return hashlib.sha256(b"".join(window.tobytes() for window in windows)).hexdigest()
+def fingerprint(spikes, key):
+    """A hash of the first window: tells a recording from another that takes its name, but not from itself grown."""
+    window = np.asarray(spikes[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0
+    return hashlib.sha256(window.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -144,26 +144,31 @@ class Job:
     output: Output
 
     @property
-    def endless(self):
-        """Whether the number of pictures shows only at the end, as with a pipe."""
-        return self.keys.stop == ENDLESS
+    def piped(self):
+        """Whether the recording comes from a pipe, so that the number of pictures shows only at the end."""
+        return not hasattr(self.spikes, "__len__")
 
 
-def prepare(settings, device):
-    """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them."""
+def prepare(settings, device, keys=None, curve=None):
+    """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them.
+
+    keys, curve: what process 0 chose, for the others; a recording may have grown since.
+    """
     spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
-    keys, shape = choose_keys(spikes, settings), spikes.shape[-2:]
+    piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
+    keys = keys or choose_keys(spikes, settings)
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
-    page.check_folders(settings.compare, names, (*BASELINES, "SwinSF"))
+    page.check_folders(settings.compare, names, (*BASELINES, main_method(settings)))
     for _, folder in settings.compare:
         for name in names:
             page.read_compared(folder, name, shape)  # what does not fit is better known before the work than after
-    curve = Curve(auto_exposure(spikes, keys) if settings.exposure == "auto" else settings.exposure, settings.gamma)
+    exposure = auto_exposure(spikes, keys) if settings.exposure == "auto" and not curve else settings.exposure
+    curve = curve or Curve(exposure, settings.gamma)
     about = {
-        "recording": settings.recording if settings.recording == "-" else str(Path(settings.recording).resolve()),
-        "contents": None if keys.stop == ENDLESS else fingerprint(spikes, keys),
+        "recording": "-" if piped else str(Path(settings.recording).resolve()),
+        "contents": None if piped else fingerprint(spikes, keys[0]),
         "size": "x".join(map(str, shape)),
-        "pictures": "as many as come" if keys.stop == ENDLESS else len(keys),
+        "pictures": "as many as come" if piped else len(keys),
         **{"first": keys.start, "stride": keys.step, "method": settings.method},
         **{"exposure": curve.exposure, "gamma": curve.gamma, "flip": settings.flip},
     }
@@ -180,53 +185,66 @@ def prepare(settings, device):
         about.update({name: getattr(settings, name) for name in ("precision", "tile", "outputs")}, weights=report.sha256(weights))
     if settings.method == "tfp":
         about["window"] = settings.window
-    name = "standard_input" if settings.recording == "-" else Path(settings.recording).stem
-    output = open_output(settings.output or Path("results") / f"{name}.mp4", about, shape, keys)
-    return Job(spikes, lines, keys, curve, model, output)
+    path = settings.output or Path("results") / f"{'standard_input' if piped else Path(settings.recording).stem}.mp4"
+    if not piped and path.exists() and path.samefile(settings.recording):
+        raise UserError(f"--output {path}: is the recording itself; take another name")
+    return Job(spikes, lines, keys, curve, model, open_output(path, about, shape, keys, piped))
+
+
+def page_path(job, settings):
+    """Where the page of --report goes. Raises UserError where a file that is no such page lies there."""
+    path = job.output.path
+    path = path.with_suffix(".html") if path.suffix and not path.is_dir() else path / "report.html"
+    if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):
+        raise UserError(f"{path}: is there already, and no page of this script; add --overwrite, or take another --output")
+    return path
 
 
 def share(job, outputs, rank, size):
     """(the key frames that are left for this process, how many are left for all). Whole groups, see `inference.plan_passes`."""
-    if job.endless:
+    if job.piped:
         return job.keys, None
+    done = job.output.done()
     group = group_size(job.keys.step, outputs) if job.model else 1
     groups = [job.keys[i : i + group] for i in range(0, len(job.keys), group)]
-    left = [part for part in groups if not all(map(job.output.done, part))]
+    left = [part for part in groups if not done.issuperset(part)]
     own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
     return list(itertools.chain(*own)), sum(map(len, left))
 
 
 def make_pictures(job, keys, settings, should_stop):
-    """An iterator over the pictures at the key frames, (H, W) float arrays in grey levels."""
-    if settings.method != "swinsf":
-        window = [settings.window] if settings.method == "tfp" else []
-        pictures = (tfp_pictures if window else tfi_pictures)(job.spikes, keys, *window)
-        return of_whole_windows(keys, pictures, job.spikes) if job.endless else pictures
-    options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
-    return reconstruct(job.spikes, job.model, job.keys.step, keys=keys, should_stop=should_stop, **options)
+    """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and TFI make ahead."""
+    if settings.method == "swinsf":
+        options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
+        return reconstruct_at(job.spikes, job.model, keys, job.keys.step, should_stop=should_stop, **options)
+    window = [settings.window] if settings.method == "tfp" else []
+    pictures = zip(keys, (tfp_pictures if window else tfi_pictures)(job.spikes, keys, *window))
+    if job.piped:
+        return ahead(of_whole_windows(pictures, job.spikes), patience=1, should_stop=should_stop)
+    return ahead(pictures, should_stop=should_stop)
 
 
-def of_whole_windows(keys, pictures, piped):
-    """Of the pictures at the key frames of a pipe those that the network would have, too: 20 steps follow them."""
+def of_whole_windows(pictures, piped):
+    """Of the (key frame, picture) of a pipe those that the network would have, too: 20 steps follow them."""
     held = collections.deque()
-    for held_picture in zip(keys, pictures):
-        held.append(held_picture)
+    for item in pictures:
+        held.append(item)
         while held and held[0][0] + STEPS // 2 < piped.position:
-            yield held.popleft()[1]
-    yield from (picture for key, picture in held if key + STEPS // 2 < piped.position)
+            yield held.popleft()
+    yield from (item for item in held if item[0] + STEPS // 2 < piped.position)
 
 
 def write_pictures(job, keys, settings, rank, size, should_stop):
-    """Make and write the pictures at the key frames; a thread of its own writes them, and another reads. Returns their number.
+    """Make and write the pictures at the key frames; returns how many there were. Threads of their own read and write.
 
     The network has the main thread, where PyTorch is a quarter faster on a CPU than in another.
     """
-    made, total = 0, None if job.endless else len(keys)
+    made, total = 0, None if job.piped else len(keys)
     label = "reconstruct" if size == 1 else f"process 0 of {size}"
     bar = tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0)
     pictures, written = make_pictures(job, keys, settings, should_stop), collections.deque()
     with bar, contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
-        for key, picture in zip(keys, pictures):
+        for key, picture in pictures:
             written.append(writer.submit(lambda key, picture: job.output.write(key, job.curve(picture)), key, picture))
             if len(written) > 2:
                 written.popleft().result()
@@ -239,6 +257,11 @@ def write_pictures(job, keys, settings, rank, size, should_stop):
     return made
 
 
+def main_method(settings):
+    """What the method is called beside the others."""
+    return {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
+
+
 def moments(keys):
     """The key frames that a report shows: MOMENTS of them, evenly spread."""
     count = min(MOMENTS, len(keys))
@@ -247,8 +270,7 @@ def moments(keys):
 
 def write_report(path, job, settings, seconds):
     """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
-    main_method = {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
-    statistics = read_statistics()
+    ours, statistics = main_method(settings), read_statistics()
     rows, frames = [], []
     for key in tqdm(moments(job.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
         window = job.spikes[key - STEPS // 2 : key + STEPS // 2 + 1]
@@ -258,7 +280,7 @@ def write_report(path, job, settings, seconds):
             begin = time.perf_counter()
             pictures[method] = job.curve(function(window, "middle").numpy())
             times[method] = time.perf_counter() - begin
-        pictures[main_method], times[main_method] = job.output.read(key), seconds
+        pictures[ours], times[ours] = job.output.read(key), seconds
         for method, folder in settings.compare:
             pictures[method], times[method] = page.read_compared(folder, picture_name(key), window.shape[1:]), math.nan
         row = {"name": f"step {key}"}
@@ -270,22 +292,26 @@ def write_report(path, job, settings, seconds):
         frames.append(page.make_frame({"spikes": 255 * window[STEPS // 2].numpy(), **pictures}, label))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, ("TFP21", main_method))
+    shown = ("TFP21" if ours != "TFP21" else "TFI", ours)
+    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, shown)
 
 
 def conclude(job, settings, made, seconds):
-    """The page of the report, the output under its final name, and a line on both."""
+    """The page of the report, the output under its final name, and a line on both. Raises UserError where some are missing."""
     keys, path = job.keys, job.output.path
-    if job.endless:
+    if job.piped:
         keys = keys[:made]
         if job.spikes.left_over:
             cli.say(f"warning: standard input: its last {job.spikes.left_over} bytes are no whole step")
         if not made:
+            job.output.discard()
             raise UserError(f"standard input: ended after {job.spikes.position} steps; a picture wants {STEPS}")
+    missing = len(keys) - len(job.output.done().intersection(keys))
+    if missing:
+        raise UserError(f"{path}: {missing} pictures are missing, though every process came to its end")
     if settings.report:
-        page_path = path / "report.html" if path.is_dir() else path.with_suffix(".html")
-        write_report(page_path, job, settings, seconds / made if made else math.nan)
-        cli.say(f"report: {page_path}")
+        write_report(page_path(job, settings), job, settings, seconds / made if made else math.nan)
+        cli.say(f"report: {page_path(job, settings)}")
     job.output.finish(len(keys), settings.fps)
     slower = settings.steps_per_second / (keys.step * settings.fps)
     cli.say(
@@ -295,34 +321,43 @@ def conclude(job, settings, made, seconds):
     )
 
 
+def run(job, settings, rank, size):
+    """Make what is left of a claimed output; returns the exit status."""
+    left, total = share(job, settings.outputs, rank, size)
+    wait_for_all()  # all have seen what is done before anyone goes on
+    begin = time.perf_counter()
+    try:
+        remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
+        with cli.memory_errors(remedy), cli.Stopper() as stopper:
+            made = write_pictures(job, left, settings, rank, size, stopper)
+        if stopper():
+            if rank == 0:
+                cli.say(f"stopped. {job.output.kept()}")
+            return 128 + stopper.signal
+        wait_for_all()
+        if rank == 0:
+            conclude(job, settings, made if job.piped else total, time.perf_counter() - begin)
+    except (UserError, OSError) as error:
+        raise UserError(f"{cli.one_line(error)}. {job.output.kept()}") from None
+    return 0
+
+
 def main(arguments=None):
     settings = parse_settings(arguments)
     keep_freed_memory()
     with processes() as (rank, size):
-        check_flags(settings, size)
-        device = pick_device(settings.device)
-        with main_first():
+        device, job = pick_device(settings.device), None
+        if rank == 0:
+            check_flags(settings, size)
             job = prepare(settings, device)
-            if rank == 0:
-                job.output.claim(settings.overwrite)
-                for line in job.lines:
-                    cli.say(line)
-        left, total = share(job, settings.outputs, rank, size)
-        wait_for_all()  # all have seen what is done before anyone goes on
-        begin = time.perf_counter()
-        try:
-            remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
-            with cli.memory_errors(remedy), cli.Stopper() as stopper:
-                made = write_pictures(job, left, settings, rank, size, stopper)
-            if stopper():
-                cli.say(f"stopped. {job.output.kept()}")
-                return 128 + stopper.signal
-            wait_for_all()
-            if rank == 0:
-                conclude(job, settings, made if job.endless else total, time.perf_counter() - begin)
-        except (UserError, OSError) as error:
-            raise UserError(f"{cli.one_line(error)}. {job.output.kept()}") from None
-    return 0
+            page_path(job, settings)
+            job.output.claim(settings.overwrite)
+            for line in job.lines:
+                cli.say(line)
+        chosen = agree((job.keys, job.curve) if rank == 0 else None)
+        job = job or prepare(settings, device, *chosen)
+        with contextlib.closing(job.output):
+            return run(job, settings, rank, size)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,36 @@
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
 
-KNOWN_SIZES = ((250, 400), (250, 416), (1000, 1000))  # of sensors: the 250x400 family, its raw dump, spike-X4K
+
+class Camera(NamedTuple):
+    """The size of a sensor's steps in a `.dat` file."""
+
+    height: int
+    width: int
+    columns: int  # the first of a row that are the picture; what follows is trailer data
+    flip: bool  # whether steps are stored upside down
+
+    def __str__(self):
+        trailer = f", {self.width - self.columns} trailer columns left out" if self.columns < self.width else ""
+        return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
+
+
+# The 250x400 family, its raw dump, spike-X4K.
+CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
+
+
+def camera_of(height, width, flip=None):
+    """The known camera of that size; else one whose steps are upright and picture to the last column. flip: overrides its own."""
+    known = {(camera.height, camera.width): camera for camera in CAMERAS}
+    camera = known.get((height, width), Camera(height, width, width, False))
+    return camera if flip is None else camera._replace(flip=flip)
 
 
 def whole_steps(path, height, width):
@@ -35,7 +58,7 @@ def count_steps(path, height, width):
     steps, left_over = whole_steps(path, height, width)
     if left_over:
         length = Path(path).stat().st_size
-        fits = [f"{h}x{w} ({length // (h * w // 8)} steps)" for h, w in KNOWN_SIZES if length % (h * w // 8) == 0]
+        fits = [f"{h}x{w} ({length // (h * w // 8)} steps)" for h, w, *_ in CAMERAS if length % (h * w // 8) == 0]
         raise UserError(
             f"{path}: {length} bytes are no whole number of {height}x{width} steps of {height * width // 8} bytes; "
             + (f"sizes that fit: {', '.join(fits)}" if fits else "no known sensor size fits, so the file may be cut short")
@@ -74,24 +97,14 @@ def unpack(packed, height, width, flip):
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 
-class DatFile:
-    """A `.dat` file as a read-only array (T, H, W) of uint8 0 and 1, whose steps are read when they are asked for.
+class StepFile:
+    """A file of steps as a read-only array (T, H, W) of uint8 0 and 1, whose steps are read when they are asked for.
 
-    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]`, `file[::100, :50, :50]`. T is the
-    number of whole steps when the file was opened; `left_over` the number of bytes after them. columns: the first columns of
-    each row that are the picture, where a raw dump has more. Raises UserError as `read_dat` does, but for a length that does
-    not fit.
+    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]`, `file[::100, :50, :50]`. A subclass
+    sets `shape` and implements `read(start, stop)`.
     """
 
     dtype, ndim = np.dtype(np.uint8), 3
-
-    def __init__(self, path, height, width, flip=True, columns=None):
-        self.path, self.height, self.width, self.flip = Path(path), height, width, flip
-        self.columns = columns or width
-        steps, self.left_over = whole_steps(path, height, width)
-        if not steps:
-            raise UserError(f"{path}: {self.left_over} bytes, less than a step of {height}x{width}; check the file and its size")
-        self.shape = (steps, height, self.columns)
 
     def __len__(self):
         return self.shape[0]
@@ -100,8 +113,7 @@ class DatFile:
         index, *rest = index if isinstance(index, tuple) else (index,)
         steps = range(len(self))[index]  # IndexError, as of any array
         if isinstance(steps, int):
-            block = self.read(steps, steps + 1)[0]
-            return block[tuple(rest)]
+            return self.read(steps, steps + 1)[0][tuple(rest)]
         if abs(steps.step) == 1 or len(steps) < 2:
             block = self.read(min(steps, default=0), max(steps, default=-1) + 1)[:: 1 if steps.step > 0 else -1]
         else:
@@ -111,17 +123,35 @@ class DatFile:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype)
 
+
+class DatFile(StepFile):
+    """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number of bytes after them.
+
+    Raises UserError as `read_dat` does, but for a length that does not fit.
+    """
+
+    def __init__(self, path, camera):
+        self.path, self.camera = Path(path), camera
+        steps, self.left_over = whole_steps(path, camera.height, camera.width)
+        if not steps:
+            raise UserError(
+                f"{path}: {self.left_over} bytes, less than a step of {camera.height}x{camera.width}; check the file and its size"
+            )
+        self.shape = (steps, camera.height, camera.columns)
+
     def read(self, start, stop):
         """Steps start..stop-1, uint8 (stop - start, H, W)."""
-        return read_steps(self.path, self.height, self.width, start, stop, self.flip)[..., : self.columns]
+        camera = self.camera
+        return read_steps(self.path, camera.height, camera.width, start, stop, camera.flip)[..., : camera.columns]
 
 
-def open_dat(path, height, width, flip=True):
-    """A `.dat` file of any length as an array (T, height, width) that is read as it is sliced: a `DatFile`.
+def open_dat(path, height, width, flip=None):
+    """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a `DatFile`.
 
-    Bytes that are left after the last whole step are warned of.
+    flip: whether steps are stored upside down; by default as the known sensor of that size stores them, which also says which
+    columns are no picture. Bytes that are left after the last whole step are warned of. Raises UserError as `read_dat` does.
     """
-    file = DatFile(path, height, width, flip)
+    file = DatFile(path, camera_of(height, width, flip))
     if file.left_over:
         warnings.warn(f"{path}: {describe_left_over(file)}", stacklevel=2)
     return file
@@ -129,9 +159,9 @@ def open_dat(path, height, width, flip=True):
 
 def describe_left_over(file):
     """A few words on the bytes after a `DatFile`'s last whole step."""
-    step = file.height * file.width // 8
+    height, width, *_ = file.camera
     return (
-        f"the last {file.left_over} bytes are no whole step of {file.height}x{file.width} ({step} bytes); "
+        f"the last {file.left_over} bytes are no whole step of {height}x{width} ({height * width // 8} bytes); "
         f"the {len(file)} steps before them are used"
     )
 

@@ -3,7 +3,7 @@
     python -m datasets.inspect REC.dat
     python -m datasets.inspect REC.dat --height 250 --width 400 --steps_per_second 40000 --save_path sheet.png
 
-A few hundred steps are looked at, evenly spread, whatever the recording's length.
+Up to 60 windows of 41 steps are looked at, evenly spread, whatever the recording's length.
 """
 
 import argparse
@@ -60,8 +60,11 @@ def inspect(spikes):
 def bad_pixels(rate, steps):
     """((N, 2) rows and columns of hot pixels, the same of dead ones) by their mean firing rate (H, W) over so many steps.
 
-    A pixel is told by its eight neighbours: what the scene does, it does to some of them too.
+    A pixel is told by its eight neighbours: what the scene does, it does to some of them too. Less than a window's steps tell
+    nothing, and none is found.
     """
+    if steps < STEPS:
+        return np.zeros((2, 0, 2), int)
     ring = np.ones((3, 3), np.uint8)
     ring[1, 1] = 0
     border = {"borderType": cv2.BORDER_REFLECT_101}
@@ -146,6 +149,10 @@ def main(arguments=None):
     settings = parser.parse_args(arguments)
     if settings.recording == "-":
         raise UserError("standard input: it cannot be looked at here and there; name a file")
+    name = Path(settings.recording).stem
+    path = settings.save_path or Path("results") / f"{name}_inspect.png"
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"--save_path {path}: the sheet is a PNG; take the name of a file that ends in .png")
     spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
     for line in lines:
         cli.say(line)
@@ -153,8 +160,6 @@ def main(arguments=None):
     facts = inspect(spikes)
     for line in describe(facts, settings.steps_per_second):
         cli.say(line)
-    name = Path(settings.recording).stem
-    path = settings.save_path or Path("results") / f"{name}_inspect.png"
     contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second)
     cli.say(f"pictures: {path}")
     return 0

@@ -3,32 +3,15 @@
 import io
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from datasets.dat import DatFile, describe_left_over, unpack
+from datasets.dat import CAMERAS, DatFile, StepFile, camera_of, describe_left_over, unpack
 from utils.cli import UserError
 
 LOOK = 64  # steps in the middle of a recording that are looked at
 LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
 MARGIN = 0.2  # by which the best candidate must lead
-
-
-class Camera(NamedTuple):
-    """The size of a sensor's steps in a `.dat` file."""
-
-    height: int
-    width: int
-    columns: int  # the first of a row that are the picture; what follows is trailer data
-    flip: bool  # whether steps are stored upside down
-
-    def __str__(self):
-        trailer = f", {self.width - self.columns} trailer columns left out" if self.columns < self.width else ""
-        return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
-
-
-CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
 def open_recording(path, height=None, width=None, flip=None):
@@ -44,12 +27,12 @@ def open_recording(path, height=None, width=None, flip=None):
     if Path(path).suffix.lower() in (".npy", ".npz"):
         if height:
             raise UserError(f"{path}: has its size in it; leave out --height and --width")
-        spikes, text = open_array(path), ""
-        if flip:
-            spikes = spikes[:, ::-1]
+        spikes, text = open_array(path, flip), ""
     elif path == "-":
         if not height:
             raise UserError("standard input: its size cannot be looked for; give --height and --width")
+        if sys.stdin is None:
+            raise UserError("standard input: it is closed; name a file")
         camera = camera_of(height, width, flip)
         # Unbuffered: a thread that waits in a buffered file would hold its lock, which the end of the process wants.
         pipe = io.FileIO(sys.stdin.fileno(), closefd=False)
@@ -58,7 +41,7 @@ def open_recording(path, height=None, width=None, flip=None):
         camera, text = (camera_of(height, width, flip), "as given") if height else guess_camera(path)
         if flip is not None:
             camera = camera._replace(flip=flip)
-        spikes = DatFile(path, camera.height, camera.width, camera.flip, camera.columns)
+        spikes = DatFile(path, camera)
         text = f" of {camera} ({text})"
     steps, rows, columns = spikes.shape
     lines = [f"{path}: {steps} steps{text or f' of {rows}x{columns}'}"]
@@ -71,13 +54,6 @@ def open_recording(path, height=None, width=None, flip=None):
     return spikes, lines
 
 
-def camera_of(height, width, flip=None):
-    """The known camera of that size; else one whose steps are upright and picture to the last column."""
-    known = {(camera.height, camera.width): camera for camera in CAMERAS}
-    camera = known.get((height, width), Camera(height, width, width, False))
-    return camera if flip is None else camera._replace(flip=flip)
-
-
 def guess_camera(path):
     """(the known camera that a `.dat` file is of, how that was told). Raises UserError with the candidates where none stands out.
 
@@ -85,6 +61,8 @@ def guess_camera(path):
     a pixel's upper neighbour comes from elsewhere, and each step is displaced against the one before.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: no plain file; name a .dat file, or - to read a pipe from standard input")
     if not path.is_file():
         raise UserError(f"{path}: no such spike stream; check the path")
     length = path.stat().st_size
@@ -93,7 +71,7 @@ def guess_camera(path):
     likeness = {}
     for camera in CAMERAS:
         if length >= camera.height * camera.width // 8:
-            likeness[camera] = min(neighbour_correlations(rate_picture(DatFile(path, *camera[:2], False, camera.columns))))
+            likeness[camera] = min(neighbour_correlations(rate_picture(DatFile(path, camera))))
     ranking = sorted(likeness, key=likeness.get, reverse=True)
     fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}
     found = [
@@ -101,14 +79,19 @@ def guess_camera(path):
         for camera in ranking
     ]
     scores = [likeness[camera] for camera in ranking] + [-1, -1]
-    if scores[0] >= LIKE_A_PICTURE and scores[0] - scores[1] >= MARGIN:
+    alone = bool(ranking) and not fits[ranking[0]] and all(fits[camera] for camera in ranking[1:])  # that divides the length
+    if scores[0] >= LIKE_A_PICTURE and (alone or scores[0] - scores[1] >= MARGIN):
         return ranking[0], f"by its looks: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}"
     middle = np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist()
     reason = {(0,): "it has not one spike", (255,): "every pixel fires at every step"}.get(tuple(middle))
     raise UserError(
         f"{path}: its size cannot be told from its {length} bytes"
         + (f", since {reason}" if reason else "")
-        + (f"; neighbours correlate as {', '.join(found)}, 0.6 is wanted" if found else ", less than a step of any known sensor")
+        + (
+            f"; neighbours correlate as {', '.join(found)}; wanted is one of {LIKE_A_PICTURE} with a lead of {MARGIN}"
+            if found
+            else ", less than a step of any known sensor"
+        )
         + "; give --height and --width"
     )
 
@@ -130,13 +113,44 @@ def neighbour_correlations(picture):
     return correlation(picture[1:], picture[:-1]), correlation(picture[:, 1:], picture[:, :-1])
 
 
-def open_array(path):
-    """A (T, H, W) array of spikes out of a `.npy` file, mapped, or the only such array in a `.npz` file. Raises UserError."""
+class NpyFile(StepFile):
+    """An array (T, H, W) of numbers or booleans in a `.npy` file; what is not zero is a spike. Raises UserError for any other."""
+
+    def __init__(self, path, flip=False):
+        self.path, self.flip = path, flip
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](file)
+            self.offset = file.tell()
+        self.shape, by_columns, self.stored = header
+        if len(self.shape) != 3 or self.stored.kind not in "buif" or 0 in self.shape or by_columns:
+            order = " by columns" if by_columns else ""
+            raise UserError(f"{path}: an array {self.shape} of {self.stored}{order}; spikes are numbers (T, H, W) in C order")
+        if Path(path).stat().st_size < self.offset + int(np.prod(self.shape)) * self.stored.itemsize:
+            raise UserError(f"{path}: cut short, it should have {self.shape[0]} steps; take a whole copy")
+
+    def read(self, start, stop):
+        """Steps start..stop-1, uint8 (stop - start, H, W). Read, not mapped, as of a `.dat` file."""
+        pixels = self.shape[1] * self.shape[2]
+        offset = self.offset + start * pixels * self.stored.itemsize
+        values = np.fromfile(self.path, self.stored, (stop - start) * pixels, offset=offset)
+        if values.size < (stop - start) * pixels:
+            raise UserError(f"{self.path}: became shorter while it was read; restore it")
+        steps = (values != 0).view(np.uint8).reshape(-1, *self.shape[1:])
+        return steps[:, ::-1] if self.flip else steps
+
+
+def open_array(path, flip=False):
+    """The array of spikes (T, H, W) in a `.npy` file, read as it is sliced, or the only one in a `.npz` file; or UserError."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file of spikes; check the path")
     try:
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = {name: data[name] for name in data.files} if isinstance(data, np.lib.npyio.NpzFile) else {"": data}
+        if Path(path).suffix.lower() == ".npy":
+            return NpyFile(path, flip)
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (UserError, OSError):
+        raise
     except Exception as error:  # numpy and zipfile fail in many ways
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise UserError(f"{path}: not an array that numpy reads ({first}); save spikes (T, H, W) by numpy.save") from None
@@ -144,7 +158,7 @@ def open_array(path):
     if len(found) != 1:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in arrays.items())
         raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W), of {shapes}; save one alone")
-    return found[0]
+    return found[0][:, ::-1] if flip else found[0]
 
 
 class PipedSpikes:

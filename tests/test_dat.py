@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.dat import DatFile, count_steps, open_dat, read_dat, write_dat
+from datasets.dat import Camera, DatFile, camera_of, count_steps, open_dat, read_dat, write_dat
 from tests.conftest import random_spikes
 from utils.cli import UserError
 
@@ -117,7 +117,7 @@ def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
     with open(tmp_path / "a.dat", "ab") as file:
         file.write(b"12345")
     with pytest.warns(UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"):
-        opened = open_dat(tmp_path / "a.dat", 6, 16)
+        opened = open_dat(tmp_path / "a.dat", 6, 16, flip=True)
     assert opened.left_over == 5
     np.testing.assert_array_equal(opened[:], spikes)
     (tmp_path / "a.dat").write_bytes(b"12345")
@@ -128,7 +128,7 @@ def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
 def test_trailer_columns_are_left_out(tmp_path):
     spikes = random_spikes(5, 6, 16)
     write_dat(tmp_path / "a.dat", spikes)
-    file = DatFile(tmp_path / "a.dat", 6, 16, columns=10)
+    file = DatFile(tmp_path / "a.dat", Camera(6, 16, 10, True))
     assert file.shape == (5, 6, 10)
     np.testing.assert_array_equal(file[1:3], spikes[1:3, :, :10])
 
@@ -136,7 +136,7 @@ def test_trailer_columns_are_left_out(tmp_path):
 def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
     spikes = random_spikes(5, 6, 16)
     write_dat(tmp_path / "a.dat", spikes)
-    opened = DatFile(tmp_path / "a.dat", 6, 16)
+    opened = DatFile(tmp_path / "a.dat", camera_of(6, 16, True))
     with open(tmp_path / "a.dat", "ab") as file:
         file.write(bytes(24))
     assert len(opened) == 5 and opened[:].shape == (5, 6, 16)
@@ -144,3 +144,12 @@ def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
     np.testing.assert_array_equal(opened[2], 0)
     with pytest.raises(UserError, match=r"a\.dat: became shorter"):
         opened[3]
+
+
+@pytest.mark.parametrize(
+    "height, width, columns, flip", [(250, 400, 400, True), (250, 416, 400, True), (1000, 1000, 1000, False)]
+)
+def test_a_known_size_is_opened_as_its_sensor_stores_it(tmp_path, height, width, columns, flip):
+    spikes = random_spikes(2, height, width)
+    write_dat(tmp_path / "a.dat", spikes, flip)
+    np.testing.assert_array_equal(open_dat(tmp_path / "a.dat", height, width)[:], spikes[..., :columns])

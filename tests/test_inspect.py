@@ -7,6 +7,7 @@ from datasets.dat import write_dat
 from datasets.inspect import describe, inspect
 from datasets.simulator import Sensor, draw_pattern
 from tests.conftest import assert_one_line_error, moving_scene, run_script
+from utils.cli import UserError
 
 SENSOR = Sensor(hot=0.001, dead=0.001)
 
@@ -43,6 +44,7 @@ def test_rate_over_time_and_saturation():
 def test_a_recording_shorter_than_a_window():
     facts = inspect(moving_scene(40, 48, 10))
     assert len(facts["rates"]) == 1 and facts["pictures"][0].shape == (40, 48)
+    assert len(facts["hot"]) == len(facts["dead"]) == 0  # of so few steps nothing can be told
 
 
 def test_the_script(tmp_path):
@@ -55,6 +57,10 @@ def test_the_script(tmp_path):
     assert_one_line_error(run_script("-m", "datasets.inspect", tmp_path / "none.dat"), "none.dat", "no such")
 
 
-def test_standard_input_is_refused():
-    with pytest.raises(script.UserError, match="name a file"):
+def test_what_is_refused(tmp_path):
+    write_dat(tmp_path / "a.dat", moving_scene(40, 48, 60))
+    with pytest.raises(UserError, match="name a file"):
         script.main(["-"])
+    for path in ("a.dat", "."):
+        with pytest.raises(UserError, match="the sheet is a PNG"):
+            script.main([str(tmp_path / "a.dat"), "--save_path", str(tmp_path / path)])

@@ -115,8 +115,9 @@ def test_pictures_of_another_method_that_do_not_fit(tiny_weights, reds, tmp_path
     for name, words in (("d", r"2 of 2 pictures are not there, 200_part1_key_id151\.png among them"),):
         with pytest.raises(UserError, match=words):
             test_script.main([*options, "--compare", f"X={tmp_path / name}"])
-    with pytest.raises(UserError, match="there is a method TFI already"):
-        test_script.main([*options, "--compare", f"TFI={tmp_path / 'd'}"])
+    for taken in ("TFI", "SwinSF", "name", "spikes", "ground truth"):
+        with pytest.raises(UserError, match=f"the name {taken} is taken"):
+            test_script.main([*options, "--compare", f"{taken}={tmp_path / 'd'}"])
     for i in (0, 1):
         write_png(tmp_path / f"d/20{i}_part1_key_id151.png", np.zeros((25, 40), np.uint8))
     with pytest.raises(UserError, match=r"200_part1_key_id151\.png: 25x40, but the stream is 250x400"):

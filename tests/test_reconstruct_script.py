@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import re
@@ -138,6 +139,39 @@ def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(opt
         run(*arguments, "--stop", 61)
 
 
+def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, tmp_path):
+    path, _ = recording
+    arguments = [path, "--method", "tfp", "--stride", 50, "--report", "--output", tmp_path / "x.npy"]
+    (tmp_path / "x.html").write_text("mine")
+    with pytest.raises(UserError, match=r"x\.html: is there already, and no page of this script"):
+        run(*arguments)
+    assert (tmp_path / "x.html").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "x.html").unlink()
+    run(*arguments)
+    run(*arguments, "--gamma", 4, "--overwrite")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "x.html").read_text())[1])
+    address = data["streams"][0]["frames"][0]["pictures"]["TFP41"]
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(shown, np.load(tmp_path / "x.npy")[0])
+
+
+def test_a_recording_is_not_written_over(tmp_path):
+    np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
+    with pytest.raises(UserError, match="is the recording itself"):
+        run(tmp_path / "rec.npy", "--method", "tfp", "--output", tmp_path / "rec.npy", "--overwrite")
+    assert np.load(tmp_path / "rec.npy").shape == (60, 24, 32)
+
+
+def test_a_hole_in_the_pictures_is_no_whole_output(recording, tmp_path, monkeypatch):
+    path, _ = recording
+    monkeypatch.setattr(script, "share", lambda job, *_: (list(job.keys)[:2], 2))
+    with pytest.raises(UserError, match="1 pictures are missing"):
+        run(path, "--method", "tfp", "--stride", 50, "--output", tmp_path / "x.npy")
+    monkeypatch.undo()
+    run(path, "--method", "tfp", "--stride", 50, "--output", tmp_path / "x.npy")
+    assert np.load(tmp_path / "x.npy").mean((1, 2)).min() > 50
+
+
 def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
     path, _ = recording
     outputs = ("--outputs", "all", "--stride", "7")
@@ -165,6 +199,13 @@ def test_standard_input(recording, options, tmp_path):
         assert result.returncode == 0, result.stderr.decode()
         assert run(path, *options, "--stride", 30, *flags.split(), "--output", tmp_path / "file.npy", "--overwrite") == 0
         assert output.read_bytes() == (tmp_path / "file.npy").read_bytes()
+    # As is one that is shorter than --stop, or ends within a group of all outputs.
+    for name, steps, *flags in (("stop", 100, "--stop", "1000"), ("all", 70, "--stride", "1", "--outputs", "all")):
+        (tmp_path / "part.dat").write_bytes(data[: 12_500 * steps])
+        arguments = [*command.split(), *flags, "--output", tmp_path / f"{name}.npy"]
+        subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * steps], check=True, capture_output=True)
+        run(tmp_path / "part.dat", *options, "--stride", 30, *flags, "--output", tmp_path / "file.npy", "--overwrite")
+        assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "file.npy").read_bytes()
     # As is a recording that ends within a step, or before the first window.
     arguments = [*command.split(), "--method", "tfp", "--output", tmp_path / "cut.npy"]
     result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 60 + 5], capture_output=True, text=False)
@@ -173,6 +214,7 @@ def test_standard_input(recording, options, tmp_path):
     arguments = [*command.split(), "--output", tmp_path / "short.npy"]
     result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 30], capture_output=True)
     assert result.returncode == 2 and b"ended after 30 steps; a picture wants 41" in result.stderr
+    assert not list(tmp_path.glob(".short*"))
 
 
 def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
@@ -204,14 +246,14 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
 
 def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
-    read = script.reconstruct
+    read = script.reconstruct_at
 
     def cut(*arguments, **settings):
         with open(tmp_path / "rec.dat", "r+b") as file:
             file.truncate(96 * 70)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(script, "reconstruct", cut)
+    monkeypatch.setattr(script, "reconstruct_at", cut)
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
     with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command goes on"):
         run(*arguments)

@@ -3,9 +3,8 @@ import io
 import numpy as np
 import pytest
 
-from datasets import recording
-from datasets.dat import write_dat
-from datasets.recording import CAMERAS, PipedSpikes, camera_of, guess_camera, open_recording
+from datasets.dat import CAMERAS, Camera, camera_of, write_dat
+from datasets.recording import PipedSpikes, guess_camera, open_recording
 from tests.conftest import moving_scene, random_spikes
 from utils.cli import UserError
 
@@ -101,13 +100,18 @@ def test_arrays(tmp_path, kind):
 
 def test_arrays_that_are_none_of_spikes(tmp_path):
     path = tmp_path / "a.npy"
-    for contents, words in ((np.zeros((3, 4)), "0 arrays of spikes"), (np.array([{}]), "not an array")):
+    for contents, words in (
+        (np.zeros((3, 4)), r"an array \(3, 4\) of float64"),
+        (np.array([[[{}]]]), "an array .* of object"),
+        (np.asfortranarray(random_spikes(3, 4, 5)), "an array .* by columns; .* in C order"),
+        (np.zeros((0, 4, 5)), r"an array \(0, 4, 5\)"),
+    ):
         np.save(path, contents)
         with pytest.raises(UserError, match=rf"a\.npy: {words}"):
             open_recording(path)
     np.save(path, random_spikes(50, 7, 9))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"a\.npy: not an array"):
+    with pytest.raises(UserError, match=r"a\.npy: cut short, it should have 50 steps"):
         open_recording(path)
     with pytest.raises(UserError, match="no such file"):
         open_recording(tmp_path / "b.npy")
@@ -141,7 +145,27 @@ def test_a_pipe_is_read_in_order_to_its_end():
 
 
 def test_the_trailer_of_a_raw_dump_is_left_out_of_a_pipe_too():
-    camera = recording.Camera(6, 16, 10, True)
+    camera = Camera(6, 16, 10, True)
     spikes = random_spikes(3, 6, 16)
     data = np.packbits(spikes[:, ::-1].reshape(3, -1), axis=1, bitorder="little").tobytes()
     np.testing.assert_array_equal(PipedSpikes(io.BytesIO(data), camera)[0:3], spikes[..., :10])
+
+
+def test_an_array_that_becomes_shorter_while_it_is_read(tmp_path):
+    np.save(tmp_path / "a.npy", random_spikes(50, 7, 9))
+    opened, _ = open_recording(tmp_path / "a.npy")
+    with open(tmp_path / "a.npy", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=r"a\.npy: became shorter"):
+        opened[30:40]
+
+
+def test_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="it is closed"):
+        open_recording("-", 8, 8)
+
+
+def test_a_folder_is_no_recording(tmp_path):
+    with pytest.raises(UserError, match="no plain file"):
+        open_recording(tmp_path)

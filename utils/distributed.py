@@ -92,12 +92,13 @@ def wait_for_all():
             raise SystemExit(2) from None
 
 
-@contextlib.contextmanager
-def main_first():
-    """Process 0 goes through the `with` block alone, then the others: what ends it in an error is said once."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    if not first:
-        wait_for_all()
-    yield
-    if first:
-        wait_for_all()
+def agree(value):
+    """Process 0's value in every process; ends this one, in silence, where process 0 has ended in an error before it."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    try:
+        dist.broadcast_object_list(values, src=0)
+    except RuntimeError:  # process 0 said why
+        raise SystemExit(2) from None
+    return values[0]

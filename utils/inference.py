@@ -109,35 +109,30 @@ def plan_passes(keys, group):
     return [(m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)]
 
 
-def reconstruct(
-    spikes,
-    model,
-    stride=20,
-    start=None,
-    stop=None,
-    batch_size=1,
-    tile=0,
-    outputs="middle",
-    keys=None,
-    should_stop=lambda: False,
-):
+def reconstruct(spikes, model, stride=20, start=None, stop=None, **options):
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels 0..255, not clamped.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
-    order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`; keys: these instead, rising.
-    batch_size: windows that the network sees at a time. tile: see `tiled`. outputs: "middle", or "all" to take the left and the
-    right picture of each window too, with stride 1 or 7: a third of the passes, for pictures that are a little worse.
+    order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`. options: of `reconstruct_at`.
+    """
+    keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
+    return (picture for _, picture in reconstruct_at(spikes, model, keys, stride, **options))
+
+
+def reconstruct_at(spikes, model, keys, stride, batch_size=1, tile=0, outputs="middle", should_stop=lambda: False):
+    """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H, W) float32 array).
+
+    spikes, model: see `reconstruct`. batch_size: windows that the network sees at a time. tile: see `tiled`. outputs: "middle",
+    or "all" to take the left and the right picture of each window too, with stride 1 or 7: a third of the passes, for pictures
+    that are a little worse; keys are then whole groups (see `group_size`), but for the last.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or should_stop() is true.
     Raises UserError for a tile or a stride that does not fit.
     """
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
-    group = group_size(stride, outputs)
-    if keys is None:
-        keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
-    windows = ahead(read_windows(spikes, keys, group, batch_size), patience=1, should_stop=should_stop)
-    return _pictures(windows, model, batch_size, tile, multiple)
+    read = ahead(read_windows(spikes, keys, group_size(stride, outputs), batch_size), patience=1, should_stop=should_stop)
+    return _pictures(read, model, batch_size, tile, multiple)
 
 
 def _pictures(read, model, batch_size, tile, multiple):
@@ -151,39 +146,56 @@ def _pictures(read, model, batch_size, tile, multiple):
                     pictures = tiled(model, batch, tile, multiple)
                 for i, (_, shown) in enumerate(passes[first : first + batch_size]):
                     found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
-            yield from (found[key] for key in sorted(found))
+            yield from sorted(found.items())
 
 
 def read_windows(spikes, keys, group=1, batch_size=1):
     """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at a time.
 
-    Steps that windows share are read once. Ends where the recording does.
+    Steps that windows share are read once. Ends where the recording does; key frames of a group that ends with it, and have a
+    whole window, have a pass each.
     """
-    keys = iter(keys)
-    held, held_from = None, 0  # steps that were read
-    while True:
-        passes = []
-        while len(passes) < batch_size:
-            part = list(itertools.islice(keys, group))
-            if not part:
-                break
-            passes += plan_passes(part, group)
-        if not passes:
-            return
-        start, stop = passes[0][0] - MIDDLE, passes[-1][0] - MIDDLE + STEPS
-        if held is not None and start < held_from + len(held):
-            held, held_from = held[start - held_from :], start
-        else:
-            held, held_from = None, start
-        reached = held_from + (0 if held is None else len(held))
-        if reached < stop:
-            new = (np.asarray(spikes[reached:stop]) != 0).view(np.uint8)
-            held = new if held is None else np.concatenate([held, new])
-        steps = torch.from_numpy(held)
-        passes = [(centre, shown) for centre, shown in passes if centre - MIDDLE + STEPS <= held_from + len(held)]
-        if not passes:
-            return
-        yield passes, [steps[centre - MIDDLE - held_from :][:STEPS] for centre, _ in passes]
+    keys, steps = iter(keys), Steps(spikes)
+    passes, windows = [], []
+    while part := list(itertools.islice(keys, group)):
+        steps.forget(part[0] - MIDDLE)
+        planned = plan_passes(part, group if steps.window(part[-1]) is not None else 1)
+        found = [steps.window(centre) for centre, _ in planned]
+        whole = [i for i, window in enumerate(found) if window is not None]
+        passes += [planned[i] for i in whole]
+        windows += [torch.from_numpy(found[i]) for i in whole]
+        if len(whole) < len(planned):
+            break
+        if len(passes) >= batch_size:
+            yield passes, windows
+            passes, windows = [], []
+    if passes:
+        yield passes, windows
+
+
+class Steps:
+    """The steps of a recording that are in hand, read in order, each once."""
+
+    def __init__(self, spikes):
+        self.spikes, self.first, self.held = spikes, 0, None
+
+    @property
+    def reached(self):
+        return self.first + (0 if self.held is None else len(self.held))
+
+    def forget(self, first):
+        """Steps before `first` are not wanted any more."""
+        self.held = self.held[first - self.first :] if first < self.reached else None
+        self.first = first
+
+    def window(self, centre):
+        """The 41 steps round a key frame, uint8 (41, H, W), or None where the recording ends within them."""
+        start, stop = centre - MIDDLE, centre - MIDDLE + STEPS
+        if self.reached < stop:
+            new = (np.asarray(self.spikes[self.reached : stop]) != 0).view(np.uint8)
+            self.held = new if self.held is None else np.concatenate([self.held, new])
+        window = self.held[start - self.first : stop - self.first]
+        return window if len(window) == STEPS else None
 
 
 def ahead(items, depth=1, patience=None, should_stop=lambda: False):

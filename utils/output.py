@@ -1,9 +1,10 @@
 """Where the pictures of a recording go: a folder of PNGs, a `.npy` file or a video. Any of them can be stopped and gone on with.
 
 Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder beside it, `.NAME.parts`, and
-the file takes its name once it is whole.
+the file takes its name once it is whole. One run at a time writes an output, which it locks.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -19,7 +20,6 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.inference import ENDLESS
 from utils.metrics import to_bytes
 from utils.report import write_picture
 
@@ -47,18 +47,19 @@ def picture_name(key):
     return f"{key:08d}"
 
 
-def open_output(path, about, shape, keys):
+def open_output(path, about, shape, keys, piped=False):
     """The output at `path`: one of `FORMATS`, else a folder of PNGs. Raises UserError for a file of another kind.
 
     about: plain values that the pictures depend on; a half-made output is gone on with only where they are the same.
-    shape: (H, W) of a picture. keys: the key frames, a range; up to ENDLESS where their number shows only at the end.
+    shape: (H, W) of a picture. keys: the key frames, a range. piped: whether they come from a pipe, so that their number shows
+    only at the end, and what was begun is not gone on with.
     """
     path = Path(path)
     if path.suffix.lower() in FORMATS:
-        return PictureFile(path, about, shape, keys)
+        return PictureFile(path, about, shape, keys, piped)
     if path.suffix and not path.is_dir():
         raise UserError(f"--output {path}: {path.suffix} is not written; take {', '.join(FORMATS)}, or a folder for PNGs")
-    return PngFolder(path, about, shape, keys)
+    return PngFolder(path, about, shape, keys, piped)
 
 
 class Output:
@@ -67,49 +68,61 @@ class Output:
     A subclass sets `workplace` and implements `refuse_foreign`, `clear`, `done`, `write`, `read` and `finish`.
     """
 
-    def __init__(self, path, about, shape, keys):
-        self.path, self.about, self.shape, self.keys = path, json.loads(json.dumps(about)), shape, keys
+    def __init__(self, path, about, shape, keys, piped):
+        self.path, self.about, self.shape = path, json.loads(json.dumps(about)), shape
+        self.keys, self.piped, self.lock = keys, piped, None
 
     def claim(self, overwrite=False):
         """Make the workplace, or find that of an interrupted run of the same settings. Of several processes one does it.
 
-        Raises UserError where something is there that may not be written over, or where the disk has no room.
+        Raises UserError where something is there that may not be written over, where another run is at it, or where the disk
+        has no room.
         """
+        self.refuse_foreign(read_record(self.workplace / RECORD), overwrite)
+        if not self.workplace.is_dir():
+            self.check_room()
+            self.workplace.mkdir(parents=True)
+        self.close()
+        self.lock = os.open(self.workplace, os.O_RDONLY)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--output {self.path}: another run is writing it; wait for it, or take another name") from None
         record = read_record(self.workplace / RECORD)
-        self.refuse_foreign(record, overwrite)
-        unfinished = record and not record["whole"] and self.keys.stop != ENDLESS  # a pipe's comes from the start again
+        unfinished = record and not record["whole"] and not self.piped
         if unfinished and record["about"] == self.about:
             return
         if unfinished and not overwrite:
-            change = describe_change(record["about"], self.about)
             raise UserError(
-                f"{self.workplace}: an unfinished run lies there, with {change}; take the same settings to go on, or --overwrite "
-                "to begin anew"
+                f"{self.workplace}: an unfinished run lies there, with {describe_change(record['about'], self.about)}"
             )
-        self.check_room()
         self.clear()
-        self.workplace.mkdir(parents=True, exist_ok=True)
+        self.check_room()
         self.save_record(whole=False)
+
+    def close(self):
+        """Give the lock back; the end of the process does so too."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def kept(self):
         """A line on what an interrupted run leaves."""
-        if self.keys.stop == ENDLESS:
+        if self.piped:
             return "A recording from a pipe begins anew"
-        done = sum(map(self.done, self.keys))
-        return f"{done} of {len(self.keys)} pictures are kept in {self.workplace}; the same command goes on"
+        return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command goes on"
 
     def check_room(self):
-        """Raises UserError where the pictures, uncompressed, would not fit the disk."""
-        folder = next(parent for parent in self.path.absolute().parents if parent.is_dir())
+        """Raises UserError where the place may not be written to, or its disk has no room for a file's pictures."""
+        place = self.workplace.absolute()
+        folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
         if not os.access(folder, os.W_OK):
             raise UserError(f"--output {self.path}: {folder} may not be written to; take another place")
-        if not isinstance(self, PictureFile) or self.keys.stop == ENDLESS:
-            return
         free, need = shutil.disk_usage(folder).free, len(self.keys) * self.shape[0] * self.shape[1]
-        if need > free:
+        if isinstance(self, PictureFile) and not self.piped and need > free:
             raise UserError(
-                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
-                "free; raise --stride, narrow --start and --stop, or take another disk"
+                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} "
+                "MB free; raise --stride, narrow --start and --stop, or take another disk"
             )
 
     def save_record(self, whole):
@@ -120,7 +133,7 @@ class Output:
 class PngFolder(Output):
     """One PNG a key frame, named by its step, in a folder."""
 
-    PICTURE = re.compile(r"\d{8}\.png")
+    PICTURE = re.compile(r"\d{8,}\.png")
 
     @property
     def workplace(self):
@@ -132,7 +145,7 @@ class PngFolder(Output):
     def refuse_foreign(self, record, overwrite):
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--output {self.path}: is a file; take a folder, or a name that ends in {', '.join(FORMATS)}")
-        if self.path.is_dir() and not record and any(self.path.iterdir()):
+        if self.path.is_dir() and not record and any(not file.name.startswith(f".{RECORD}.") for file in self.path.iterdir()):
             raise UserError(f"--output {self.path}: has files but no {RECORD}, so it is not of this script; take a new folder")
         if record and record["whole"] and not overwrite:
             raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another folder")
@@ -142,8 +155,9 @@ class PngFolder(Output):
             if self.PICTURE.fullmatch(file.name):
                 file.unlink()
 
-    def done(self, key):
-        return self.picture_path(key).is_file()
+    def done(self):
+        """The key frames whose pictures are there, a set."""
+        return {key for key in self.keys if self.picture_path(key).is_file()}
 
     def write(self, key, picture):
         write_picture(self.picture_path(key), picture)
@@ -155,6 +169,9 @@ class PngFolder(Output):
         for torn in self.path.glob(".*.png.*"):  # of writes that were killed
             torn.unlink()
         self.save_record(whole=True)
+
+    def discard(self):
+        """What a run that came to nothing leaves; here nothing that could not be of use."""
 
 
 class PictureFile(Output):
@@ -171,17 +188,20 @@ class PictureFile(Output):
             raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another name")
 
     def clear(self):
+        for file in self.workplace.iterdir():
+            file.unlink()
+
+    def discard(self):
+        """Remove the workplace."""
         shutil.rmtree(self.workplace, ignore_errors=True)
 
     def open(self, name):
         return os.open(self.workplace / name, os.O_RDWR | os.O_CREAT, 0o644)
 
-    def done(self, key):
-        file = self.open("done")
-        try:
-            return os.pread(file, 1, self.keys.index(key)) == b"\1"
-        finally:
-            os.close(file)
+    def done(self):
+        """The key frames whose pictures are there, a set."""
+        path = self.workplace / "done"
+        return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.exists() else set()
 
     def write(self, key, picture):
         """The picture's bytes first, then the mark that they are there: a kill between the two costs one picture."""
@@ -198,28 +218,26 @@ class PictureFile(Output):
                 os.close(file)
 
     def read(self, key):
-        """A picture that was written, also after `finish` where that left an array."""
-        path = self.path if self.path.suffix == ".npy" and self.path.exists() else self.workplace / "pictures"
+        """A picture that was written; not after `finish`."""
         height, width = self.shape
         offset = HEADER + self.keys.index(key) * height * width
-        return np.fromfile(path, np.uint8, height * width, offset=offset).reshape(height, width)
+        return np.fromfile(self.workplace / "pictures", np.uint8, height * width, offset=offset).reshape(height, width)
 
     def finish(self, count, fps):
         if self.path.suffix.lower() == ".npy":
             whole = self.workplace / "pictures"
             with open(whole, "r+b") as file:
-                np.lib.format.write_array_header_1_0(
-                    file, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
-                )
+                shape = (count, *self.shape)
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 assert file.tell() == HEADER
         else:
             whole = self.workplace / f"video{self.path.suffix.lower()}"
-            pictures = np.memmap(self.workplace / "pictures", np.uint8, "r", HEADER, (count, *self.shape))
-            encode_video(whole, tqdm(pictures, "encode", unit="picture", dynamic_ncols=True, leave=False), fps)
+            pictures = map(self.read, self.keys[:count])
+            encode_video(whole, tqdm(pictures, "encode", count, unit="picture", dynamic_ncols=True, leave=False), fps)
         with open(whole, "rb") as file:
             os.fsync(file.fileno())
         os.replace(whole, self.path)
-        self.clear()
+        self.discard()
 
 
 def read_record(path):
@@ -232,9 +250,13 @@ def read_record(path):
 
 
 def describe_change(old, new):
-    """The settings that differ, as text."""
+    """The settings that differ, as text, and how to go on."""
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    return "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
+    text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
+    if changed == ["pictures"]:  # as where the recording has grown
+        stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
+        return f"{text}; add --stop {stop} to go on, or --overwrite to begin anew"
+    return f"{text}; take the same to go on, or --overwrite to begin anew"
 
 
 def encode_video(path, pictures, fps):

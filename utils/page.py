@@ -16,6 +16,7 @@ from utils.metrics import to_bytes
 from utils.report import mean_figures
 
 TEMPLATE = Path(__file__).with_name("page.html")
+MARK = b'<meta name="generator" content="SwinSF">'
 TRUTH = "ground truth"  # title of the picture that the others' errors are taken against
 STREAMS = 60  # that a page shows pictures of; its tables have all
 
@@ -62,6 +63,12 @@ def write_page(path, title, kind, about, rows, streams, shown):
         file.write(TEMPLATE.read_text().replace("/*DATA*/", text))
 
 
+def is_page(path):
+    """Whether a file is a page that `write_page` wrote."""
+    with open(path, "rb") as file:
+        return MARK in file.read(2000)
+
+
 def plain(value):
     """The same value as JSON has it: no number for what is missing, the infinite PSNR of equal pictures as text."""
     if isinstance(value, dict):
@@ -74,10 +81,13 @@ def plain(value):
 
 
 def check_folders(folders, names, reserved):
-    """Raises UserError where `folders`, [(method, folder)] of --compare, lack a picture, or a method is named as another."""
+    """Raises UserError where `folders`, [(method, folder)] of --compare, lack a picture, or a method is named as another.
+
+    reserved: the names of our own methods.
+    """
     for method, folder in folders:
-        if method in reserved or [m for m, _ in folders].count(method) > 1:
-            raise UserError(f"--compare {method}={folder}: there is a method {method} already; take another name")
+        if method in (*reserved, "name", "spikes", TRUTH) or [m for m, _ in folders].count(method) > 1:
+            raise UserError(f"--compare {method}={folder}: the name {method} is taken; take another")
         missing = [name for name in names if not (Path(folder) / f"{name}.png").is_file()]
         if missing:
             raise UserError(
