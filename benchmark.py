@@ -161,8 +161,6 @@ def measure(case, device_name):
     """The case with its figures. Runs in a fresh process, whose memory nothing else has touched."""
     device = torch.device(device_name)
     torch.manual_seed(0)
-    if case["part"] != "training":  # as the scripts that reconstruct do
-        keep_freed_memory()
     model = build_model(case["variant"]).to(device)
     if case["compile"]:
         model.compile_blocks(device)
@@ -292,7 +290,11 @@ def main(arguments=None):
     bar = tqdm(cases, "benchmark", unit="case", dynamic_ncols=True)
     for case in bar:
         bar.set_postfix_str(f"{case['variant']} {case['part']} {case['precision']} {case['height']}x{case['width']}")
-        with cli.memory_errors("leave out the case that the bar names"), ProcessPoolExecutor(1, fresh) as process:
+        prepare = None if case["part"] == "training" else keep_freed_memory  # as the scripts that reconstruct do
+        with (
+            cli.memory_errors("leave out the case that the bar names"),
+            ProcessPoolExecutor(1, fresh, initializer=prepare) as process,
+        ):
             try:
                 results.append(process.submit(measure, case, str(device)).result())
             except BrokenProcessPool:

@@ -67,7 +67,6 @@ def write_recording(path, height, width, steps):
 
 def measure(path, height, width, method, pictures):
     """The figures of a case; in a fresh process."""
-    keep_freed_memory()
     spikes = open_dat(path, height, width)
     model = load_model(shipped_weights()) if method == "swinsf" else None
     before = peak_memory()
@@ -97,7 +96,7 @@ def main(arguments=None):
                 path = Path(folder) / f"{height}x{width}_{steps}.dat"
                 write_recording(path, height, width, steps)
                 for method in settings.methods:
-                    with ProcessPoolExecutor(1, fresh) as process:
+                    with ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory) as process:
                         figures = process.submit(measure, path, height, width, method, settings.pictures).result()
                     results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
                     cli.say(

@@ -344,7 +344,6 @@ def run(job, settings, rank, size):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
-    keep_freed_memory()
     with processes() as (rank, size):
         device, job = pick_device(settings.device), None
         if rank == 0:
@@ -361,4 +360,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     cli.run(main)

@@ -91,7 +91,6 @@ def make_score(settings):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
-    keep_freed_memory()
     device = pick_device(settings.device)
     weights = settings.load_model or shipped_weights()
     model = load_model(weights, device, settings.precision)
@@ -152,4 +151,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     cli.run(main)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import benchmark
+import benchmark_recordings
 from benchmark import PeakMemory, format_results, list_cases, measure, parse_settings
 from models import build_model, multiply_adds
 
@@ -50,3 +51,14 @@ def test_the_script_writes_its_table_and_figure(tmp_path, monkeypatch, capsys):
     assert [case["height"] for case in contents["cases"]] == [20, 40] and contents["device"]
     assert (tmp_path / "scaling.png").stat().st_size > 1000
     assert "small scaling 1x40x40" in capsys.readouterr().out
+
+
+def test_recordings(tmp_path, capsys):
+    options = ["--sizes", "24x32", "--lengths", "80", "--pictures", "3", "--save_path", str(tmp_path)]
+    assert benchmark_recordings.main(options) == 0
+    cases = json.loads((tmp_path / "recordings.json").read_text())["cases"]
+    assert [(case["steps"], case["method"], case["pictures"]) for case in cases] == [
+        *((80, "swinsf", 4), (80, "tfp", 40), (80, "tfi", 40)),
+    ]
+    assert all(0 < case["memory_before"] <= case["memory"] for case in cases)
+    assert "24x32, 80 steps, tfi: 40 pictures, every 1 steps" in capsys.readouterr().out

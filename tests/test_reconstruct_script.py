@@ -232,7 +232,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
         ([path, "--load_model", "none.pth"], r"none\.pth"),
         ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
         ([path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"], r"00000020\.png among them"),
-        ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "take another name"),
+        ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "the name SwinSF is taken"),
         (["-", "--exposure", "auto"], "--exposure auto with standard input"),
         (["-", "--report"], "--report with standard input"),
         (["-"], "give --height and --width"),
