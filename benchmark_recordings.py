@@ -31,7 +31,7 @@ from utils import cli, report
 from utils.checkpoint import replacing
 from utils.inference import keep_freed_memory, key_frames, reconstruct
 
-METHODS = ("swinsf", "tfp", "tfi")
+METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # the second takes three pictures from each pass
 LOOP = 200  # steps that a recording repeats, there and back
 PIECE = 50  # steps of it that are written at a time
 
@@ -68,13 +68,18 @@ def write_recording(path, height, width, steps):
 def measure(path, height, width, method, pictures):
     """The figures of a case; in a fresh process."""
     spikes = open_dat(path, height, width)
-    model = load_model(shipped_weights()) if method == "swinsf" else None
+    model = load_model(shipped_weights()) if method.startswith("swinsf") else None
     before = peak_memory()
-    stride = max(1, (len(spikes) - 40) // pictures) if model else 1
-    keys = key_frames(len(spikes), stride=stride)
-    made = {"swinsf": lambda: reconstruct(spikes, model, stride), "tfp": lambda: tfp_pictures(spikes, keys)}
+    stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
+    keys = key_frames(len(spikes), stop=20 + 7 * pictures if method == "swinsf_all" else None, stride=stride)
+    made = {
+        "swinsf": lambda: reconstruct(spikes, model, stride),
+        "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all"),
+        "tfp": lambda: tfp_pictures(spikes, keys),
+        "tfi": lambda: tfi_pictures(spikes, keys),
+    }
     begin, count = time.perf_counter(), 0
-    for _ in tqdm(made.get(method, lambda: tfi_pictures(spikes, keys))(), method, len(keys), unit="picture", leave=False):
+    for _ in tqdm(made[method](), method, len(keys), unit="picture", leave=False):
         count += 1
     seconds = time.perf_counter() - begin
     memory = {"memory_before": before, "memory": peak_memory()}

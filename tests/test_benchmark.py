@@ -58,7 +58,7 @@ def test_recordings(tmp_path, capsys):
     assert benchmark_recordings.main(options) == 0
     cases = json.loads((tmp_path / "recordings.json").read_text())["cases"]
     assert [(case["steps"], case["method"], case["pictures"]) for case in cases] == [
-        *((80, "swinsf", 4), (80, "tfp", 40), (80, "tfi", 40)),
+        *((80, "swinsf", 4), (80, "swinsf_all", 3), (80, "tfp", 40), (80, "tfi", 40)),
     ]
     assert all(0 < case["memory_before"] <= case["memory"] for case in cases)
     assert "24x32, 80 steps, tfi: 40 pictures, every 1 steps" in capsys.readouterr().out
