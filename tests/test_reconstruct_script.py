@@ -275,3 +275,32 @@ def test_the_default_is_a_video_of_the_shipped_weights(recording):
         assert (capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == (250, 400)
     finally:
         video.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("method", ["tfp", "swinsf"])
+def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
+    path, _ = recording
+    command = f"reconstruct.py - --height 250 --width 400 --stride 10 --method {method} {' '.join(options)}"
+    arguments = [sys.executable, *command.split(), "--output", str(tmp_path / "x.npy")]
+    with subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(path.read_bytes())
+        process.stdin.flush()
+        done, deadline = tmp_path / ".x.npy.parts" / "done", time.monotonic() + 60
+        while not done.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130  # though the pipe is still open
+        assert b"begins anew" in process.stdout.read()
+        assert b"Traceback" not in (errors := process.stderr.read()) and b"terminate" not in errors
+
+
+def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
+    """Each opens the recording for itself, and it may have grown between."""
+    write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
+    flags = ("--height", 24, "--width", 32, "--method", "tfp", "--stride", 10, "--output", tmp_path / "x", "--exposure", "auto")
+    settings = script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)])
+    first = script.prepare(settings, torch.device("cpu"))
+    write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
+    second = script.prepare(settings, torch.device("cpu"), first.keys, first.curve)
+    assert (second.keys, second.curve, second.output.about) == (first.keys, first.curve, first.output.about)
+    assert script.prepare(settings, torch.device("cpu")).keys != first.keys
