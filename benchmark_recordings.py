@@ -71,7 +71,8 @@ def measure(path, height, width, method, pictures):
     model = load_model(shipped_weights()) if method.startswith("swinsf") else None
     before = peak_memory()
     stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
-    keys = key_frames(len(spikes), stop=20 + 7 * pictures if method == "swinsf_all" else None, stride=stride)
+    stop = 20 + 7 * 3 * max(1, pictures // 3) if method == "swinsf_all" else None  # whole groups of three
+    keys = key_frames(len(spikes), stop=stop, stride=stride)
     made = {
         "swinsf": lambda: reconstruct(spikes, model, stride),
         "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all"),

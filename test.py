@@ -4,7 +4,6 @@
     python test.py --data_mode 250 --dataset_path ./datasets/spike_reds --device cuda:0
     python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
     python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
-
     python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
 
 Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json,

@@ -244,7 +244,8 @@ def read_record(path):
     """What an output's record says, None where there is none of ours."""
     try:
         record = json.loads(path.read_text())
-        return record if record["made_by"] == "reconstruct.py" and {"whole", "about"} <= record.keys() else None
+        ours = record["made_by"] == "reconstruct.py" and "whole" in record and isinstance(record["about"], dict)
+        return record if ours else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
