@@ -1,5 +1,6 @@
 """What the scripts share: the loss, the learning rate, one epoch of training, evaluation. Plain functions."""
 
+import contextlib
 import copy
 import math
 import time
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from timm.utils import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from models import SwinSF
 from models.classical import tfi, tfp
 from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
+from utils.distributed import gather, total, world
 from utils.inference import check_tile, tiled
 from utils.protocol import KEY_FRAMES
 
@@ -26,6 +29,10 @@ BASELINES = {  # methods for `evaluate`
     "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
     "TFP21": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 21),
 }
+
+
+class NotFinite(UserError):
+    """A loss or gradient that is not finite, found by all processes at once and before it reached the weights."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +132,14 @@ class TrainingState:
         return self.ema.module if self.ema else self.model
 
     def state_dict(self):
+        """Plain values and tensors. Under torchrun all processes have to call this, for the random state of each is in it."""
         counters = {name: getattr(self, name) for name in ("epoch", "batch", "step", "best_psnr", "totals")}
         return {
             **copy.deepcopy(counters),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
-            "random": random_state(),
+            "random": gather(random_state()),  # by rank
         }
 
     def load_state_dict(self, state):
@@ -141,33 +149,36 @@ class TrainingState:
             self.ema.module.load_state_dict(state["ema"])
         for name in ("epoch", "batch", "step", "best_psnr", "totals"):
             setattr(self, name, state[name])
-        restore_random_state(state["random"])
+        states = state["random"] if isinstance(state["random"], list) else [state["random"]]
+        rank, _ = world()
+        if rank < len(states):  # a process that the run did not have goes on from its own seed
+            restore_random_state(states[rank])
 
 
 def train_one_epoch(state, parallel_model, loader, settings, total_steps, device, after_step=lambda: False):
-    """The rest of the epoch in hand, batch by batch; counts in `state`.
+    """The rest of the epoch in hand, batch by batch; counts in `state`, over all processes.
 
-    parallel_model: state.model itself or DataParallel round it. after_step() is called after each step; a true value stops.
-    Raises UserError for a loss or gradient that is not finite, before it reaches the weights.
+    parallel_model: state.model itself, or DataParallel or DistributedDataParallel round it. loader: of `settings.accumulate`
+    pieces a batch, see `EpochBatches`. after_step() is called after each step; a true value stops.
+    Raises NotFinite for a loss or gradient that is not, before it reaches the weights.
     """
-    recipe = RECIPES[settings.recipe]
     parallel_model.train()
-    bar = tqdm(loader, f"epoch {state.epoch}", state.batch + len(loader), initial=state.batch, unit="batch", dynamic_ncols=True)
+    rank, _ = world()
+    batches = zip(*[iter(loader)] * settings.accumulate)
+    count = state.batch + len(loader) // settings.accumulate
+    bar = tqdm(batches, f"epoch {state.epoch}", count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
     begin = time.perf_counter()
-    for batch in bar:
-        names = batch.pop("name")
-        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    for pieces in bar:
+        names = [name for piece in pieces for name in piece["name"]]
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(settings, state.step, state.epoch, total_steps)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp):
-            pictures = parallel_model(batch["spikes"])
-        loss = reconstruction_loss(pictures, batch, settings.recipe)
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise UserError(
-                f"loss {loss.item():.4g}, gradient {norm.item():.4g} at step {state.step}, epoch {state.epoch}, "
+        loss, pictures = total(*backward(parallel_model, pieces, settings.recipe, device, settings.amp))
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), RECIPES[settings.recipe].clip)
+        if not (math.isfinite(loss) and torch.isfinite(norm)):  # in one process and so in all
+            names = sorted({name for part in gather(names) for name in part})
+            raise NotFinite(
+                f"loss {loss:.4g}, gradient {norm.item():.4g} at step {state.step}, epoch {state.epoch}, "
                 f"batch {state.batch}: {', '.join(names)}; the weights before it are kept. Look at these samples, or lower --lr"
             )
         state.optimizer.step()
@@ -176,8 +187,8 @@ def train_one_epoch(state, parallel_model, loader, settings, total_steps, device
             state.ema.update(state.model, step=state.step)
         now = time.perf_counter()
         state.batch += 1
-        state.totals["loss"] += loss.item() * len(names)
-        state.totals["pictures"] += len(names)
+        state.totals["loss"] += loss * pictures
+        state.totals["pictures"] += round(pictures)
         state.totals["seconds"] += now - begin
         begin = now
         bar.set_postfix(
@@ -186,6 +197,28 @@ def train_one_epoch(state, parallel_model, loader, settings, total_steps, device
         )
         if after_step():
             break
+
+
+def backward(parallel_model, pieces, recipe, device, amp=False):
+    """Add the gradients of a batch to the weights' `grad`; (this process's part of the batch's mean loss, its pictures).
+
+    pieces: of this process's share of the batch, see `EpochBatches`. The processes' gradients are exchanged once, after the last.
+    """
+    loss, pictures, processes = 0.0, 0, 1
+    if isinstance(parallel_model, DistributedDataParallel):
+        _, processes = world()
+    for number, piece in enumerate(pieces, 1):
+        weight = piece["weight"].sum().item()
+        batch = {key: value.to(device, non_blocking=True) for key, value in piece.items() if key not in ("name", "weight")}
+        alone = processes > 1 and number < len(pieces)
+        with parallel_model.no_sync() if alone else contextlib.nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                output = parallel_model(batch["spikes"])
+            part = weight * reconstruction_loss(output, batch, recipe)
+            (processes * part).backward()  # the exchange takes the mean over the processes; wanted is the sum
+        loss += part.item()
+        pictures += len(piece["name"]) if weight else 0
+    return loss, pictures
 
 
 def make_loader(dataset, workers, device, **options):
@@ -218,22 +251,31 @@ def evaluate(methods, dataset, device, score, workers=0, on_stream=None, label="
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures.
     on_stream(row, item, pictures) is called after each stream, to save what it wants.
     Returns a list of {"name": ..., method: {figure: value, "seconds": ...}}, None where should_stop() cut it short.
+
+    Of N processes each takes every N-th stream, and all return the rows of all, in the dataset's order.
     """
-    rows = []
-    loader = make_loader(dataset, workers, device, batch_size=None)
-    for item in tqdm(loader, label, unit="picture", dynamic_ncols=True, leave=False):
-        if should_stop():
-            return None
+    rank, processes = world()
+    rows, stopped = {}, False
+    share = range(rank, len(dataset), processes)
+    loader = make_loader(dataset, workers, device, batch_size=None, sampler=share)
+    bar = tqdm(loader, label, len(share), unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0)
+    for item in bar:
+        stopped = should_stop()
+        if stopped:
+            break
+        row = rows[share[len(rows)]] = {"name": item["name"]}
         spikes = item["spikes"][None].to(device)
         output = scored_output(item)
-        truth = item[output][0].numpy() if output in item else None
-        row, pictures = {"name": item["name"]}, {}
+        truth, pictures = item[output][0].numpy() if output in item else None, {}
         for name, method in methods.items():
             begin = time.perf_counter()
             pictures[name] = method(spikes, output)[0].cpu().numpy()
             seconds = time.perf_counter() - begin  # of the reconstruction; scoring takes its own time
             row[name] = {**score(pictures[name], truth), "seconds": seconds}
-        rows.append(row)
         if on_stream:
             on_stream(row, item, pictures)
-    return rows
+    parts = gather(None if stopped else rows)
+    if None in parts:
+        return None
+    rows = {index: row for part in parts for index, row in part.items()}
+    return [rows[index] for index in sorted(rows)]

@@ -4,16 +4,19 @@
     python train.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --device cuda:0 --device_ids 01
     python train.py --dataset_path photos:DIR --variant small --recipe modern --crop_size 80 --batch_size 8 --epochs 3
     python train.py --resume_path checkpoint/RUN
+    torchrun --nproc_per_node 8 --max_restarts 3 train.py --dataset_path ./datasets/spike_reds --run_name RUN
 
-A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C or SIGTERM), best.pth
-(the weights with the best validation PSNR, for test.py --load_model), config.json, log.jsonl and TensorBoard's curves. It goes on
-from last.pth to the same weights that it would have had without the stop.
+A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or SIGUSR1),
+best.pth (the weights with the best validation PSNR, for test.py --load_model), config.json, log.jsonl and TensorBoard's curves.
+It goes on from last.pth to the same weights that it would have had without the stop. A batch is shared by the processes of
+torchrun, so that their number changes how long a run takes and not what it does.
 """
 
 import argparse
 import dataclasses
 import hashlib
 import math
+import os
 import random
 import sys
 import time
@@ -31,6 +34,7 @@ from datasets.simulator import SENSORS
 from engine import (
     BASELINES,
     RECIPES,
+    NotFinite,
     TrainingState,
     evaluate,
     make_loader,
@@ -42,14 +46,29 @@ from engine import (
 from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
 from utils import checkpoint, cli
 from utils.cli import UserError
-from utils.distributed import data_parallel, parse_device_ids, pick_device
+from utils.distributed import (
+    agree,
+    check_parallel,
+    data_parallel,
+    make_deterministic,
+    parse_device_ids,
+    pick_device,
+    processes,
+    total,
+    wait_for_all,
+    world,
+)
 from utils.metrics import psnr_ssim, to_bytes
 from utils.runs import RunFolder, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
-RESUME_FLAGS = {"resume_path", "device", "device_ids", "workers", "dataset_path", "save_minutes", "grad_checkpoint"}
+RESUME_FLAGS = {
+    *("resume_path", "auto_resume", "device", "device_ids", "workers", "dataset_path", "save_minutes", "keep_last"),
+    *("grad_checkpoint", "accumulate", "deterministic", "timeout"),
+}
 # Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
 LENGTH_FLAGS = {"epochs", "max_steps"}
+LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for what is left of the one before
 
 
 def parse_settings(arguments):
@@ -76,23 +95,28 @@ def parse_settings(arguments):
     flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
     flag("--sensor", None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS])
     flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
-    flag("--batch_size", 4, "samples a step", type=cli.positive_int)
+    flag("--batch_size", 4, "samples a step, of all processes together", type=cli.positive_int)
+    flag("--accumulate", 1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int)
     flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
     flag("--grad_checkpoint", False, "less memory, a quarter slower", action=argparse.BooleanOptionalAction)
     flag("--compile", False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true")
+    flag("--deterministic", False, "the same weights each time on a GPU too, more slowly", action="store_true")
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
     flag("--workers", 2, "processes that read or simulate samples", type=cli.count)
     flag("--load_model", "", "start from these weights and their architecture")
     flag("--resume_path", "", "go on with the run in this folder, or with this last.pth")
+    flag("--auto_resume", False, "go on with RUN_NAME where it is there already, else begin it", action="store_true")
     flag("--save_path", "checkpoint", "folder of runs")
     flag("--run_name", "", "the run's folder in it (default: the network's name and the time)")
     flag("--val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
     flag("--save_minutes", 10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6))
+    flag("--keep_last", 0, "epochs whose states are kept too, as epoch_0001.pth", type=cli.count)
+    flag("--timeout", 1800.0, "seconds until a process gives up waiting for the others", type=cli.number(float, 1, 1e6))
     given = vars(parser.parse_args(arguments))
     return argparse.Namespace(**{**defaults, **given}), set(given)
 
@@ -196,7 +220,7 @@ def finish_epoch(state, files, val, settings, device, should_stop):
     line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
     line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
     if val is not None:
-        files.save_last()  # a kill while validating costs no training
+        files.save()  # a kill while validating costs no training
         with cli.memory_errors("validation takes whole frames; set --val_every 0, or take a smaller --variant"):
             result = validate(state, val, settings, device, should_stop)
         if result is None:
@@ -205,7 +229,7 @@ def finish_epoch(state, files, val, settings, device, should_stop):
         line.update({f"val_{name}": value for name, value in means.items()})
         if means["psnr"] > state.best_psnr:
             state.best_psnr = means["psnr"]
-            files.save_best()
+            files.keep_best()
     files.log_epoch(line, comparison)
     cli.say(", ".join(f"{key} {value:.5g}" for key, value in line.items()))
     return True
@@ -218,35 +242,43 @@ def run_length(settings, samples):
 
 
 def fit(state, files, train, val, settings, device, stopper):
-    """Train to the end or until stopper() is true; leaves last.pth, also where a bad sample or loss ends the run."""
+    """Train to the end or until stopper() is true, and return whether it was; leaves last.pth, also at a bad sample or loss."""
     parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
     per_epoch, total_steps = run_length(settings, len(train))
     samples = Augmented(train, settings.crop_size, settings.seed)
 
+    def should_stop():
+        return total(stopper())[0] > 0  # a signal to one process stops all, after the same step
+
     def after_step():
-        files.save_last_after(settings.save_minutes)
-        return stopper() or state.step >= total_steps
+        stop, due = total(stopper(), files.is_due(settings.save_minutes))
+        if due:
+            files.save()
+        return stop or state.step >= total_steps
 
     while state.step < total_steps or state.batch:  # batches without a step left: the epoch's validation was stopped
-        batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch)
+        share = (*world(), settings.accumulate)
+        batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch, *share)
         if len(batches) and state.step < total_steps:
             loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
             try:
                 train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
-            except (UserError, OSError):  # a bad sample or loss, found before it reached the weights
-                files.save_last()
+            except (UserError, OSError) as error:  # a bad sample or loss, found before it reached the weights
+                if isinstance(error, NotFinite) or world()[1] == 1:  # of several processes the others know of no bad sample
+                    files.save()
                 raise
         ended = state.step >= total_steps
         due = settings.val_every and ((state.epoch + 1) % settings.val_every == 0 or ended)
-        if stopper() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
+        if should_stop() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
             break
         if state.batch < per_epoch:  # --max_steps ended the run within an epoch; a longer run goes on right here
             break
         state.epoch, state.batch = state.epoch + 1, 0
         state.totals = {"loss": 0.0, "pictures": 0, "seconds": 0.0}
-        files.save_last()
-    files.save_last()
-    files.board.close()
+        files.save(settings.keep_last)
+    files.save()
+    files.wait_until_saved(stopper)
+    return should_stop()
 
 
 def open_run(settings, saved, model, train):
@@ -265,45 +297,88 @@ def open_run(settings, saved, model, train):
             raise UserError(f"{length}, but is at {state.step} already; ask for more, or for --max_steps 0 to go by epochs")
         if state.step == total_steps:
             cli.say(f"{length}, where it is already")
-    settings.run_name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
-    folder = Path(settings.save_path) / settings.run_name
-    if not saved:
+    folder, (rank, size) = Path(settings.save_path) / settings.run_name, world()
+    if not saved and rank == 0 and not (settings.auto_resume and folder.is_dir()):
         create_folder(folder)
-    architecture = dataclasses.asdict(model.config)
-    about = {"config": architecture, "settings": vars(settings), "recipe": recipe.describe(), "samples": samples}
-    files = RunFolder(folder, about, state)
-    files.save_config()
+    about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}
+    files = RunFolder(folder, {**about, "samples": samples}, state, rank == 0, patience=LOCK_PATIENCE if size > 1 else 0)
     if not saved:
-        files.save_last()  # from here on the run can be resumed, whatever happens
+        files.save()  # from here on the run can be resumed, whatever happens
+        if files.trouble:
+            raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
     return state, files
+
+
+def choose_run(settings, given):
+    """(path to resume from or "", the run's name). Raises UserError where a job that restarts has no name to find its run by."""
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    if settings.resume_path:
+        return settings.resume_path, settings.run_name
+    if (settings.auto_resume or restarts) and not settings.run_name:
+        flag = "--auto_resume" if settings.auto_resume else "--max_restarts"
+        raise UserError(f"{flag} without --run_name: a job that starts again finds its run by the name; add one")
+    last = Path(settings.save_path) / settings.run_name / "last.pth"
+    if (settings.auto_resume or restarts) and last.is_file():
+        return str(last), settings.run_name
+    return "", settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
+
+
+def prepare(settings, given, device):
+    """(settings, the checkpoint to go on from or None, model, training set, validation set, lines on them)."""
+    resume = settings.resume_path
+    settings, saved = resumed_settings(settings, given) if resume else (new_settings(settings, given), None)
+    ids = parse_device_ids(settings.device_ids)
+    check_parallel(device, ids)
+    if settings.compile and len(ids) > 1:
+        raise UserError(f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out")
+    rank, size = world()
+    if settings.batch_size < size * settings.accumulate:
+        raise UserError(
+            f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
+            f"{settings.accumulate}; raise it, it is the batch of all together"
+        )
+    if settings.deterministic:
+        make_deterministic()
+    seed_everything(settings.seed)
+    model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
+    if rank:
+        seed_everything(settings.seed + rank)  # what is drawn while training, stochastic depth, is each process's own
+    model.set_grad_checkpoint(settings.grad_checkpoint)
+    if settings.compile:
+        model.compile_blocks(device)
+    return settings, saved, model, *open_data(settings)
 
 
 def main(arguments=None):
     settings, given = parse_settings(arguments)
-    settings, saved = resumed_settings(settings, given) if settings.resume_path else (new_settings(settings, given), None)
     device = pick_device(settings.device)
-    ids = parse_device_ids(settings.device_ids)
-    data_parallel(torch.nn.Identity(), device, ids)  # refuse bad ids before any work
-    if settings.compile and len(ids) > 1:
-        raise UserError(f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out")
-    seed_everything(settings.seed)
-    model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
-    model.set_grad_checkpoint(settings.grad_checkpoint)
-    if settings.compile:
-        model.compile_blocks(device)
-    train, val, lines = open_data(settings)
-    remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
-    with cli.memory_errors(remedy), cli.Stopper() as stopper:
-        state, files = open_run(settings, saved, model.to(device), train)
-        parameters = sum(p.numel() for p in model.parameters())
-        for line in (*lines, f"SwinSF with {parameters:,} parameters on {device}", f"run {files.folder}, from step {state.step}"):
-            cli.say(line)
-        fit(state, files, train, val, settings, device, stopper)
-    if stopper.signal:
-        print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
-        return 128 + stopper.signal
+    with processes(device, settings.timeout) as (rank, size):
+        prepared = None
+        if rank == 0:  # it alone finds and says what is wrong
+            settings.resume_path, settings.run_name = choose_run(settings, given)
+            prepared = prepare(settings, given, device)
+        settings.resume_path, settings.run_name = agree((settings.resume_path, settings.run_name))
+        settings, saved, model, train, val, lines = prepared or prepare(settings, given, device)
+        wait_for_all()  # all have read last.pth before one may write it
+        remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
+        with cli.memory_errors(remedy), cli.Stopper() as stopper:
+            state, files = open_run(settings, saved, model.to(device), train)
+            parameters = sum(p.numel() for p in model.parameters())
+            lines += [f"SwinSF with {parameters:,} parameters on {device}{f', {size} processes' if size > 1 else ''}"]
+            for line in (*lines, f"run {files.folder}, from step {state.step}"):
+                cli.say(line)
+            try:
+                stopped = fit(state, files, train, val, settings, device, stopper)
+            finally:
+                files.release()
+    if stopped:
+        if rank == 0:
+            print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
+        # To torchrun any other status is a failure, which it answers by a restart.
+        return 0 if "TORCHELASTIC_RUN_ID" in os.environ else 128 + stopper.signal
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
-    cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")
+    if rank == 0:
+        cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")
     return 0
 
 

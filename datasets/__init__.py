@@ -9,7 +9,7 @@ from datasets.paired import ClassA, SpikeREDS, SpikeX4K, split_folder
 from datasets.scenes import STYLES, DemoScenes, PhotoScenes
 from datasets.simulator import SENSORS
 from datasets.videos import VideoScenes
-from utils.cli import UserError
+from utils.cli import STOPPING, UserError
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 # OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
@@ -95,5 +95,5 @@ def start_worker(_):
     Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the step in hand.
     """
     cv2.setNumThreads(0)  # where workers are not forked
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)

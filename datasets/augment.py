@@ -37,30 +37,42 @@ def crop_and_flip(sample, crop_size, rng):
 
 
 class Augmented(Dataset):
-    """Training's view of a dataset: keys are (epoch, index), and a crop and flips are drawn from (seed, epoch, index).
+    """Training's view of a dataset: keys are those of `EpochBatches`; a crop and flips are drawn from (seed, epoch, index).
 
-    Nothing depends on workers or on what was read before, so that a resumed run sees the very samples of an unbroken one.
+    Nothing depends on workers, on processes or on what was read before, so that a resumed run sees the very samples of an
+    unbroken one. Items have `weight` too, the sample's part of its batch.
     """
 
     def __init__(self, dataset, crop_size, seed):
         self.dataset, self.crop_size, self.seed = dataset, crop_size, seed
 
     def __getitem__(self, key):
-        epoch, index = key
+        epoch, index, weight = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        return to_item(crop_and_flip(self.dataset.read(index, epoch), self.crop_size, rng))
+        return {**to_item(crop_and_flip(self.dataset.read(index, epoch), self.crop_size, rng)), "weight": weight}
 
 
 class EpochBatches:
-    """Batch sampler for `Augmented`: the keys (epoch, index) of one epoch, shuffled by (seed, epoch), from a batch on."""
+    """Batch sampler for `Augmented`: the samples of one epoch, shuffled by (seed, epoch), from batch `start` on.
 
-    def __init__(self, length, batch_size, epoch, seed, start=0):
-        order = np.random.default_rng([seed, epoch]).permutation(length)
-        batches = [order[i : i + batch_size] for i in range(0, length, batch_size)]
-        self.batches = [[(epoch, int(index)) for index in batch] for batch in batches[start:]]
+    Each batch is shared by `processes` processes, of which this is number `rank`, and each share is cut into `pieces`, one after
+    the other: `len` counts pieces. A key is (epoch, index, weight), weight 1 / the samples of the whole batch. Where the last
+    batch has too few samples for all, an empty piece has the batch's first sample at weight 0, since all must take part.
+    """
+
+    def __init__(self, length, batch_size, epoch, seed, start=0, rank=0, processes=1, pieces=1):
+        self.order = np.random.default_rng([seed, epoch]).permutation(length)
+        self.batch_size, self.epoch, self.start = batch_size, epoch, start
+        self.shares = range(rank * pieces, (rank + 1) * pieces)  # of all the pieces of a batch, those of this process
+        self.pieces = processes * pieces
 
     def __len__(self):
-        return len(self.batches)
+        return (-(-len(self.order) // self.batch_size) - self.start) * len(self.shares)
 
     def __iter__(self):
-        return iter(self.batches)
+        for first in range(self.start * self.batch_size, len(self.order), self.batch_size):
+            batch = self.order[first : first + self.batch_size].tolist()
+            for share in self.shares:
+                own = batch[len(batch) * share // self.pieces : len(batch) * (share + 1) // self.pieces]
+                keys = [(self.epoch, index, 1 / len(batch)) for index in own]
+                yield keys or [(self.epoch, batch[0], 0.0)]

@@ -38,9 +38,10 @@ def test_a_crop_larger_than_the_frame():
 
 def test_a_key_always_gives_the_same_sample():
     first, again, other_seed = (Augmented(Positions(), 12, seed) for seed in (1, 1, 2))
-    assert np.array_equal(first[0, 5]["middle"], again[0, 5]["middle"])
-    different = [first[1, 5], first[0, 6], other_seed[0, 5]]
-    assert all(not np.array_equal(first[0, 5]["middle"], item["middle"]) for item in different)
+    sample = first[0, 5, 0.25]
+    assert np.array_equal(sample["middle"], again[0, 5, 1.0]["middle"]) and sample["weight"] == 0.25
+    different = [first[1, 5, 1.0], first[0, 6, 1.0], other_seed[0, 5, 1.0]]
+    assert all(not np.array_equal(sample["middle"], item["middle"]) for item in different)
 
 
 def test_to_item():
@@ -52,8 +53,29 @@ def test_to_item():
 
 def test_epoch_batches():
     whole = list(EpochBatches(10, 4, epoch=3, seed=7))
-    assert [len(batch) for batch in whole] == [4, 4, 2]
-    assert sorted(index for batch in whole for _, index in batch) == list(range(10))
-    assert {epoch for batch in whole for epoch, _ in batch} == {3}
-    assert list(EpochBatches(10, 4, epoch=3, seed=7, start=1)) == whole[1:]
+    assert [len(batch) for batch in whole] == [4, 4, 2] and len(EpochBatches(10, 4, epoch=3, seed=7)) == 3
+    assert sorted(index for batch in whole for _, index, _ in batch) == list(range(10))
+    assert {epoch for batch in whole for epoch, _, _ in batch} == {3}
+    assert [weight for batch in whole for _, _, weight in batch] == [0.25] * 8 + [0.5] * 2
+    later = EpochBatches(10, 4, epoch=3, seed=7, start=1)
+    assert list(later) == whole[1:] and len(later) == 2
     assert list(EpochBatches(10, 4, epoch=4, seed=7)) != whole
+
+
+@pytest.mark.parametrize("processes, pieces", [(2, 1), (1, 2), (3, 1), (2, 2), (3, 2)])
+def test_processes_and_pieces_share_the_very_batches_of_one(processes, pieces):
+    """Each sample once, in its batch, whatever the numbers; a piece without a sample has one of weight 0."""
+    whole = list(EpochBatches(20, 7, epoch=1, seed=5))  # batches of 7, 7, 6
+    whole.append(list(EpochBatches(15, 7, epoch=1, seed=5))[2])  # and one of a single sample
+    shares = []
+    for rank in range(processes):
+        own = EpochBatches(20, 7, 1, 5, 0, rank, processes, pieces)
+        last = EpochBatches(15, 7, 1, 5, 2, rank, processes, pieces)
+        assert len(own) == 3 * pieces and len(last) == pieces
+        shares.append([*own, *last])
+    for number, batch in enumerate(whole):
+        parts = [piece for share in shares for piece in share[number * pieces : (number + 1) * pieces]]
+        assert all(parts) and [key for part in parts for key in part if key[2]] == batch
+        assert {key for part in parts for key in part if not key[2]} <= {(*batch[0][:2], 0.0)}
+        sizes = [sum(key[2] > 0 for key in part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1

@@ -113,12 +113,12 @@ def test_evaluate_can_be_stopped():
 def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0))
-    settings = argparse.Namespace(recipe="paper", lr=1e-3, weight_decay=0.0, amp=False)
+    settings = argparse.Namespace(recipe="paper", lr=1e-3, weight_decay=0.0, amp=False, accumulate=1)
     state = TrainingState(model, make_optimizer(model, settings))
 
     def batch(name):
         pictures = {key: torch.full((1, 1, 20, 20), 100.0) for key in ("middle", "left", "right")}
-        return {"name": [name], "spikes": (torch.rand(1, 41, 20, 20) < 0.3).float(), **pictures}
+        return {"name": [name], "weight": torch.ones(1), "spikes": (torch.rand(1, 41, 20, 20) < 0.3).float(), **pictures}
 
     batches = [batch("good"), batch("fine"), batch("evil"), batch("never seen")]
     if poison == "loss":

@@ -52,8 +52,12 @@ def say(text):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+# SIGUSR1 is what clusters warn by, on systems that have it.
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+
+
 class Stopper:
-    """Within `with`, turns SIGINT and SIGTERM into a wish to stop after the step in hand.
+    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the step in hand.
 
     Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
     PATIENCE seconds ends the process at once.
@@ -65,7 +69,7 @@ class Stopper:
         self.signal = self.asked_at = None
 
     def __enter__(self):
-        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self.ask) for number in STOPPING}
         return self
 
     def __exit__(self, *_):

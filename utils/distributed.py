@@ -1,4 +1,4 @@
-"""Where a model runs: a CPU, one GPU, several by DataParallel; and what the processes of torchrun do together."""
+"""Where a model runs: a CPU, one GPU, several by DataParallel or by torchrun; and what its processes do together."""
 
 import contextlib
 import importlib.util
@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from utils.cli import UserError
 
@@ -56,31 +57,95 @@ def parse_device_ids(text):
     return ids
 
 
-def data_parallel(model, device, ids):
-    """The model spread over GPUs by DataParallel, or as it is where fewer than two are named. Raises UserError."""
-    if not ids:
-        return model
-    if device.type != "cuda":
-        raise UserError(f"--device_ids {','.join(map(str, ids))} with --device {device}: DataParallel needs CUDA; leave it out")
-    if max(ids) >= torch.cuda.device_count():
-        raise UserError(f"--device_ids names GPU {max(ids)}, but PyTorch sees {torch.cuda.device_count()}; name existing ones")
-    if (device.index or 0) != ids[0]:
+def check_parallel(device, ids):
+    """Raises UserError where the GPUs named by --device_ids, or those of torchrun's processes, do not fit."""
+    text, found = ",".join(map(str, ids)), torch.cuda.device_count()
+    if ids and world()[1] > 1:
+        raise UserError(f"--device_ids {text} under torchrun: each process has a GPU of its own; leave it out")
+    if ids and device.type != "cuda":
+        raise UserError(f"--device_ids {text} with --device {device}: DataParallel needs CUDA; leave it out")
+    if ids and max(ids) >= found:
+        raise UserError(f"--device_ids names GPU {max(ids)}, but PyTorch sees {found}; name existing ones")
+    if ids and (device.index or 0) != ids[0]:
         raise UserError(f"--device {device}: with --device_ids the first of them, cuda:{ids[0]}, holds the model; name that one")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if device.type == "cuda" and here > found:
+        raise UserError(f"--nproc_per_node {here}: PyTorch sees {found} CUDA devices, and each process takes one; ask for fewer")
+    if device.type == "cuda" and here > 1 and device.index != int(os.environ["LOCAL_RANK"]):
+        raise UserError(f"--device {device} under torchrun: each process takes the GPU of its number; leave it out")
+
+
+def data_parallel(model, device, ids):
+    """The model spread over the processes of torchrun, or over GPUs by DataParallel, or as it is where there is but one."""
+    if dist.is_initialized():
+        own = [device.index] if device.type == "cuda" else None
+        # Buffers are the geometry of windows, the same everywhere.
+        return DistributedDataParallel(model, own, broadcast_buffers=False, gradient_as_bucket_view=True)
     return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
 
 
+def make_deterministic():
+    """Have PyTorch take algorithms that give the same result each time; it raises where there is none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # no result depends on it
+    torch.backends.cudnn.benchmark = False
+
+
+def world():
+    """(number of this process, how many there are) in the group of `processes`; (0, 1) without one."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
 @contextlib.contextmanager
-def processes():
-    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1) without torchrun."""
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+def processes(device=None, seconds=7 * 24 * 3600):
+    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1) without torchrun.
+
+    They talk by gloo, and about tensors on a CUDA `device` by NCCL. One that waits for another for so many seconds gives up.
+    """
+    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if size == 1:
         yield 0, 1
         return
-    dist.init_process_group("gloo", timeout=timedelta(days=7))  # as long as one may have to wait for another's share
-    try:
+    cuda = device is not None and device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(device)
+    speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()  # process 0 speaks for all
+    with losing_touch(), speech:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds))
         yield rank, size
-    finally:
-        dist.destroy_process_group()
+    # After an error the group is left to the end of the process: what is under way in it may never end.
+    dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def losing_touch():
+    """Turn what gloo and NCCL raise when another process has ended, or cannot be reached, into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        reason = str(error).strip().splitlines()[0].split("] ", 1)[-1]
+        raise UserError(f"process {world()[0]} has lost the others ({reason}); see what they say, then start again") from None
+
+
+def gather(value):
+    """[the value of each process], in every process; values are what pickle takes."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def total(*numbers):
+    """The numbers, each summed over the processes, as floats."""
+    if not dist.is_initialized():
+        return [float(number) for number in numbers]
+    sums = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return sums.tolist()
 
 
 def wait_for_all():

@@ -1,12 +1,20 @@
 """A training run on disk."""
 
+import contextlib
+import copy
+import fcntl
 import json
+import os
+import shutil
+import sys
 import time
 
 from torch.utils.tensorboard import SummaryWriter
 
 from utils import checkpoint
-from utils.cli import UserError
+from utils.cli import UserError, one_line
+
+RETRY = 10.0  # seconds from a save that the disk refused to the next
 
 
 def create_folder(folder):
@@ -19,52 +27,152 @@ def create_folder(folder):
 
 
 class RunFolder:
-    """What a run leaves in its folder: last.pth, best.pth, config.json, log.jsonl, tensorboard/.
+    """What a run leaves in its folder: last.pth, best.pth, config.json, log.jsonl, tensorboard/, epoch_0001.pth and so on.
 
     about: plain values that describe the run, with the entry `config` that loading needs. state: an engine.TrainingState.
+    writes: whether this process does, one of all that train; the others call the same methods, for `save` wants all of them.
+    One run at a time writes a folder, which it locks until `release`: UserError where another still does after `patience` s.
+
+    A disk that is full or read-only does not end a run: what is on it stays whole, and a later save has what it missed.
     """
 
-    def __init__(self, folder, about, state):
-        self.folder, self.about, self.state = folder, about, state
+    def __init__(self, folder, about, state, writes=True, patience=0.0):
+        self.folder, self.about, self.state, self.writes = folder, about, state, writes
         self.saved_at = time.monotonic()
-        for name in ("last.pth", "best.pth", "config.json", "log.jsonl"):
+        self.trouble = None  # why the last save failed
+        self.unsaved = {}  # file name -> what writes it, of files that are not yet as they should be
+        self.board = self.lock = None
+        if not writes:
+            return
+        self.claim(patience)
+        for name in ("last.pth", "best.pth", "epoch_*.pth", "config.json", "log.jsonl"):
             for torn in folder.glob(f".{name}.*"):  # of a save that was killed
                 torn.unlink()
-        # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=state.step + (state.batch == 0) if state.step else None)
         # A kill between the log and last.pth leaves a line that will come again, or half a one.
-        lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
-        with checkpoint.replacing(folder / "log.jsonl", "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        self.lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
+        self.write_log()
+        self.write_text("config.json", json.dumps(about, indent=1))
+        # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
+        self.purge_step = state.step + (state.batch == 0) if state.step else None
+
+    def claim(self, patience):
+        self.lock, begin = os.open(self.folder, os.O_RDONLY), time.monotonic()
+        while True:
+            try:
+                return fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() - begin > patience:
+                    self.release()
+                    remedy = "wait for its end, or take another --run_name"
+                    raise UserError(f"{self.folder}: another process is at this run; {remedy}") from None
+                time.sleep(0.1)
+
+    def release(self):
+        """Give the lock back; the end of the process does so too."""
+        with contextlib.suppress(OSError):
+            if self.board:
+                self.board.close()
+        if self.lock is not None:
+            os.close(self.lock)
+        self.board = self.lock = None
+
+    def write_text(self, name, text):
+        with checkpoint.replacing(self.folder / name, "w") as file:
+            file.write(text)
+
+    def write_log(self):
+        self.write_text("log.jsonl", "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def weights(self):
         progress = {"step": self.state.step, "best_psnr": self.state.best_psnr}
         return {**self.about, **progress, "model": self.state.averaged.state_dict()}
 
-    def save_config(self):
-        with checkpoint.replacing(self.folder / "config.json", "w") as file:
-            json.dump(self.about, file, indent=1)
+    def is_due(self, minutes):
+        """Whether last.pth is older than so many minutes, or was refused by the disk a while ago."""
+        return time.monotonic() - self.saved_at > (RETRY if self.trouble else 60 * minutes)
 
-    def save_last(self):
-        checkpoint.save({**self.weights(), "training": self.state.state_dict()}, self.folder / "last.pth")
+    def save(self, keep_last=0):
+        """Write last.pth, the whole state, and whatever else waits to be written. All processes have to call this.
+
+        keep_last: at the end of an epoch, how many of such states to keep beside it, as epoch_0001.pth and so on.
+        """
+        training = self.state.state_dict()
         self.saved_at = time.monotonic()
+        if not self.writes:
+            return
+        contents = {**self.weights(), "training": training}
+        for name in ("last.pth", "epochs"):  # in the end, so that what last.pth counts as done is there
+            self.unsaved.pop(name, None)
+        self.unsaved["last.pth"] = lambda: checkpoint.save(contents, self.folder / "last.pth")
+        if keep_last:
+            self.unsaved["epochs"] = lambda: self.keep_epoch(keep_last)
+        self.write_unsaved()
 
-    def save_last_after(self, minutes):
-        if time.monotonic() - self.saved_at > 60 * minutes:
-            self.save_last()
+    def write_unsaved(self):
+        """Write what waits; where the disk refuses, say so, once, and leave it waiting."""
+        try:
+            for name in [*self.unsaved]:
+                self.unsaved[name]()
+                del self.unsaved[name]
+        except OSError as error:
+            if self.trouble is None:
+                text = f"warning: {one_line(error)}. What was saved before is whole; the run goes on, and saves when it can"
+                print(text, file=sys.stderr, flush=True)
+            self.trouble = error
+        else:
+            if self.trouble is not None:
+                print(f"{self.folder}: saved again", file=sys.stderr, flush=True)
+            self.trouble = None
 
-    def save_best(self):
-        checkpoint.save(self.weights(), self.folder / "best.pth")
+    def keep_epoch(self, count):
+        """Give last.pth the epoch's name too, and remove all but the `count` newest of such names."""
+        last, own = self.folder / "last.pth", self.folder / f"epoch_{self.state.epoch:04d}.pth"
+        own.unlink(missing_ok=True)
+        try:
+            os.link(last, own)  # takes no room until last.pth is replaced
+        except OSError:  # a file system without links
+            with checkpoint.replacing(own) as file, open(last, "rb") as source:
+                shutil.copyfileobj(source, file)
+        for old in sorted(self.folder.glob("epoch_*.pth"))[:-count]:
+            old.unlink()
+
+    def keep_best(self):
+        """Have best.pth written with the next save, as the weights are now."""
+        if self.writes:
+            contents = copy.deepcopy(self.weights())
+            self.unsaved["best.pth"] = lambda: checkpoint.save(contents, self.folder / "best.pth")
 
     def log_epoch(self, line, comparison):
-        """line: dict of numbers. comparison: (3, H, W) uint8 picture or None."""
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {"epoch", "step"}:
-            self.board.add_scalar(name.replace("_", "/", 1), line[name], self.state.step)
-        if comparison is not None:
-            self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
-        self.board.flush()
+        """Have a dict of numbers logged with the next save. comparison: (3, H, W) uint8 picture or None."""
+        if not self.writes:
+            return
+        self.lines.append(line)
+        self.unsaved["log.jsonl"] = self.write_log
+        try:
+            self.board = self.board or SummaryWriter(self.folder / "tensorboard", purge_step=self.purge_step)
+            for name in line.keys() - {"epoch", "step"}:
+                self.board.add_scalar(name.replace("_", "/", 1), line[name], self.state.step)
+            if comparison is not None:
+                self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
+            self.board.flush()
+        except OSError as error:  # the curves have a gap then, which log.jsonl fills
+            print(f"warning: {one_line(error)}. TensorBoard's curves lack step {self.state.step}", file=sys.stderr, flush=True)
+            self.board, self.purge_step = None, None
+
+    def wait_until_saved(self, should_stop):
+        """At the end of a run, wait for the disk to take what it refused, or until should_stop().
+
+        Raises UserError where it never did.
+        """
+        if self.trouble and not should_stop():
+            print(f"{self.folder}: waits for the disk to take the last state; Ctrl-C gives it up", file=sys.stderr, flush=True)
+        while self.trouble and not should_stop():
+            time.sleep(0.1)
+            if self.is_due(0):
+                self.saved_at = time.monotonic()
+                self.write_unsaved()
+        if self.trouble:
+            raise UserError(f"{one_line(self.trouble)}; not saved: {', '.join(self.unsaved)}. What was saved before is whole")
 
 
 def read_lines(path):
