@@ -87,7 +87,9 @@ def pixel_loss(picture, truth, recipe):
 
 def reconstruction_loss(pictures, batch, recipe):
     """The loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right)."""
-    losses = {name: pixel_loss(getattr(pictures, name).float(), batch[name], recipe) for name in pictures._fields}
+    # What autocast left in bfloat16 is too coarse for a loss.
+    pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
+    losses = {name: pixel_loss(picture, batch[name], recipe) for name, picture in pictures.items()}
     return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
 
 

@@ -5,12 +5,14 @@
     python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
     python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
     python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
+    torchrun --nproc_per_node 8 test.py --dataset_path ./datasets/spike_reds             # each process takes a share
 
 Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json,
 comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
 import argparse
+import collections
 import math
 import os
 import time
@@ -22,7 +24,7 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import pick_device
+from utils.distributed import agree, gather, pick_device, processes
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
@@ -88,9 +90,8 @@ def make_score(settings):
     return score
 
 
-def main(arguments=None):
-    settings = parse_settings(arguments)
-    device = pick_device(settings.device)
+def prepare(settings, device):
+    """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
     weights = settings.load_model or shipped_weights()
     model = load_model(weights, device, settings.precision)
     if settings.compile:
@@ -98,54 +99,79 @@ def main(arguments=None):
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
-    path = settings.dataset_path
-    source = Path(path.partition(":")[2] if is_simulated(path) else path)
-    folder = settings.save_path or Path("results") / source.resolve().name
+    folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     check_outputs(folder, settings, dataset.names)
     page.check_folders(settings.compare, dataset.names, methods)
-    cli.say(dataset.description)
-    cli.say(f"weights {weights} in {settings.precision} on {device}")
+    return weights, methods, dataset, score, folder
 
-    shown, frames = [], {}
 
-    def keep(row, item, pictures):
-        output, name = scored_output(item), item["name"]
-        shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
-        truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
-        for method, compared in settings.compare:
-            pictures[method] = page.read_compared(compared, name, shot["spikes"].shape)
-            row[method] = {**score(pictures[method], *(truth.values() or [None])), "seconds": math.nan}
-        if settings.save_image:
-            report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
-            report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
-            for picture in truth.values():
-                report.write_picture(folder / f"{name}_gt.png", picture)
-        if len(shown) < FIGURE_ROWS:
-            columns = {title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}
-            shown.append((name, {**shot, **columns, **truth}))
-        if settings.report and len(frames) < page.STREAMS:
-            frames[name] = [page.make_frame({**shot, **pictures, **truth})]
+def source_of(path):
+    """The folder that a dataset's path names."""
+    return Path(path.partition(":")[2] if is_simulated(path) else path).resolve()
 
-    begin = time.perf_counter()
-    with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
-        rows = evaluate(methods, dataset, device, score, settings.workers, keep)
+
+def write_results(folder, settings, rows, shown, frames, facts):
+    """The files of a dataset's figures, and the table on the screen. shown, frames: by stream, see `main`."""
+    protocol = settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}"
     about = {
-        "protocol": settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}",
-        "weights": str(weights),
-        "weights_sha256": report.sha256(weights),
-        "dataset": dataset.description,
+        "protocol": protocol,
+        "weights": facts["weights"],
+        "weights_sha256": report.sha256(Path(facts["weights"])),
+        "dataset": facts["dataset"],
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
     }
     report.write_metrics(folder, rows, "SwinSF", about)
-    report.comparison_figure(folder / "comparison.png", shown)
+    report.comparison_figure(folder / "comparison.png", [*shown.items()])
     if settings.report:
-        facts = {"dataset": dataset.description, "weights": str(weights), "protocol": about["protocol"], "device": str(device)}
-        title = f"{source.resolve().name}: spike camera reconstructions"
-        page.write_page(
-            folder / "report.html", title, "stream", {**facts, "precision": settings.precision}, rows, frames, ("TFP21", "SwinSF")
-        )
+        title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
+        facts = {**facts, "protocol": protocol, "precision": settings.precision}
+        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, ("TFP21", "SwinSF"))
     cli.say(report.format_table(rows))
-    cli.say(f"{len(rows)} pictures in {time.perf_counter() - begin:.1f} s; results in {folder}")
+
+
+def in_order(parts, names):
+    """One dict of the processes' dicts by stream, in the order of the names."""
+    merged = collections.ChainMap(*parts)
+    return {name: merged[name] for name in names if name in merged}
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    device = pick_device(settings.device)
+    with processes() as (rank, size):
+        prepared = prepare(settings, device) if rank == 0 else None  # it alone says what is wrong
+        agree(None)
+        weights, methods, dataset, score, folder = prepared or prepare(settings, device)
+        cli.say(dataset.description)
+        cli.say(f"weights {weights} in {settings.precision} on {device}{f', {size} processes' if size > 1 else ''}")
+        names, shown, frames = dataset.names, {}, {}  # of the first streams: pictures for the comparison figure, and for the page
+
+        def keep(row, item, pictures):
+            output, name = scored_output(item), item["name"]
+            shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
+            truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
+            for method, compared in settings.compare:
+                pictures[method] = page.read_compared(compared, name, shot["spikes"].shape)
+                row[method] = {**score(pictures[method], *(truth.values() or [None])), "seconds": math.nan}
+            if settings.save_image:
+                report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
+                report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
+                for picture in truth.values():
+                    report.write_picture(folder / f"{name}_gt.png", picture)
+            if name in names[:FIGURE_ROWS]:
+                shown[name] = {**shot, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
+            if settings.report and name in names[: page.STREAMS]:
+                frames[name] = [page.make_frame({**shot, **pictures, **truth})]
+
+        begin = time.perf_counter()
+        with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
+            rows = evaluate(methods, dataset, device, score, settings.workers, keep)
+        seconds = time.perf_counter() - begin
+        shown, frames = (in_order(gather(part), names) for part in (shown, frames))
+        if rank == 0:
+            facts = {"dataset": dataset.description, "weights": str(weights), "device": str(device)}
+            write_results(folder, settings, rows, shown, frames, facts)
+            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder}")
     return 0
 
 

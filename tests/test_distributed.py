@@ -1,0 +1,197 @@
+"""Several processes on the CPU do what one does: gradients, weights, scores."""
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing
+
+from datasets.augment import Augmented, EpochBatches
+from datasets.dat import write_dat
+from datasets.scenes import PhotoScenes
+from engine import TrainingState, backward, make_loader, make_optimizer, train_one_epoch
+from models import SKIP_CHOICES, SwinSF, SwinSFConfig
+from models.attention import TSA_CHOICES
+from tests.conftest import ROOT, assert_one_line_error, gradient_scene, run_script, write_png
+from utils import checkpoint
+from utils.distributed import data_parallel, gather, processes, total, world
+
+CPU = torch.device("cpu")
+NETWORKS = [
+    SwinSFConfig(channels=8, depths=(2, 1), patch=patch, tsa=tsa, skip=skip, drop_path=0.0)
+    for patch, tsa, skip in zip((1, 2, 4) * 2, TSA_CHOICES * 3, SKIP_CHOICES * 2)
+]
+
+
+def torchrun(count, *arguments, timeout=240):
+    """A script of the project under torchrun on this machine -> CompletedProcess with text output."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, *arguments]
+    return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+def train_a_little(photos, pieces=1):
+    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals) in float64, as one of the processes."""
+    rank, count = world()
+    results = []
+    for config in NETWORKS:
+        torch.manual_seed(0)
+        model = SwinSF(config).double()
+        settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=1e-4, amp=False, accumulate=pieces)
+        state = TrainingState(model, make_optimizer(model, settings))
+        parallel = data_parallel(model, CPU, [])
+        scenes = PhotoScenes(photos, "train", 20, 20, 13)
+        batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)  # of 4, 4, 4 and 1: a process may have none
+        loader = make_loader(Augmented(scenes, 20, 0), 0, CPU, batch_sampler=batches)
+        first = [piece for piece, _ in zip(loader, range(pieces))]
+        backward(parallel, first, settings.recipe, CPU)
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        train_one_epoch(state, parallel, loader, settings, 4, CPU)
+        results.append((gradients, model.state_dict(), {key: state.totals[key] for key in ("loss", "pictures")}))
+    return results
+
+
+def one_of_several(rank, count, port, photos, pieces, path):
+    """What a process of torchrun's would be."""
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    with processes(CPU, 60):
+        assert total(rank, 1) == [count * (count - 1) / 2, count]
+        assert gather({"rank": rank}) == [{"rank": r} for r in range(count)]
+        torch.save(train_a_little(photos, pieces), f"{path}.{rank}")
+
+
+@pytest.fixture(scope="module")
+def by_one(photos):
+    return train_a_little(photos)
+
+
+@pytest.mark.parametrize("count, pieces", [(2, 1), (1, 2), (3, 1), (2, 2)])
+def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count, pieces):
+    """Gradients and weights to 1e-6 in float64, without stochastic depth, and the same loss."""
+    if count == 1:
+        results = [train_a_little(photos, pieces)]
+    else:
+        port = 20000 + os.getpid() % 20000 + 10 * count + pieces
+        arguments = (count, port, photos, pieces, tmp_path / "result")
+        torch.multiprocessing.spawn(one_of_several, arguments, nprocs=count)
+        results = [torch.load(tmp_path / f"result.{rank}") for rank in range(count)]
+    for result in results:
+        for (gradients, weights, totals), expected in zip(result, by_one):
+            assert gradients.keys() == expected[0].keys() and len(gradients) > 20
+            for found, wanted in ((gradients, expected[0]), (weights, expected[1])):
+                for name, value in wanted.items():
+                    torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
+            assert totals["pictures"] == 13 and totals["loss"] == pytest.approx(expected[2]["loss"], rel=1e-6)
+
+
+def write_small_reds(folder, count):
+    """A spike-REDS test split of `count` streams of 41 steps, none like another."""
+    (folder / "test/input").mkdir(parents=True)
+    for i in range(count):
+        spikes, picture = gradient_scene(i)
+        write_dat(folder / f"test/input/{i:03d}id21.dat", spikes)
+        write_png(folder / f"test/gt/{i:03d}id21.png", picture)
+    return folder
+
+
+def test_41_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, tmp_path):
+    data = write_small_reds(tmp_path / "data", 41)
+    options = ["--dataset_path", data, "--load_model", tiny_weights, "--device", "cpu", "--save_image", "--report"]
+    tables, means, pages = [], [], []
+    for count in (1, 2, 3):
+        out = tmp_path / f"out{count}"
+        start = run_script if count == 1 else lambda *arguments, count=count: torchrun(count, *arguments)
+        result = start("test.py", *options, "--save_path", out)
+        assert result.returncode == 0, result.stderr
+        assert len([line for line in result.stdout.splitlines() if line.startswith("mean of 41")]) == 1
+        with open(out / "metrics.csv") as file:
+            tables.append([{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)])
+        contents = json.loads((out / "metrics.json").read_text())
+        means.append({(m, f): contents["means"][m][f] for m in contents["means"] for f in ("psnr", "ssim")})
+        assert len(list(out.glob("*.png"))) == 3 * 41 + 1
+        pages.append(re.findall(r"\d{3}id21", (out / "report.html").read_text()))
+    assert [row["name"] for row in tables[0]] == [f"{i:03d}id21" for i in range(41)]
+    for table, mean, page in zip(tables[1:], means[1:], pages[1:]):
+        assert [row["name"] for row in table] == [row["name"] for row in tables[0]]
+        for row, expected in zip(table, tables[0]):
+            assert all(float(row[k]) == pytest.approx(float(v), abs=1e-3) for k, v in expected.items() if k != "name")
+        assert mean == pytest.approx(means[0], abs=1e-4)
+        assert page == pages[0]
+    first = [(tmp_path / f"out{count}/040id21_gt.png").read_bytes() for count in (1, 2, 3)]
+    assert first[0] == first[1] == first[2]
+
+
+def quick(photos, tiny_weights, folder, *more):
+    """Arguments for 12 steps on scenes of 20x20."""
+    return [
+        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", tiny_weights, "--recipe", "modern", "--crop_size", "20",
+        "--batch_size", "4", "--epoch_length", "22", "--epochs", "2", "--val_every", "0", "--workers", "1", "--device", "cpu",
+        "--save_path", folder, *more,
+    ]  # fmt: skip
+
+
+def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
+    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may go on with it."""
+    for name, count in (("one", 1), ("two", 2)):
+        result = torchrun(count, *quick(photos, tiny_weights, tmp_path, "--run_name", name))
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("done: 12 steps") == 1 and result.stdout.count("epoch 1, ") == 1
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
+    assert [line["step"] for line in logs[1]] == [6, 12]
+    for one, two in zip(*logs):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4) and two["lr"] == one["lr"]
+    states = [checkpoint.load(tmp_path / name / "last.pth")["training"] for name in ("one", "two")]
+    assert [len(state["random"]) for state in states] == [1, 2]
+    assert not torch.equal(states[1]["random"][0]["torch"], states[1]["random"][1]["torch"])
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["config.json", "last.pth", "log.jsonl", "tensorboard"]
+    result = torchrun(3, "train.py", "--resume_path", tmp_path / "two")
+    assert result.returncode == 0 and "where it is already" in result.stdout, result.stderr
+
+
+def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
+    for options, words in (
+        (["--batch_size", "1"], ["--batch_size 1", "2 processes"]),
+        (["--device_ids", "01"], ["--device_ids 0,1", "torchrun"]),
+        (["--load_model", "none.pth"], ["none.pth"]),
+    ):
+        result = torchrun(2, *quick(photos, tiny_weights, tmp_path, *options))
+        said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert result.returncode and len(said) == 1 and all(word in said[0] for word in words), result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_restarts_wants_a_name(photos, tiny_weights, tmp_path):
+    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "--auto_resume")), "--auto_resume", "--run_name")
+
+
+def test_a_dead_process_ends_the_others_in_one_line(photos, tiny_weights, tmp_path):
+    """Started by hand, without torchrun to end them."""
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000 + 50)}
+    command = [sys.executable, *map(str, quick(photos, tiny_weights, tmp_path, "--epoch_length", "4000", "--run_name", "run"))]
+    both = [
+        subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            env={**os.environ, **place, "RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    while not (tmp_path / "run/last.pth").exists():
+        assert both[0].poll() is None, both[0].stderr.read()
+        time.sleep(0.1)
+    time.sleep(1)
+    both[1].kill()
+    _, errors = both[0].communicate(timeout=60)
+    both[1].communicate()
+    assert both[0].returncode == 2 and "Traceback" not in errors
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and "process 0 has lost the others" in said[0], errors
+    assert np.isfinite(checkpoint.load(tmp_path / "run/last.pth")["training"]["step"])
