@@ -47,6 +47,7 @@ from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, bu
 from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import (
+    AGENT,
     agree,
     check_parallel,
     data_parallel,
@@ -375,7 +376,7 @@ def main(arguments=None):
         if rank == 0:
             print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
         # To torchrun any other status is a failure, which it answers by a restart.
-        return 0 if "TORCHELASTIC_RUN_ID" in os.environ else 128 + stopper.signal
+        return 0 if AGENT in os.environ else 128 + stopper.signal
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
     if rank == 0:
         cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")

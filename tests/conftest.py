@@ -1,6 +1,7 @@
 """What the tests share: the golden weights, tiny spike datasets on disk, the scripts run as processes."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -41,6 +42,28 @@ def assert_one_line_error(result, *words):
     assert "Traceback" not in result.stderr
     for word in words:
         assert str(word) in lines[0], lines[0]
+
+
+def assert_equal(first, second, where="checkpoint"):
+    """Nested values and tensors are equal to the bit."""
+    assert type(first) is type(second), where
+    if torch.is_tensor(first):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_equal(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second)):
+            assert_equal(*pair, f"{where}[{index}]")
+    else:
+        assert first == second, where
+
+
+def read_log(folder):
+    """The lines of a run's log.jsonl."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def random_spikes(steps, height, width, seed=0, rate=0.3):
@@ -107,14 +130,27 @@ def bfloat16():
         pytest.skip("bfloat16 products end the process here")
 
 
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory):
+def write_tiny_weights(path):
     """A checkpoint of a network so small that the scripts run in no time; skip="rate", so its pictures are TFP's."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
-    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
     return path
+
+
+def write_photos(folder):
+    """Six small photographs of blurred noise."""
+    for i in range(6):
+        noise = np.random.default_rng(i).random((120, 160)).astype(np.float32)
+        noise = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+        write_png(folder / f"photo{i}.png", noise.astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """See `write_tiny_weights`; not to be written to."""
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.pth")
 
 
 @pytest.fixture(scope="session")
@@ -125,10 +161,5 @@ def reds(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of 6 small photographs of blurred noise."""
-    folder = tmp_path_factory.mktemp("photos")
-    for i in range(6):
-        noise = np.random.default_rng(i).random((120, 160)).astype(np.float32)
-        noise = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
-        write_png(folder / f"photo{i}.png", noise.astype(np.uint8))
-    return folder
+    """See `write_photos`."""
+    return write_photos(tmp_path_factory.mktemp("photos"))

@@ -9,13 +9,12 @@ import sys
 import time
 
 import pytest
-import torch
 
 import train
 from datasets import open_dataset
 from datasets.paired import hold_out
 from models import load_model
-from tests.conftest import ROOT, assert_one_line_error, run_script, write_reds
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, read_log, run_script, write_reds
 from utils import checkpoint
 from utils.cli import UserError
 
@@ -29,27 +28,6 @@ def quick(photos, tiny_weights, folder, name, *more):
     ]  # fmt: skip
 
 
-def assert_equal(first, second, where="checkpoint"):
-    """Nested values and tensors are equal to the bit."""
-    assert type(first) is type(second), where
-    if torch.is_tensor(first):
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_equal(first[key], second[key], f"{where}.{key}")
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), where
-        for index, pair in enumerate(zip(first, second)):
-            assert_equal(*pair, f"{where}[{index}]")
-    else:
-        assert first == second, where
-
-
-def read_log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def unbroken(photos, tiny_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
@@ -58,7 +36,7 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
     return folder / "unbroken"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, number):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "killed")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

@@ -5,6 +5,8 @@ import importlib.util
 import os
 import shlex
 import shutil
+import time
+import uuid
 from datetime import timedelta
 
 import torch
@@ -12,6 +14,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.cli import UserError
+
+AGENT = "TORCHELASTIC_RUN_ID"  # is set by torchrun alone
 
 
 def pick_device(name=None):
@@ -79,8 +83,7 @@ def data_parallel(model, device, ids):
     """The model spread over the processes of torchrun, or over GPUs by DataParallel, or as it is where there is but one."""
     if dist.is_initialized():
         own = [device.index] if device.type == "cuda" else None
-        # Buffers are the geometry of windows, the same everywhere.
-        return DistributedDataParallel(model, own, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(model, own, gradient_as_bucket_view=True)
     return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
 
 
@@ -112,10 +115,36 @@ def processes(device=None, seconds=7 * 24 * 3600):
         torch.cuda.set_device(device)
     speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()  # process 0 speaks for all
     with losing_touch(), speech:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds))
+        meeting = {"store": meet(rank, size, seconds), "rank": rank, "world_size": size} if AGENT in os.environ else {}
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting)
         yield rank, size
     # After an error the group is left to the end of the process: what is under way in it may never end.
     dist.destroy_process_group()
+
+
+def meet(rank, size, seconds):
+    """The store by which the processes of this start of the job find each other.
+
+    torchrun's own store outlives a restart, and keeps apart what its starts write by a count that each host has for itself: after
+    a failure that not all hosts saw, a process would find the address of one that is gone. So process 0 names each start
+    anew, and another has found the right name when process 0 answers it under that name.
+    """
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    server = dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=seconds))
+    board, own = dist.PrefixStore("starts", server), uuid.uuid4().hex
+    if rank == 0:
+        board.set("newest", own)
+        for other in range(1, size):
+            board.set(f"{own}/welcome/{other}", board.get(f"{own}/hello/{other}"))  # waits for the other
+        return dist.PrefixStore(own, board)
+    begin = time.monotonic()
+    while time.monotonic() - begin < seconds:
+        start = board.get("newest").decode()
+        board.set(f"{start}/hello/{rank}", own)
+        if board.check([f"{start}/welcome/{rank}"]) and board.get(f"{start}/welcome/{rank}").decode() == own:
+            return dist.PrefixStore(start, board)
+        time.sleep(0.05)
+    raise dist.DistStoreError(f"process 0 did not answer for {seconds:g} s")
 
 
 @contextlib.contextmanager
