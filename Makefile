@@ -10,9 +10,9 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-# make results SAMPLE=path PHOTOS=path: the README's table; columns whose data is not given are left out
+# make results SAMPLE=path PHOTOS=path: the README's table anew, held against it; columns whose data is not given are left out
 results: .venv/installed
-	$(BIN)/python results.py $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
+	$(BIN)/python results.py --check README.md $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 bench: .venv/installed
 	$(BIN)/python benchmark.py

@@ -1,11 +1,12 @@
 """The table of results: the shipped weights beside TFP and TFI, as Markdown.
 
-    python results.py --sample datasets/spike_reds_sample --photos DIR        # make results SAMPLE=... PHOTOS=...
+    python results.py --sample datasets/spike_reds_sample --photos DIR
+    python results.py --sample datasets/spike_reds_sample --photos DIR --check README.md    # make results SAMPLE=... PHOTOS=...
 
 Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400 and, stronger in motion, at
 1000x1000; and each stream of a spike-REDS folder. What is not at hand is named and left out. The table is kept in
 SAVE_PATH/results.md, every figure of every stream in results.json, and the learning curves of the weights' runs, whose logs lie
-beside them, in curves.png.
+beside them, in curves.png. --check holds the table against the one that a README shows: exit status 1 where a cell differs.
 """
 
 import argparse
@@ -22,10 +23,12 @@ from engine import BASELINES, evaluate, network
 from models import SHIPPED, load_model
 from utils import cli, report
 from utils.checkpoint import replacing
+from utils.cli import UserError
 from utils.distributed import pick_device
 from utils.metrics import PROTOCOLS, psnr_ssim
 from utils.runs import read_lines
 
+CORNER = "| | demo |"  # how the table begins
 COLUMNS = {"demo": "demo", "250": "validation, 250x400", "1000": "validation, 1000x1000"}
 
 
@@ -39,7 +42,11 @@ def parse_settings(arguments):
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--workers", type=cli.count, default=1, help="processes that read or simulate streams (default 1)")
     flag("--save_path", type=Path, default=Path("results/table"), help="folder of the table (default results/table)")
-    return parser.parse_args(arguments)
+    flag("--check", type=Path, metavar="README.md", help="a file whose table must have the same figures, seconds aside")
+    settings = parser.parse_args(arguments)
+    if settings.check and (settings.weights or settings.protocol != "released"):
+        raise UserError("--check: holds the shipped weights' figures under protocol released; leave out --weights and --protocol")
+    return settings
 
 
 def open_datasets(settings):
@@ -82,8 +89,67 @@ def make_table(scores, about):
     return lines
 
 
+def read_table(text):
+    """method -> column -> cell, as texts, of the first table of results in Markdown; {} where there is none."""
+    _, corner, rest = text.partition(CORNER)
+    table = {}
+    for line in (corner + rest).splitlines():
+        if not line.startswith("|"):
+            break
+        method, *table[method] = [cell.strip() for cell in line.strip().strip("|").split("|")]
+    titles = table.pop("", [])
+    table.pop("---", None)
+    return {method: dict(zip(titles, cells)) for method, cells in table.items()}
+
+
+def read_shown(path):
+    """The table of results that a README shows. Raises UserError where there is no such file, or no such table in it."""
+    if not path.is_file():
+        raise UserError(f"--check {path}: no such file; name the README that shows the table")
+    shown = read_table(path.read_text(encoding="utf-8", errors="replace"))
+    if not shown:
+        raise UserError(f"--check {path}: no table that begins with {CORNER}; name the README that shows the table")
+    return shown
+
+
+def columns_of(table):
+    """A table's columns but for the seconds, which no two runs have alike."""
+    titles = dict.fromkeys(title for row in table.values() for title in row)
+    return [title for title in titles if not title.startswith("seconds")]
+
+
+def compare(shown, made):
+    """Hold two tables of `read_table` against each other -> (number of cells compared, a line on each that differs).
+
+    Columns that only one of them has are left out; a method that only one has differs in all its cells.
+    """
+    count, differ = 0, []
+    columns = [title for title in columns_of(shown) if title in columns_of(made)]
+    for method in {**shown, **made}:
+        for column in columns:
+            before, now = (table.get(method, {}).get(column) or "empty" for table in (shown, made))
+            count += (before, now) != ("empty", "empty")
+            if before != now:
+                differ.append(f"{method}, {column}: shown {before}, now {now}")
+    return count, differ
+
+
+def check(path, shown, made):
+    """(exit status, lines) on whether the table of the file `path` is the one that was made, and on what was not compared."""
+    count, differ = compare(shown, made)
+    lines = [f"{path}: {count} cells compared, " + (f"{len(differ)} of them differ:" if differ else "all equal"), *differ]
+    if differ:
+        lines.append("other photographs or streams give other figures; another processor or PyTorch may, in the last digit")
+    for why, one, other in ((f"not in {path}", made, shown), ("for want of their data", shown, made)):
+        columns = [title for title in columns_of(one) if title not in columns_of(other)]
+        if columns:
+            lines.append(f"unchecked, {why}: {', '.join(columns)}")
+    return int(bool(differ)), lines
+
+
 def main(arguments=None):
     settings = parse_settings(arguments)
+    shown = read_shown(settings.check) if settings.check else None
     device = pick_device(settings.device)
     paths = settings.weights or sorted(SHIPPED.glob("*.pth"), key=lambda path: path.stat().st_size)
     names = [path.name for path in paths]
@@ -119,7 +185,11 @@ def main(arguments=None):
     if logs:
         report.learning_curves(settings.save_path / "curves.png", logs)
     cli.say("\n".join(lines))
-    return 0
+    if not shown:
+        return 0
+    status, found = check(settings.check, shown, read_table("\n".join(lines)))
+    cli.say("\n".join(["", *found]))
+    return status
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 import models
 import test as script
 from datasets.dat import write_dat
-from tests.conftest import REFERENCE, assert_one_line_error, random_spikes, run_script, write_png
+from results import read_shown
+from tests.conftest import REFERENCE, ROOT, assert_one_line_error, random_spikes, run_script, write_png
 from utils import checkpoint
 from utils.cli import UserError
 
@@ -148,13 +149,33 @@ def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_p
     assert models.shipped_weights() == tmp_path / "swinsf_small.pth"
 
 
+def assert_as_shown(means, column):
+    """The figures of test.py are those that the README's table shows in a column, to the last digit."""
+    shown = read_shown(ROOT / "README.md")
+    for method, row in {"SwinSF": "`swinsf_small.pth`", "TFI": "TFI", "TFP41": "TFP41", "TFP21": "TFP21"}.items():
+        figures, (psnr, ssim) = means[method], map(float, shown[row][column].split(" / "))
+        # Half of the last digit, and a tenth of that for what another processor's rounding does.
+        assert figures["psnr"] == pytest.approx(psnr, abs=0.0055), (method, column)
+        assert figures["ssim"] == pytest.approx(ssim, abs=0.00055), (method, column)
+
+
+def test_the_demo_has_the_figures_that_the_readme_shows(tmp_path):
+    result = run_script("test.py", "--save_path", tmp_path, "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    contents = json.loads((tmp_path / "metrics.json").read_text())
+    assert contents["count"] == 5
+    assert_as_shown(contents["means"], "demo")
+
+
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no spike-REDS sample streams at {SAMPLE}")
-def test_the_published_streams(tmp_path):
-    """The shipped weights beside TFP on real test streams, as the README says."""
-    result = run_script("test.py", "--data_mode", "250", "--dataset_path", SAMPLE, "--save_path", tmp_path)
+def test_the_published_streams_have_the_figures_that_the_readme_shows(tmp_path):
+    options = ("--data_mode", "250", "--dataset_path", SAMPLE, "--save_path", tmp_path, "--device", "cpu")
+    result = run_script("test.py", *options)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "metrics.csv") as file:
-        for row, expected in zip(csv.DictReader(file), ((23.49, 0.697, 25.81, 0.725), (23.72, 0.660, 25.54, 0.748))):
-            figures = [float(row[key]) for key in ("TFP41_psnr", "TFP41_ssim", "TFP21_psnr", "TFP21_ssim")]
-            assert figures == pytest.approx(expected, abs=0.005)
-            assert float(row["psnr"]) > 33
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for row in rows:
+        prefixes = {"SwinSF": "", "TFI": "TFI_", "TFP41": "TFP41_", "TFP21": "TFP21_"}
+        means = {method: {key: float(row[prefix + key]) for key in ("psnr", "ssim")} for method, prefix in prefixes.items()}
+        assert_as_shown(means, row["name"].split("_key")[0])

@@ -1,6 +1,8 @@
 """Files with weights: written so that a crash never leaves half a file, read so that no file can run code.
 
-python -m utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth      # the weights in half precision, to be shipped
+    python -m utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth
+
+writes a run's weights in half precision, to be shipped.
 """
 
 import contextlib
