@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test results bench lint clean
+.PHONY: demo test test-all soak results bench lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# with the tests of minutes: thirty kills, two hosts
+test-all: .venv/installed
+	$(BIN)/python -m pytest -m ""
+
+soak: .venv/installed
+	$(BIN)/python -m tests.soak
 
 # make results SAMPLE=path PHOTOS=path: the README's table anew, held against it; columns whose data is not given are left out
 results: .venv/installed

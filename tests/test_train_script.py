@@ -80,7 +80,7 @@ def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights
     assert log[-1]["val_psnr"] > 15 and 0 < log[-1]["val_ssim"] < 1 and log[-1]["val_loss"] > 0
     assert log[0]["lr"] == 1e-2 and log[0]["train_pictures_per_second"] > 0
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard"}
+    assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard", ".lock"}
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["settings"]["lr"] == 1e-2 and config["config"]["channels"] == 4
     best = checkpoint.load(tmp_path / "run/best.pth")
@@ -115,6 +115,18 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
     weights = [checkpoint.load(tmp_path / name / "last.pth")["training"]["model"] for name in ("plain", "checkpoint")]
     assert_equal(*weights)
     assert losses["amp"] == pytest.approx(losses["plain"], rel=0.01)
+
+
+def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path):
+    """With stochastic depth, workers, a moving average and validation; with accumulation too."""
+    options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
+    for name in ("first", "second"):
+        result = run_script(*quick(photos, tiny_weights, tmp_path, name, *options))
+        assert result.returncode == 0, result.stderr
+    states = [checkpoint.load(tmp_path / name / "last.pth")["training"] for name in ("first", "second")]
+    for state in states:
+        state["totals"].pop("seconds")
+    assert_equal(*states)
 
 
 @pytest.mark.parametrize(

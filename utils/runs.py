@@ -56,10 +56,11 @@ class RunFolder:
         self.purge_step = state.step + (state.batch == 0) if state.step else None
 
     def claim(self, patience):
-        self.lock, begin = os.open(self.folder, os.O_RDONLY), time.monotonic()
+        self.lock, begin = (self.folder / ".lock").open("w"), time.monotonic()
         while True:
             try:
-                return fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Not flock, which the workers would hold too, and for a while after a kill.
+                return fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() - begin > patience:
                     self.release()
@@ -72,8 +73,8 @@ class RunFolder:
         with contextlib.suppress(OSError):
             if self.board:
                 self.board.close()
-        if self.lock is not None:
-            os.close(self.lock)
+        if self.lock:
+            self.lock.close()
         self.board = self.lock = None
 
     def write_text(self, name, text):
