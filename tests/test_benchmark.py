@@ -4,9 +4,12 @@ import pytest
 import torch
 
 import benchmark
+import benchmark_processes
 import benchmark_recordings
 from benchmark import PeakMemory, format_results, list_cases, measure, parse_settings
 from models import build_model, multiply_adds
+from tests.conftest import run_script
+from utils.cli import UserError
 
 
 def cases(*arguments):
@@ -62,3 +65,14 @@ def test_recordings(tmp_path, capsys):
     ]
     assert all(0 < case["memory_before"] <= case["memory"] for case in cases)
     assert "24x32, 80 steps, tfi: 40 pictures, every 1 steps" in capsys.readouterr().out
+
+
+def test_processes_beside_one(tmp_path):
+    options = ["--processes", "2", "--steps", "2", "--epochs", "2", "--rounds", "1", "--crop_size", "20", "--batch_size", "2"]
+    result = run_script("benchmark_processes.py", *options, "--save_path", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rates = json.loads((tmp_path / "processes.json").read_text())["rates"]
+    assert [len(values) for values in rates.values()] == [1, 1, 1] and all(value[0] > 0 for value in rates.values())
+    assert result.stdout.count("efficiency") == 2
+    with pytest.raises(UserError, match="--batch_size 1"):
+        benchmark_processes.main(["--processes", "2", "--batch_size", "1", "--save_path", str(tmp_path)])

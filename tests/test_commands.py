@@ -16,7 +16,7 @@ from utils.cli import UserError
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.read_text())
 MODULES = ["datasets.inspect", "utils.checkpoint", "utils.niqe"]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
-OTHER_FLAGS = {"--nproc_per_node", "--quiet", "--disable-pip-version-check"}  # torchrun's, pip's
+OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", *torchrun_parser()._option_string_actions}  # pip's, torchrun's
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
 
 
