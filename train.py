@@ -54,9 +54,7 @@ LENGTH_FLAGS = {"epochs", "max_steps"}
 
 def parse_settings(arguments):
     """(settings, names of the flags that were given)."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
-    )
+    parser = cli.Parser(__doc__, argument_default=argparse.SUPPRESS)
     defaults = {}
 
     def flag(option, default, text, **options):
@@ -73,11 +71,11 @@ def parse_settings(arguments):
     flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
     flag("--epochs", 900, "epochs in all", type=cli.positive_int)
     flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
-    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
+    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples)
     flag("--sensor", None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS])
     flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
-    flag("--batch_size", 4, "samples a step", type=cli.positive_int)
-    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
+    flag("--batch_size", 4, "samples a step", type=cli.batch_size)
+    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.crop_size)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
@@ -86,7 +84,7 @@ def parse_settings(arguments):
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
-    flag("--workers", 2, "processes that read or simulate samples", type=cli.count)
+    flag("--workers", 2, "processes that read or simulate samples", type=cli.workers)
     flag("--load_model", "", "start from these weights and their architecture")
     flag("--resume_path", "", "go on with the run in this folder, or with this last.pth")
     flag("--save_path", "checkpoint", "folder of runs")

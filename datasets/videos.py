@@ -68,10 +68,13 @@ def read_clips(path, length, memory):
     """The video's clips of `length` frames, one after the other without overlap, and its number of frames.
 
     Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are left out. Where they
-    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none.
+    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none, nor one of which
+    a single clip would take more.
     """
-    video = cv2.VideoCapture(str(path))
+    video = cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
     clips, frames, every, found, count = [], [], 1, 0, 0
+    if length * video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT) > memory:
+        return clips, count
     while True:
         there, frame = video.read()
         if not there:
