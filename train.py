@@ -39,11 +39,23 @@ from engine import (
     pixel_loss,
     train_one_epoch,
 )
-from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
+from models import (
+    SKIP_CHOICES,
+    TSA_CHOICES,
+    VARIANTS,
+    SwinSF,
+    SwinSFConfig,
+    build_model,
+    check_fit,
+    load_model,
+    read_config,
+)
 from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import data_parallel, parse_device_ids, pick_device
+from utils.files import keep_out, real_path
 from utils.metrics import psnr_ssim, to_bytes
+from utils.resume import restore
 from utils.runs import RunFolder, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
@@ -116,13 +128,11 @@ def resumed_settings(settings, given):
     """(settings, checkpoint) of the run to go on with; only flags that leave it exact may differ."""
     path = Path(settings.resume_path)
     path = path / "last.pth" if path.is_dir() else path
-    saved = checkpoint.load(path)
-    if not {"training", "settings", "config", "samples"} <= saved.keys():
-        raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
+    saved = checked(checkpoint.load(path), path)
     folder = path.resolve().parent
     old = {**saved["settings"], "save_path": str(folder.parent), "run_name": folder.name}
     if "save_path" in given:
-        settings.save_path = str(Path(settings.save_path).resolve())
+        settings.save_path = str(real_path(settings.save_path))
     for name in sorted(given - RESUME_FLAGS):
         value = getattr(settings, name)
         if value != old.get(name) and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
@@ -132,6 +142,39 @@ def resumed_settings(settings, given):
             )
     new = {name: getattr(settings, name) for name in given}
     return argparse.Namespace(**{**vars(settings), **old, **new}), saved
+
+
+def checked(saved, path):
+    """A last.pth whose settings are such as the flags could give, and whose architecture is that of its weights; or UserError."""
+    if not {"training", "settings", "config", "samples"} <= saved.keys():
+        raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
+    for name, kind in (("training", dict), ("settings", dict), ("config", dict), ("samples", str)):
+        if not isinstance(saved[name], kind):
+            raise UserError(f"{path}: its entry {name} is no {kind.__name__}; take an undamaged last.pth")
+    weights = saved["training"].get("model")
+    if not isinstance(weights, dict):
+        raise UserError(f"{path}: its training state has no weights; take an undamaged last.pth")
+    check_fit(read_config(saved["config"], path), weights, path)
+    try:
+        parsed, given = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
+        settings = vars(new_settings(parsed, given))
+    except UserError as error:
+        raise UserError(f"{path}: its settings are not those of a run: {error}") from None
+    for name, value in saved["settings"].items():
+        if type(value) is not type(settings[name]) or value != settings[name]:
+            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
+    return {**saved, "settings": settings}
+
+
+def as_words(name, value):
+    """A setting as the command line has it: the words of its flag."""
+    if value is None or value is False or value == "" or value == []:  # no flag gives these, but by default
+        return []
+    if value is True:
+        return [f"--{name}"]
+    if name == "architecture":
+        return [f"--{name}", *(f"{field[0]}={field[1]}" if isinstance(field, list) else str(field) for field in value)]
+    return [f"--{name}={value}"]
 
 
 def seed_everything(seed):
@@ -252,11 +295,11 @@ def open_run(settings, saved, model, train):
     recipe = RECIPES[settings.recipe]
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
     state = TrainingState(model, make_optimizer(model, settings), ema)
-    samples = hashlib.sha256("\n".join(train.names).encode()).hexdigest()
+    samples = hashlib.sha256("\n".join(train.names).encode(errors="surrogateescape")).hexdigest()
     if saved and saved["samples"] != samples:
         raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
     if saved:
-        state.load_state_dict(saved["training"])
+        restore(state, saved["training"], settings.resume_path)
         _, total_steps = run_length(settings, len(train))
         length = f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
         if state.step > total_steps:
@@ -266,6 +309,7 @@ def open_run(settings, saved, model, train):
     settings.run_name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
     folder = Path(settings.save_path) / settings.run_name
     if not saved:
+        keep_out(folder, "--save_path", train.files)
         create_folder(folder)
     architecture = dataclasses.asdict(model.config)
     about = {"config": architecture, "settings": vars(settings), "recipe": recipe.describe(), "samples": samples}

@@ -55,12 +55,12 @@ class EpochBatches:
     """Batch sampler for `Augmented`: the keys (epoch, index) of one epoch, shuffled by (seed, epoch), from a batch on."""
 
     def __init__(self, length, batch_size, epoch, seed, start=0):
-        order = np.random.default_rng([seed, epoch]).permutation(length)
-        batches = [order[i : i + batch_size] for i in range(0, length, batch_size)]
-        self.batches = [[(epoch, int(index)) for index in batch] for batch in batches[start:]]
+        self.epoch, self.batch_size = epoch, batch_size
+        self.order = np.random.default_rng([seed, epoch]).permutation(length)[start * batch_size :]
 
     def __len__(self):
-        return len(self.batches)
+        return -(-len(self.order) // self.batch_size)
 
     def __iter__(self):
-        return iter(self.batches)
+        for first in range(0, len(self.order), self.batch_size):
+            yield [(self.epoch, int(index)) for index in self.order[first : first + self.batch_size]]

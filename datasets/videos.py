@@ -124,7 +124,7 @@ class VideoScenes(SceneDataset):
             clips, count = read_clips(video, length, MEMORY)
             parts = [clip for first, clip in clips if whole or part_in_time(first, length, count) == split]
             if not count:
-                bad[video] = "unreadable"
+                bad[video] = "unreadable, or too large"
             elif not parts:
                 bad[video] = f"{count} frames, too few for {length} in a row without a cut"
             elif np.any(np.less(parts[0].shape[1:], (self.height, self.width))):

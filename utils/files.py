@@ -115,4 +115,6 @@ def keep_out(folder, flag, files, folders=()):
     place = real_path(folder)
     below = {real_path(path) for path in (*folders, *{path.parent for path in files})}
     if place in {real_path(path).parent for path in files} or below & {place, *place.parents}:
-        raise UserError(f"{flag} {folder}: lies in the dataset, whose files could be written over; take another folder")
+        raise UserError(
+            f"{flag} {folder}: lies in the dataset or among what is compared, whose files could be written over; take another folder"
+        )

@@ -193,7 +193,9 @@ class PictureFile(Output):
         place = self.workplace
         own = not place.is_symlink() and (record or not place.exists() or place.is_dir() and not foreign_files(place))
         if not own:
-            raise UserError(f"{place}: pictures would wait there, but it is not of this script; move it, or take another --output")
+            raise UserError(
+                f"{place}: pictures would wait there, but it is not of this script; move it, or take another --output"
+            )
 
     def clear(self):
         for file in self.workplace.iterdir():
