@@ -89,8 +89,8 @@ def main(arguments=None):
     names = [path.name for path in paths]
     models = {f"`{path.name if names.count(path.name) == 1 else path}`": load_model(path, device) for path in paths}
     datasets, missing = open_datasets(settings)
-    files = [file for dataset in datasets.values() for file in dataset.files]
-    keep_out(settings.save_path, "--save_path", files)
+    for dataset in datasets.values():
+        keep_out(settings.save_path, "--save_path", dataset.files, dataset.folders)
     settings.save_path.mkdir(parents=True, exist_ok=True)
 
     def score(picture, truth):

@@ -96,7 +96,7 @@ def claim_folder(folder, split, about):
         except ValueError:
             meta = None
         if not is_meta(meta):
-            raise UserError(f"{path}: not of simulate.py, or damaged; take a new --save_path")
+            raise UserError(f"{path}: not of simulate.py; take a new --save_path")
     for name, other in meta["splits"].items():
         if other["data_mode"] != about["data_mode"]:
             raise UserError(

@@ -62,7 +62,7 @@ def parse_settings(arguments):
 
 def check_outputs(folder, settings, dataset):
     """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
-    keep_out(folder, "--save_path", dataset.files, [settings.dataset_path, *(place for _, place in settings.compare)])
+    keep_out(folder, "--save_path", dataset.files, dataset.folders, [place for _, place in settings.compare])
     taken = {"comparison"}
     for name in dataset.names:
         outputs = {name, f"{name}_spike", f"{name}_gt"}

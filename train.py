@@ -155,13 +155,16 @@ def checked(saved, path):
     if not isinstance(weights, dict):
         raise UserError(f"{path}: its training state has no weights; take an undamaged last.pth")
     check_fit(read_config(saved["config"], path), weights, path)
+    unknown = saved["settings"].keys() - vars(parse_settings([])[0]).keys()
+    if unknown:
+        raise UserError(f"{path}: its settings {', '.join(map(str, unknown)):.80} are no flags; start a new run by --load_model")
     try:
         parsed, given = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
         settings = vars(new_settings(parsed, given))
     except UserError as error:
         raise UserError(f"{path}: its settings are not those of a run: {error}") from None
     for name, value in saved["settings"].items():
-        if type(value) is not type(settings[name]) or value != settings[name]:
+        if repr(value) != repr(settings[name]):
             raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
     return {**saved, "settings": settings}
 
@@ -309,7 +312,7 @@ def open_run(settings, saved, model, train):
     settings.run_name = settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
     folder = Path(settings.save_path) / settings.run_name
     if not saved:
-        keep_out(folder, "--save_path", train.files)
+        keep_out(folder, "--save_path", train.files, train.folders)
         create_folder(folder)
     architecture = dataclasses.asdict(model.config)
     about = {"config": architecture, "settings": vars(settings), "recipe": recipe.describe(), "samples": samples}

@@ -36,7 +36,7 @@ class SpikeDataset(Dataset):
     """
 
     def __init__(self, path, split="test", key_id=None):
-        self.split, self.key_id = split, key_id
+        self.path, self.split, self.key_id = Path(path), split, key_id
         folder = split_folder(Path(path), split)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
         if not self.streams:
@@ -58,6 +58,11 @@ class SpikeDataset(Dataset):
     def files(self):
         """The paths of all streams and pictures."""
         return [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
+
+    @property
+    def folders(self):
+        """The dataset's folders, which nothing else is to be written to."""
+        return [self.path, *{path.parent for path in self.files}]
 
     @property
     def names(self):

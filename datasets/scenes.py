@@ -263,6 +263,8 @@ class SceneDataset(Dataset):
         """The paths of the photographs or videos."""
         return list(self.sources)
 
+    folders = ()  # results may lie below the photographs' one
+
     @property
     def names(self):
         """What the samples are made of, in order: the photographs or videos in training, else the scenes."""
@@ -314,7 +316,7 @@ class DemoScenes(Dataset):
 
     def __init__(self, key_id=None):
         self.key_id = key_id
-        self.names, self.files = [scene[0] for scene in self.SCENES], []
+        self.names, self.files, self.folders = [scene[0] for scene in self.SCENES], [], []
 
     def __len__(self):
         return len(self.SCENES)

@@ -31,7 +31,7 @@ def test_nothing_imports_a_script():
 
 
 def test_every_dependency_is_in_the_requirements():
-    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image"}
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
     required = set(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
     own = {"models", "datasets", "utils", "engine", "tests"} | SCRIPTS
     import sys

@@ -106,15 +106,13 @@ def real_path(path):
     return Path(os.path.realpath(path))
 
 
-def keep_out(folder, flag, files, folders=()):
-    """Raises UserError where a folder that results go to is one of the dataset's: one that has a file of it or lies below one.
+def keep_out(folder, flag, files, trees=(), places=()):
+    """Raises UserError where results would go to a folder that has one of `files`, which are read, or is one of `places`.
 
-    files: paths of the dataset's files. A file may be a link: then where it leads is the dataset's as well. folders: further
-    ones, which are protected with all that is below them.
+    trees: folders that are protected with all that is below them. Links are followed: where a file or a folder of a dataset is
+    one, what it leads to is the dataset's as well.
     """
     place = real_path(folder)
-    below = {real_path(path) for path in (*folders, *{path.parent for path in files})}
-    if place in {real_path(path).parent for path in files} or below & {place, *place.parents}:
-        raise UserError(
-            f"{flag} {folder}: lies in the dataset or among what is compared, whose files could be written over; take another folder"
-        )
+    taken = {real_path(path).parent for path in files} | {real_path(path) for path in (*places, *(f.parent for f in files))}
+    if place in taken or {real_path(tree) for tree in trees} & {place, *place.parents}:
+        raise UserError(f"{flag} {folder}: lies in the dataset or among what is compared; take another, lest files be lost")

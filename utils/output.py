@@ -191,11 +191,9 @@ class PictureFile(Output):
         if self.path.exists() and not overwrite:
             raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another name")
         place = self.workplace
-        own = not place.is_symlink() and (record or not place.exists() or place.is_dir() and not foreign_files(place))
-        if not own:
-            raise UserError(
-                f"{place}: pictures would wait there, but it is not of this script; move it, or take another --output"
-            )
+        foreign = not record and place.exists() and not (place.is_dir() and not foreign_files(place))
+        if foreign or place.is_symlink():
+            raise UserError(f"{place}: is where pictures wait, but not of this script; move it, or take another --output")
 
     def clear(self):
         for file in self.workplace.iterdir():
