@@ -159,8 +159,8 @@ def checked(saved, path):
     if unknown:
         raise UserError(f"{path}: its settings {', '.join(map(str, unknown)):.80} are no flags; start a new run by --load_model")
     try:
-        parsed, given = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
-        settings = vars(new_settings(parsed, given))
+        parsed, _ = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
+        settings = vars(new_settings(parsed, set()))
     except UserError as error:
         raise UserError(f"{path}: its settings are not those of a run: {error}") from None
     for name, value in saved["settings"].items():
