@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test results bench lint clean
+.PHONY: demo test fuzz results bench lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# Twenty thousand hostile and broken files and command lines; `make test` has two thousand of them
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz --cases 20000
 
 # make results SAMPLE=path PHOTOS=path: the README's table; columns whose data is not given are left out
 results: .venv/installed

@@ -23,6 +23,7 @@ from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MEMORY = 2**30  # bytes of photographs that are kept
+SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide for ever
 TEXTURE = 30  # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
 OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
 
@@ -186,7 +187,7 @@ class PhotoCache:
         self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()
 
     def __call__(self, path):
-        """A photograph as grey uint8 (h, w), or None where it is unreadable."""
+        """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below SMALLEST."""
         if path in self.held:
             return self.held[path]
         photo = read_photo_file(path)
@@ -202,9 +203,10 @@ read_photo = PhotoCache(MEMORY)
 
 def read_photo_file(path):
     try:
-        return read_grey(path)
+        photo = read_grey(path)
     except OSError:
         return None
+    return photo if photo is not None and min(photo.shape) >= SMALLEST else None
 
 
 def split_photos(folder):

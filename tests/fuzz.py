@@ -68,7 +68,7 @@ def run_case(ground, seed, index):
         ground.marker.unlink()
         fault = "code of a file was run"
     if ground.signature() != before:
-        fault = fault or "a file of the datasets was changed"
+        fault = "a file of the datasets was changed"
     return outcome, fault
 
 
@@ -94,7 +94,7 @@ def judged_line(line):
         return f"no line: {line!r}"
     if len(line) >= LONGEST:
         return f"a line of {len(line)} characters: {line[:200]}"
-    if not re.search(r"--\w|[/\\]|\.\w|argument|standard input", line):
+    if not re.search(r"--\w|[/\\]|\.\w|argument|standard input|: no such |check its folder", line):
         return f"a line that names neither file nor flag: {line}"
     return None
 

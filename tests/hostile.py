@@ -52,12 +52,22 @@ NAMES = (
 )
 NUMBERS = (-1, 0, 1, 2**31, 2**63 - 1, 10**30, 0.5, -1e300, math.nan, math.inf, -math.inf)
 VALUES = (*NUMBERS, None, True, False, "", "x", "a\nb", "\0", "../..", b"x", (), [], {}, [[]], {"a": 1}, [1, 2, 3])
-WORDS = """ 0 1 -1 99999999999999999999 1e400 nan inf -inf 0x10 ½ ² ٣ 1, 2.5 ../.. /dev/zero /dev/null . {} -- - = A= =B A=B a/b photos:
-videos: photos:/dev videos:/dev/zero demo cpu cuda:99 channels=1000000000 depths=1000000000, window=5000 -h 5ms 1e9s file folder pipe
-loop gone A=folder A=pipe""".split()
+
+
+def words(text):
+    return text.split()
+
+
+WORDS = words("""
+    0 1 -1 99999999999999999999 1e400 nan inf -inf 0x10 ½ ² ٣ 1, 2.5 ../.. /dev/zero /dev/null . {} -- - = A= =B A=B a/b photos:
+    videos: photos:/dev videos:/dev/zero demo cpu cuda:99 channels=1000000000 depths=1000000000, window=5000 -h 5ms 1e9s file
+    folder pipe loop gone A=folder A=pipe
+""")
 WORDS += ["", " ", "9" * 5000, "a\nb", "a\0b", "x" * 300, "x" * 5000, "\udcff", "channels=(" + "(" * 3000]
-LIKELY = """0 1 2 20 21 0.5 1e-3 10 100 True False paper modern 250 small released kair rate motion middle all tfp tfi train test val folder
-file new.npy new.mp4 new new.png reds camera ideal auto 5ms swinsf cpu 14 no_gt channels=8 fp32""".split()
+LIKELY = words("""
+    0 1 2 20 21 0.5 1e-3 10 100 True False paper modern 250 small released kair rate motion middle all tfp tfi train test val
+    folder file new.npy new.mp4 new new.png reds camera ideal auto 5ms swinsf cpu 14 no_gt channels=8 fp32
+""")
 TAKES_LONG = {"compile", "parts", "variants", "runs", "lengths", "sizes"}
 
 
@@ -105,9 +115,9 @@ class Ground:
 def quick_run(ground, place, *more):
     """Arguments of train.py for a step or two."""
     return [
-        "--dataset_path", f"photos:{ground.photos}", "--load_model", str(ground.weights), "--crop_size", "20", "--batch_size", "1",
-        "--epoch_length", "2", "--epochs", "1", "--val_every", "0", "--workers", "0", "--device", "cpu", "--save_path", str(place),
-        *more,
+        "--dataset_path", f"photos:{ground.photos}", "--load_model", str(ground.weights), "--crop_size", "20", "--epochs", "1",
+        "--batch_size", "1", "--epoch_length", "2", "--val_every", "0", "--workers", "0", "--device", "cpu",
+        "--save_path", str(place), *more,
     ]  # fmt: skip
 
 
@@ -164,8 +174,9 @@ def spoiled(rng, value):
         return {**value, pick(rng, ("extra", 3, "help", "", "seed=3", "a\nb")): pick(rng, VALUES)}
     if torch.is_tensor(value) and rng.random() < 0.8:
         others = (
-            value[..., None], value.flatten()[:0], value.double(), value.to(torch.int32), value * math.nan, torch.zeros(2, 3),
-            torch.zeros(()).expand(10**6, 10**6), value.to_sparse(), torch.empty(10**12, device="meta"), value.to(torch.complex64),
+            value[..., None], value.flatten()[:0], value.double(), value.to(torch.int32), value.to(torch.complex64),
+            value * math.nan, torch.zeros(2, 3), torch.zeros(()).expand(10**6, 10**6), value.to_sparse(),
+            torch.empty(10**12, device="meta"),
         )  # fmt: skip
         return pick(rng, others)
     return pick(rng, VALUES)
@@ -297,7 +308,7 @@ def dataset(rng, ground, place):
 def spoil_file(rng, path):
     """Put another thing in the place of a file or folder of a dataset, or give it another name."""
     change = pick(rng, ("odd", "damaged", "name", "gone", "other"))
-    data = path.read_bytes() if path.is_file() else b""
+    data = path.read_bytes() if path.is_file() and path.stat().st_size < 10**8 else b""
     if change == "name":
         path.rename(path.with_name(pick(rng, NAMES) + path.suffix))
         return
@@ -475,7 +486,7 @@ def flags(rng, ground, place):
     name = "benchmark_recordings" if name == "benchmark" and rng.random() < 0.3 else name
     main, arguments = scripts(ground, place)[name]
     for _ in range(rng.integers(1, 4)):
-        flag, word = pick(rng, script_flags(name)), pick(rng, WORDS if rng.random() < 0.5 else LIKELY)
+        flag, word = pick(rng, script_flags(name)), pick(rng, WORDS if rng.random() < 0.3 else LIKELY)
         if {flag, *arguments[-4:]} >= {"epochs", "--max_steps"} or {flag, *arguments[-4:]} >= {"max_steps", "--epochs"}:
             continue  # together they may ask for a long run
         arguments += pick(rng, 4 * ([f"--{flag}", word], [f"--{flag}={word}"]) + ([f"--{flag}"], [word]))

@@ -78,9 +78,9 @@ def load(path, device="cpu"):
 
 def check_records(path):
     """Raises UserError for a zip archive that torch.save did not write: with packed records, or more bytes than the file has."""
-    if not zipfile.is_zipfile(path):
-        return  # of torch's older format, which claims nothing
     try:
+        if not zipfile.is_zipfile(path):
+            return  # of torch's older format, which claims nothing
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception as error:  # a damaged archive fails in many ways

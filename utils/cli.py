@@ -38,6 +38,8 @@ class Parser(argparse.ArgumentParser):
         for argument in arguments:
             if "\0" in argument:  # no shell lets one through, but a file of settings may
                 raise UserError(f"{argument!r}: has a NUL character; leave it out")
+            if argument.endswith("=--"):  # of which argparse makes an empty list
+                raise UserError(f"{argument}: has no value; give one, or leave it out")
         return super().parse_args(arguments, namespace)
 
     def error(self, message):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from utils.cli import UserError
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a picture is said in one line, by us
 Image.MAX_IMAGE_PIXELS = None  # ours is below, and Pillow only reads headers here
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
