@@ -186,6 +186,9 @@ class PhotoCache:
     def __init__(self, most):
         self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()
 
+    def clear(self):
+        self.held, self.bytes = {}, 0
+
     def __call__(self, path):
         """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below SMALLEST."""
         if path in self.held:

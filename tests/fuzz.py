@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets.scenes import read_photo
 from tests import hostile
 from utils import cli
 from utils.cli import UserError
@@ -56,6 +57,7 @@ def run_case(ground, seed, index):
     before = ground.signature()
     place = folder / "a" / "b" / "c"  # so that ../.. is the case's own
     place.mkdir(parents=True)
+    read_photo.clear()
     memory = reset_peak()
     try:
         with quiet(place), within(SECONDS):

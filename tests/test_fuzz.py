@@ -221,6 +221,13 @@ def test_a_picture_that_claims_gigabytes(tmp_path):
         (tmp_path / name).write_bytes(png(50000, 50000))
     assert peak_of(lambda: open_dataset(f"photos:{tmp_path}", split="train", crop_size=20))[0] < 2**25
     assert read_grey(tmp_path / "a.png") is None
+    whole = png(9, 9)
+    chunk = whole.replace(b"\0\0\0\x08IDAT", b"\x7f\0\0\0IDAT")  # 2 GB of it
+    assert chunk != whole
+    (tmp_path / "chunk.png").write_bytes(chunk)
+    fuzz.reset_peak()
+    before = fuzz.peak_memory()
+    assert read_grey(tmp_path / "chunk.png") is None and fuzz.peak_memory() - before < 2**25
 
 
 def test_a_picture_as_large_as_cameras_write(tmp_path):

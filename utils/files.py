@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import struct
 import threading
 import zipfile
 from pathlib import Path
@@ -77,7 +78,7 @@ def read_grey(path):
 def decode_grey(data):
     """`read_grey` of a file's bytes."""
     # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
-    if data.startswith(b"\x89PNG") and b"IEND" not in data[-12:]:
+    if data.startswith(b"\x89PNG") and not is_whole_png(data):
         return None
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:  # cameras may add something after it
         return None
@@ -87,6 +88,15 @@ def decode_grey(data):
     with taking_turns(pixels), contextlib.suppress(cv2.error):
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     return None
+
+
+def is_whole_png(data):
+    """Whether the chunks of a PNG fill it to its end mark. OpenCV takes the memory that a chunk claims before it reads it."""
+    at, kind = 8, b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+    return kind == b"IEND" and at == len(data)
 
 
 def claimed_pixels(data):
