@@ -98,6 +98,7 @@ class Ground:
         torch.manual_seed(0)
         model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
         checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, self.weights)
+        self.contents = checkpoint.load(self.weights)
         options = ["--max_steps", "1", "--epoch_length", "3", "--epochs", "1", "--recipe", "modern", "--run_name", "run"]
         train.main(quick_run(self, base, *options))
         self.run = checkpoint.load(base / "run" / "last.pth")
@@ -338,7 +339,7 @@ def write_checkpoint(rng, ground, path, contents):
 
 def weights(rng, ground, place):
     path = place / pick(rng, ("w.pth", "a\nb.pth", "ü.pth"))
-    contents = torch.load(ground.weights, weights_only=True)
+    contents = {name: dict(part) for name, part in ground.contents.items()}
     if rng.random() < 0.15:
         contents = {"net": {f"module.{name}": value for name, value in contents["model"].items()}}
     if rng.random() < 0.1:
