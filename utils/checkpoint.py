@@ -4,9 +4,12 @@ python -m utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth      # the weight
 """
 
 import contextlib
+import io
 import os
 import pickle
+import pickletools
 import random
+import re
 import sys
 import tempfile
 import warnings
@@ -20,6 +23,11 @@ from utils import cli
 from utils.cli import UserError
 
 DEEPEST, MOST_ITEMS = 16, 10**6  # of a checkpoint's contents
+# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of any size for one.
+PLAIN = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
+)
+OLD_PICKLES = 4  # in torch's older format, one after the other: a number, a version, the system, the contents
 
 
 @contextlib.contextmanager
@@ -79,15 +87,35 @@ def load(path, device="cpu"):
 def check_records(path):
     """Raises UserError for a zip archive that torch.save did not write: with packed records, or more bytes than the file has."""
     try:
+        names = global_names(path)
         if not zipfile.is_zipfile(path):
-            return  # of torch's older format, which claims nothing
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except Exception as error:  # a damaged archive fails in many ways
-        raise UserError(f"{path}: not a checkpoint, or damaged ({error}); take an undamaged copy") from None
+            entries = []  # torch's older format claims nothing
+        else:
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path}: not a checkpoint, or damaged ({error!s:.300}); take an undamaged copy") from None
+    if not all(map(PLAIN.fullmatch, names)):
+        raise UserError(
+            f"{path}: refused, since it holds more than tensors and plain values and could run code on loading; "
+            "take a file written by train.py, or a released weights file"
+        )
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise UserError(f"{path}: refused, since it is packed or claims more bytes than it has; take a file of torch.save")
+
+
+def global_names(path):
+    """What the pickles of a file of torch.save name of Python's modules, as "module name"; nothing of them is loaded."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
+            size = path.stat().st_size
+            pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.file_size <= size]
+    else:
+        pickles = [io.BytesIO(path.read_bytes())] * OLD_PICKLES
+    operations = [operation for file in pickles for operation in pickletools.genops(file)]
+    return {str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST")}
 
 
 def check_contents(contents, path):
