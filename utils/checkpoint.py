@@ -114,8 +114,11 @@ def global_names(path):
             pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.file_size <= size]
     else:
         pickles = [io.BytesIO(path.read_bytes())] * OLD_PICKLES
-    operations = [operation for file in pickles for operation in pickletools.genops(file)]
-    return {str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST")}
+    names = set()
+    for file in pickles:
+        operations = pickletools.genops(file) if file.tell() < len(file.getbuffer()) else ()
+        names |= {str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST")}
+    return names
 
 
 def check_contents(contents, path):
