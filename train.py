@@ -175,8 +175,8 @@ def as_words(name, value):
         return []
     if value is True:
         return [f"--{name}"]
-    if name == "architecture":
-        return [f"--{name}", *(f"{field[0]}={field[1]}" if isinstance(field, list) else str(field) for field in value)]
+    if name == "architecture" and isinstance(value, list):
+        return [f"--{name}", *("=".join(map(str, field)) if isinstance(field, list) else str(field) for field in value)]
     return [f"--{name}={value}"]
 
 

@@ -27,7 +27,7 @@ DEEPEST, MOST_ITEMS = 16, 10**6  # of a checkpoint's contents
 PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
 )
-OLD_PICKLES = 4  # in torch's older format, one after the other: a number, a version, the system, the contents
+OLD_PICKLES = 5  # in torch's older format, one after the other: a number, a version, the system, contents, names
 
 
 @contextlib.contextmanager
