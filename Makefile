@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all soak results bench lint clean
+.PHONY: demo test test-all fuzz soak results bench lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
@@ -13,6 +13,10 @@ test: .venv/installed
 # with the tests of minutes: thirty kills, two hosts
 test-all: .venv/installed
 	$(BIN)/python -m pytest -m ""
+
+# twenty thousand hostile and broken files and command lines; `make test` has two thousand of them
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz --cases 20000
 
 soak: .venv/installed
 	$(BIN)/python -m tests.soak

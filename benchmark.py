@@ -51,14 +51,14 @@ PRODUCT = 4096  # side of the matrix product that rates are compared with
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--parts", nargs="+", default=["inference", "training"], choices=PARTS, help="what to measure (default the first two)")
     flag("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
     flag("--precisions", nargs="+", default=["fp32", "bf16"], choices=[*PRECISIONS], help="default fp32 bf16")
     flag("--runs", type=cli.positive_int, default=5, help="timed runs of a case (default 5)")
-    flag("--batch_size", type=cli.positive_int, default=1, help="pictures at a time in inference (default 1)")
-    flag("--train_batch_size", type=cli.positive_int, default=4, help="samples of a training step (default 4)")
+    flag("--batch_size", type=cli.batch_size, default=1, help="pictures at a time in inference (default 1)")
+    flag("--train_batch_size", type=cli.batch_size, default=4, help="samples of a training step (default 4)")
     flag("--crop_size", type=cli.number(int, 20, 10**4), default=100, help="side of a training step's crops (default 100)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")

@@ -7,7 +7,6 @@ epoch is left out. The efficiency is the rate over that of one process and over 
 shared by all, and with a batch for each. Below SAVE_PATH: processes.json.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -31,7 +30,7 @@ PHOTOS = ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--processes", type=cli.number(int, 2, 64), default=os.cpu_count() or 2, help="default: one for each CPU")
     flag("--variant", default="small", choices=[*VARIANTS], help="network (default small)")

@@ -8,7 +8,6 @@ as many key frames as --pictures says; the pictures are dropped. Reported are st
 pictures a second, and the process's largest resident memory beside that before the work. Below SAVE_PATH: recordings.json.
 """
 
-import argparse
 import json
 import multiprocessing
 import re
@@ -37,7 +36,7 @@ PIECE = 50  # steps of it that are written at a time
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000")
     flag("--lengths", nargs="+", type=cli.positive_int, default=[1000, 20000], help="steps (default 1000 20000)")
@@ -49,7 +48,7 @@ def parse_settings(arguments):
 
 def size(text):
     height, _, width = text.partition("x")
-    return cli.positive_int(height), cli.positive_int(width)
+    return cli.side(height), cli.side(width)
 
 
 def write_recording(path, height, width, steps):

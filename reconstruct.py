@@ -12,7 +12,6 @@ REC: `.dat`, `.npy` or `.npz` of spikes (T, H, W), or - for standard input. OUTP
 an interrupted one stopped.
 """
 
-import argparse
 import collections
 import contextlib
 import hashlib
@@ -47,13 +46,13 @@ MOMENTS = 12  # of a recording that a report shows
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("recording", help="a .dat, .npy or .npz file, or - for standard input")
     flag("--output", type=Path, help="X.mp4, X.avi, X.npy or a folder of PNGs (default: results/ and the recording's name, .mp4)")
     flag("--overwrite", action="store_true", help="replace an output that is there")
-    flag("--height", type=cli.positive_int, help="of a .dat file's steps (default: found out from the file)")
-    flag("--width", type=cli.positive_int, help="of a .dat file's steps (default: found out from the file)")
+    flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
+    flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
     flag("--start", type=cli.moment, help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)")
     flag("--stop", type=cli.moment, help="step or time to end before (default: the end)")
@@ -67,7 +66,7 @@ def parse_settings(arguments):
     flag("--window", type=cli.number(int, 1, STEPS), default=STEPS, help=f"steps of tfp (default {STEPS})")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
-    flag("--batch_size", type=cli.positive_int, default=1, help="windows that the network sees at a time (default 1)")
+    flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
     flag("--exposure", type=exposure, default=1.0, help="factor on the grey levels, or auto for one by the brightest (default 1)")

@@ -9,7 +9,6 @@ SAVE_PATH/results.md, every figure of every stream in results.json, and the lear
 beside them, in curves.png. --check holds the table against the one that a README shows: exit status 1 where a cell differs.
 """
 
-import argparse
 import json
 import statistics
 from pathlib import Path
@@ -25,6 +24,7 @@ from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
 from utils.distributed import pick_device
+from utils.files import keep_out
 from utils.metrics import PROTOCOLS, psnr_ssim
 from utils.runs import read_lines
 
@@ -33,14 +33,14 @@ COLUMNS = {"demo": "demo", "250": "validation, 250x400", "1000": "validation, 10
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--sample", help="a folder of spike-REDS test streams, each a column of its own")
     flag("--photos", help="the folder of photographs whose validation part the scenes are simulated over")
     flag("--weights", nargs="+", type=Path, help="weights files (default: all in checkpoint/)")
     flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--workers", type=cli.count, default=1, help="processes that read or simulate streams (default 1)")
+    flag("--workers", type=cli.workers, default=1, help="processes that read or simulate streams (default 1)")
     flag("--save_path", type=Path, default=Path("results/table"), help="folder of the table (default results/table)")
     flag("--check", type=Path, metavar="README.md", help="a file whose table must have the same figures, seconds aside")
     settings = parser.parse_args(arguments)
@@ -155,6 +155,8 @@ def main(arguments=None):
     names = [path.name for path in paths]
     models = {f"`{path.name if names.count(path.name) == 1 else path}`": load_model(path, device) for path in paths}
     datasets, missing = open_datasets(settings)
+    for dataset in datasets.values():
+        keep_out(settings.save_path, "--save_path", dataset.files, dataset.folders)
     settings.save_path.mkdir(parents=True, exist_ok=True)
 
     def score(picture, truth):

@@ -11,7 +11,6 @@ photograph. The same command goes on where an interrupted one stopped: scene i d
 scene whose stream is there is left as it is. meta.json keeps every setting; a folder without one is not written to.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -30,6 +29,7 @@ from engine import make_loader
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError
+from utils.files import keep_out, read_json
 from utils.protocol import STEPS
 from utils.report import write_picture
 
@@ -49,16 +49,16 @@ SENSOR_FLAGS = {  # a field of Sensor each
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
     flag("--data_mode", default="250", choices=[*PAIRED], help="size and layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
     flag("--split", default="train", choices=[*SPLITS], help="part of the dataset (default train)")
-    flag("--count", type=cli.positive_int, default=100, help="streams in all (default 100)")
+    flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
-    flag("--workers", type=cli.count, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
+    flag("--workers", type=cli.workers, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or ideal in data mode 1000)")
     for option, text in SENSOR_FLAGS.items():
         presets = ", ".join(f"{name} {getattr(sensor, option.removeprefix('--')):g}" for name, sensor in SENSORS.items())
@@ -92,10 +92,10 @@ def claim_folder(folder, split, about):
     meta = {"made_by": "simulate.py", "splits": {}}
     if path.is_file():
         try:
-            meta = json.loads(path.read_text())
+            meta = read_json(path)
         except ValueError:
             meta = None
-        if not isinstance(meta, dict) or meta.get("made_by") != "simulate.py":
+        if not is_meta(meta):
             raise UserError(f"{path}: not of simulate.py; take a new --save_path")
     for name, other in meta["splits"].items():
         if other["data_mode"] != about["data_mode"]:
@@ -118,6 +118,15 @@ def claim_folder(folder, split, about):
     meta["splits"][split] = {**about, "count": max(about["count"], old["count"])}
     with replacing(path, "w") as file:
         json.dump(meta, file, indent=1)
+
+
+def is_meta(meta):
+    """Whether a value is what `claim_folder` writes, as far as it reads it."""
+    if not isinstance(meta, dict) or meta.get("made_by") != "simulate.py" or not isinstance(meta.get("splits"), dict):
+        return False
+    wanted = {"data_mode": str, "sources": dict, "count": int}
+    splits = meta["splits"].values()
+    return all(isinstance(s, dict) and all(isinstance(s.get(name), kind) for name, kind in wanted.items()) for s in splits)
 
 
 class SceneWriter(Dataset):
@@ -167,9 +176,14 @@ class Place:
     def steps(self):
         return TEST_STEPS if self.long else STEPS
 
+    @property
+    def folders(self):
+        """Of the streams, and of the pictures."""
+        return self.folder / "input", self.folder / "gt"
+
     def paths(self, index):
         """(the stream's path, {step: the path of its picture}) of a scene."""
-        name, streams, pictures = f"scene{index:06d}", self.folder / "input", self.folder / "gt"
+        name, (streams, pictures) = f"scene{index:06d}", self.folders
         if self.long:
             middle = TEST_STEPS // 2
             stem = f"{name}_key_id{middle + 1}"
@@ -199,6 +213,10 @@ def main(arguments=None):
         "sources": {source.name: source.stat().st_size for source in scenes.sources},
         "count": settings.count,
     }
+    for folder in (settings.save_path / settings.split, *place.folders):
+        if folder.is_symlink():
+            raise UserError(f"{folder}: is a link, and nothing is written through it; put the folder itself there")
+    keep_out(settings.save_path, "--save_path", scenes.files)
     claim_folder(settings.save_path, settings.split, json.loads(json.dumps(about)))
     cli.say(scenes.description)
     for torn in place.folder.glob("*/.scene*"):  # of a write that was killed

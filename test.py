@@ -11,7 +11,6 @@ Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of eac
 comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
-import argparse
 import collections
 import math
 import os
@@ -25,6 +24,7 @@ from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import agree, gather, pick_device, processes
+from utils.files import keep_out, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
@@ -34,7 +34,7 @@ FIGURE_ROWS = 6  # streams in the comparison figure
 
 
 def parse_settings(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--data_mode", default="250", choices=DATA_MODES, help="size and layout of the data (default 250)")
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
@@ -58,17 +58,15 @@ def parse_settings(arguments):
         metavar="NAME=DIR",
         help="pictures of another method, NAME.png as ours: a column more",
     )
-    flag("--workers", type=cli.count, default=1, help="processes that read streams (default 1)")
+    flag("--workers", type=cli.workers, default=1, help="processes that read streams (default 1)")
     return parser.parse_args(arguments)
 
 
-def check_outputs(folder, settings, names):
+def check_outputs(folder, settings, dataset):
     """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
-    place = folder.resolve()
-    if Path(settings.dataset_path).resolve() in (place, *place.parents):
-        raise UserError(f"--save_path {folder}: lies in the dataset, whose pictures could be written over; take another folder")
+    keep_out(folder, "--save_path", dataset.files, dataset.folders, [place for _, place in settings.compare])
     taken = {"comparison"}
-    for name in names:
+    for name in dataset.names:
         outputs = {name, f"{name}_spike", f"{name}_gt"}
         if outputs & taken:
             raise UserError(f"{name}.dat: its pictures would be written over those of another stream; rename it")
@@ -100,14 +98,14 @@ def prepare(settings, device):
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
-    check_outputs(folder, settings, dataset.names)
+    check_outputs(folder, settings, dataset)
     page.check_folders(settings.compare, dataset.names, methods)
     return weights, methods, dataset, score, folder
 
 
 def source_of(path):
     """The folder that a dataset's path names."""
-    return Path(path.partition(":")[2] if is_simulated(path) else path).resolve()
+    return real_path(path.partition(":")[2] if is_simulated(path) else path)
 
 
 def write_results(folder, settings, rows, shown, frames, facts):

@@ -43,7 +43,17 @@ from engine import (
     pixel_loss,
     train_one_epoch,
 )
-from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, load_model
+from models import (
+    SKIP_CHOICES,
+    TSA_CHOICES,
+    VARIANTS,
+    SwinSF,
+    SwinSFConfig,
+    build_model,
+    check_fit,
+    load_model,
+    read_config,
+)
 from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.distributed import (
@@ -59,7 +69,9 @@ from utils.distributed import (
     wait_for_all,
     world,
 )
+from utils.files import keep_out, real_path
 from utils.metrics import psnr_ssim, to_bytes
+from utils.resume import restore
 from utils.runs import RunFolder, create_folder
 
 # What a resumed run may be given anew; all else is part of what makes the run exact.
@@ -74,9 +86,7 @@ LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for what is 
 
 def parse_settings(arguments):
     """(settings, names of the flags that were given)."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
-    )
+    parser = cli.Parser(__doc__, argument_default=argparse.SUPPRESS)
     defaults = {}
 
     def flag(option, default, text, **options):
@@ -93,12 +103,12 @@ def parse_settings(arguments):
     flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
     flag("--epochs", 900, "epochs in all", type=cli.positive_int)
     flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
-    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.positive_int)
+    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples)
     flag("--sensor", None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS])
     flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
-    flag("--batch_size", 4, "samples a step, of all processes together", type=cli.positive_int)
+    flag("--batch_size", 4, "samples a step, of all processes together", type=cli.batch_size)
     flag("--accumulate", 1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int)
-    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.count)
+    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.crop_size)
     flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
     flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
     flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
@@ -108,7 +118,7 @@ def parse_settings(arguments):
     flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
     flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
-    flag("--workers", 2, "processes that read or simulate samples", type=cli.count)
+    flag("--workers", 2, "processes that read or simulate samples", type=cli.workers)
     flag("--load_model", "", "start from these weights and their architecture")
     flag("--resume_path", "", "go on with the run in this folder, or with this last.pth")
     flag("--auto_resume", False, "go on with RUN_NAME where it is there already, else begin it", action="store_true")
@@ -143,13 +153,11 @@ def resumed_settings(settings, given):
     """(settings, checkpoint) of the run to go on with; only flags that leave it exact may differ."""
     path = Path(settings.resume_path)
     path = path / "last.pth" if path.is_dir() else path
-    saved = checkpoint.load(path)
-    if not {"training", "settings", "config", "samples"} <= saved.keys():
-        raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
+    saved = checked(checkpoint.load(path), path)
     folder = path.resolve().parent
     old = {**saved["settings"], "save_path": str(folder.parent), "run_name": folder.name}
     if "save_path" in given:
-        settings.save_path = str(Path(settings.save_path).resolve())
+        settings.save_path = str(real_path(settings.save_path))
     for name in sorted(given - RESUME_FLAGS):
         value = getattr(settings, name)
         if value != old.get(name) and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
@@ -159,6 +167,42 @@ def resumed_settings(settings, given):
             )
     new = {name: getattr(settings, name) for name in given}
     return argparse.Namespace(**{**vars(settings), **old, **new}), saved
+
+
+def checked(saved, path):
+    """A last.pth whose settings are such as the flags could give, and whose architecture is that of its weights; or UserError."""
+    if not {"training", "settings", "config", "samples"} <= saved.keys():
+        raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
+    for name, kind in (("training", dict), ("settings", dict), ("config", dict), ("samples", str)):
+        if not isinstance(saved[name], kind):
+            raise UserError(f"{path}: its entry {name} is no {kind.__name__}; take an undamaged last.pth")
+    weights = saved["training"].get("model")
+    if not isinstance(weights, dict):
+        raise UserError(f"{path}: its training state has no weights; take an undamaged last.pth")
+    check_fit(read_config(saved["config"], path), weights, path)
+    unknown = saved["settings"].keys() - vars(parse_settings([])[0]).keys()
+    if unknown:
+        raise UserError(f"{path}: its settings {', '.join(map(str, unknown)):.80} are no flags; start a new run by --load_model")
+    try:
+        parsed, _ = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
+        settings = vars(new_settings(parsed, set()))
+    except UserError as error:
+        raise UserError(f"{path}: its settings are not those of a run: {error}") from None
+    for name, value in saved["settings"].items():
+        if repr(value) != repr(settings[name]):
+            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
+    return {**saved, "settings": settings}
+
+
+def as_words(name, value):
+    """A setting as the command line has it: the words of its flag."""
+    if value is None or value is False or value == "" or value == []:  # no flag gives these, but by default
+        return []
+    if value is True:
+        return [f"--{name}"]
+    if name == "architecture" and isinstance(value, list):
+        return [f"--{name}", *("=".join(map(str, field)) if isinstance(field, list) else str(field) for field in value)]
+    return [f"--{name}={value}"]
 
 
 def seed_everything(seed):
@@ -287,11 +331,11 @@ def open_run(settings, saved, model, train):
     recipe = RECIPES[settings.recipe]
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
     state = TrainingState(model, make_optimizer(model, settings), ema)
-    samples = hashlib.sha256("\n".join(train.names).encode()).hexdigest()
+    samples = hashlib.sha256("\n".join(train.names).encode(errors="surrogateescape")).hexdigest()
     if saved and saved["samples"] != samples:
         raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
     if saved:
-        state.load_state_dict(saved["training"])
+        restore(state, saved["training"], settings.resume_path)
         _, total_steps = run_length(settings, len(train))
         length = f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
         if state.step > total_steps:
@@ -299,6 +343,8 @@ def open_run(settings, saved, model, train):
         if state.step == total_steps:
             cli.say(f"{length}, where it is already")
     folder, (rank, size) = Path(settings.save_path) / settings.run_name, world()
+    if not saved and rank == 0:
+        keep_out(folder, "--save_path", train.files, train.folders)
     if not saved and rank == 0 and not (settings.auto_resume and folder.is_dir()):
         create_folder(folder)
     about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}

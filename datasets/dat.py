@@ -24,6 +24,7 @@ class Camera(NamedTuple):
 
 
 # The 250x400 family, its raw dump, spike-X4K.
+MOST_PIXELS = 2**24  # of a step; known sensors have a million
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
@@ -44,10 +45,17 @@ def whole_steps(path, height, width):
         raise UserError(f"{path}: no such spike stream; check the path")
     if height < 1 or width < 1 or height * width % 8:
         raise UserError(f"{path}: a step of {height}x{width} is no whole number of bytes; check height and width")
+    check_size(path, height, width)
     length = path.stat().st_size
     if length == 0:
         raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
     return divmod(length, height * width // 8)
+
+
+def check_size(path, height, width):
+    """Raises UserError for steps so large that a few dozen of them would fill the memory."""
+    if height * width > MOST_PIXELS:
+        raise UserError(f"{path}: steps of {height}x{width}; no more than {MOST_PIXELS:,} pixels are taken, so check its size")
 
 
 def count_steps(path, height, width):

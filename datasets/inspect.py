@@ -6,7 +6,6 @@
 Up to 60 windows of 41 steps are looked at, evenly spread, whatever the recording's length.
 """
 
-import argparse
 from pathlib import Path
 
 import cv2
@@ -124,7 +123,7 @@ def contact_sheet(path, title, facts, steps_per_second):
     axis = figure.add_subplot(grid[0, :])
     axis.plot(np.array(facts["starts"]) / steps_per_second * 1e3, facts["rates"], marker=".")
     axis.set(xlabel="ms", ylabel="spikes a step", ylim=(0, max(1.1 * max(facts["rates"]), 0.01)))
-    axis.set_title(title, parse_math=False)
+    axis.set_title(cli.shown(title), parse_math=False)
     for i, (start, rate) in enumerate(zip(facts["picture_starts"], facts["pictures"])):
         axis = figure.add_subplot(grid[1 + i // columns, i % columns])
         axis.imshow(rate * (255 / RATE), cmap="gray", vmin=0, vmax=255)
@@ -138,11 +137,11 @@ def contact_sheet(path, title, facts, steps_per_second):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("recording", help="a .dat, .npy or .npz file")
-    flag("--height", type=cli.positive_int, help="of a .dat file's steps (default: found out from the file)")
-    flag("--width", type=cli.positive_int, help="of a .dat file's steps (default: found out from the file)")
+    flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
+    flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
     flag("--steps_per_second", type=cli.number(float, 1, 1e7), default=20000.0, help="of the camera (default 20000)")
     flag("--save_path", type=Path, help="the sheet of pictures (default: results/ and the recording's name, _inspect.png)")

@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.augment import to_item
 from datasets.dat import count_steps, read_dat
 from utils.cli import UserError
+from utils.files import read_grey
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
@@ -37,7 +36,7 @@ class SpikeDataset(Dataset):
     """
 
     def __init__(self, path, split="test", key_id=None):
-        self.split, self.key_id = split, key_id
+        self.path, self.split, self.key_id = Path(path), split, key_id
         folder = split_folder(Path(path), split)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
         if not self.streams:
@@ -54,6 +53,16 @@ class SpikeDataset(Dataset):
 
     def __getitem__(self, index):
         return to_item(self.read(index))
+
+    @property
+    def files(self):
+        """The paths of all streams and pictures."""
+        return [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
+
+    @property
+    def folders(self):
+        """The dataset's folders, which nothing else is to be written to."""
+        return [self.path, *{path.parent for path in self.files}]
 
     @property
     def names(self):
@@ -76,6 +85,8 @@ class SpikeDataset(Dataset):
 
     def check(self):
         for stream in self.streams:
+            if not stream.path.name.isprintable():  # outputs, tables and logs have the name in them
+                raise UserError(f"{stream.path}: its name has characters that are no text; rename the stream")
             steps = count_steps(stream.path, self.height, self.width)
             need = stream.start + STEPS
             if stream.start < 0:
@@ -189,26 +200,12 @@ def sibling(folder, path, key_id):
 def read_picture(path, height, width):
     """A ground-truth picture as grey uint8 (height, width). Raises UserError where it is unreadable or of another size."""
     try:
-        data = path.read_bytes()
+        picture = read_grey(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the picture") from None
-    picture = decode_grey(data)
     if picture is None:
         raise UserError(f"{path}: no readable picture; replace it by a whole one")
     if picture.shape != (height, width):
         found = "x".join(map(str, picture.shape))
         raise UserError(f"{path}: a picture of {found} where {height}x{width} is expected; check the file and --data_mode")
     return picture
-
-
-def decode_grey(data):
-    """The picture in a file's bytes as grey uint8 (h, w), or None where they hold none or only a part of one."""
-    # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
-    if data.startswith(b"\x89PNG") and b"IEND" not in data[-12:]:
-        return None
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:  # cameras may add something after it
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
-    except cv2.error:  # more pixels than OpenCV takes
-        return None

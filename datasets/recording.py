@@ -1,13 +1,15 @@
 """A recording of any kind as one thing: `.dat`, `.npy`, `.npz` or a pipe -> an array (T, H, W) that is read as it is sliced."""
 
 import io
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from datasets.dat import CAMERAS, DatFile, StepFile, camera_of, describe_left_over, unpack
+from datasets.dat import CAMERAS, DatFile, StepFile, camera_of, check_size, describe_left_over, unpack
 from utils.cli import UserError
+from utils.files import check_archive
 
 LOOK = 64  # steps in the middle of a recording that are looked at
 LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
@@ -99,7 +101,9 @@ def guess_camera(path):
 def rate_picture(spikes):
     """(H, W) mean of the `LOOK` steps in the middle of a recording."""
     start = max(0, (len(spikes) - LOOK) // 2)
-    return (np.asarray(spikes[start : start + LOOK]) != 0).mean(0)
+    stop = min(len(spikes), start + LOOK)
+    fired = sum(np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8))
+    return fired / (stop - start)
 
 
 def neighbour_correlations(picture):
@@ -123,10 +127,11 @@ class NpyFile(StepFile):
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](file)
             self.offset = file.tell()
         self.shape, by_columns, self.stored = header
-        if len(self.shape) != 3 or self.stored.kind not in "buif" or 0 in self.shape or by_columns:
+        if len(self.shape) != 3 or self.stored.kind not in "buif" or min(self.shape) < 1 or by_columns:
             order = " by columns" if by_columns else ""
             raise UserError(f"{path}: an array {self.shape} of {self.stored}{order}; spikes are numbers (T, H, W) in C order")
-        if Path(path).stat().st_size < self.offset + int(np.prod(self.shape)) * self.stored.itemsize:
+        check_size(path, *self.shape[1:])
+        if Path(path).stat().st_size < self.offset + math.prod(self.shape) * self.stored.itemsize:
             raise UserError(f"{path}: cut short, it should have {self.shape[0]} steps; take a whole copy")
 
     def read(self, start, stop):
@@ -144,6 +149,7 @@ def open_array(path, flip=False):
     """The array of spikes (T, H, W) in a `.npy` file, read as it is sliced, or the only one in a `.npz` file; or UserError."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file of spikes; check the path")
+    check_archive(path)
     try:
         if Path(path).suffix.lower() == ".npy":
             return NpyFile(path, flip)
@@ -158,6 +164,7 @@ def open_array(path, flip=False):
     if len(found) != 1:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in arrays.items())
         raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W), of {shapes}; save one alone")
+    check_size(path, *found[0].shape[1:])
     return found[0][:, ::-1] if flip else found[0]
 
 
@@ -167,6 +174,7 @@ class PipedSpikes:
     def __init__(self, file, camera):
         self.file, self.camera, self.position = file, camera, 0
         self.step_bytes, rest = divmod(camera.height * camera.width, 8)
+        check_size("standard input", camera.height, camera.width)
         if rest or not self.step_bytes:
             raise UserError(f"standard input: a step of {camera.height}x{camera.width} is no whole number of bytes; check both")
         self.shape = None, camera.height, camera.columns

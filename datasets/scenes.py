@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,14 @@ from tqdm import tqdm
 
 from datasets.augment import to_item
 from datasets.motion import KINDS, draw_motion, margin
-from datasets.paired import decode_grey
 from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
+from utils.files import read_grey
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MEMORY = 2**30  # bytes of photographs that are kept
+SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide for ever
 TEXTURE = 30  # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
 OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
 
@@ -177,13 +180,36 @@ def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=SENSORS["ideal"], 
     return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), **pictures}
 
 
-@lru_cache(maxsize=256)
-def read_photo(path):
-    """A photograph as grey uint8 (h, w), or None where it is unreadable."""
+class PhotoCache:
+    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read anew each time."""
+
+    def __init__(self, most):
+        self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()
+
+    def clear(self):
+        self.held, self.bytes = {}, 0
+
+    def __call__(self, path):
+        """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below SMALLEST."""
+        if path in self.held:
+            return self.held[path]
+        photo = read_photo_file(path)
+        size = 0 if photo is None else photo.nbytes
+        with self.lock:
+            if path not in self.held and self.bytes + size <= self.most:
+                self.held[path], self.bytes = photo, self.bytes + size
+        return photo
+
+
+read_photo = PhotoCache(MEMORY)
+
+
+def read_photo_file(path):
     try:
-        return decode_grey(path.read_bytes())
+        photo = read_grey(path)
     except OSError:
         return None
+    return photo if photo is not None and min(photo.shape) >= SMALLEST else None
 
 
 def split_photos(folder):
@@ -238,6 +264,13 @@ class SceneDataset(Dataset):
         return to_item(self.read(index))
 
     @property
+    def files(self):
+        """The paths of the photographs or videos."""
+        return list(self.sources)
+
+    folders = ()  # results may lie below the photographs' one
+
+    @property
     def names(self):
         """What the samples are made of, in order: the photographs or videos in training, else the scenes."""
         if self.split == "train":
@@ -288,7 +321,7 @@ class DemoScenes(Dataset):
 
     def __init__(self, key_id=None):
         self.key_id = key_id
-        self.names = [scene[0] for scene in self.SCENES]
+        self.names, self.files, self.folders = [scene[0] for scene in self.SCENES], [], []
 
     def __len__(self):
         return len(self.SCENES)

@@ -68,10 +68,13 @@ def read_clips(path, length, memory):
     """The video's clips of `length` frames, one after the other without overlap, and its number of frames.
 
     Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are left out. Where they
-    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none.
+    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none, nor one of which
+    a single clip would take more.
     """
-    video = cv2.VideoCapture(str(path))
+    video = cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
     clips, frames, every, found, count = [], [], 1, 0, 0
+    if length * video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT) > memory:
+        return clips, count
     while True:
         there, frame = video.read()
         if not there:
@@ -121,7 +124,7 @@ class VideoScenes(SceneDataset):
             clips, count = read_clips(video, length, MEMORY)
             parts = [clip for first, clip in clips if whole or part_in_time(first, length, count) == split]
             if not count:
-                bad[video] = "unreadable"
+                bad[video] = "unreadable, or too large"
             elif not parts:
                 bad[video] = f"{count} frames, too few for {length} in a row without a cut"
             elif np.any(np.less(parts[0].shape[1:], (self.height, self.width))):

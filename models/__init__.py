@@ -25,6 +25,7 @@ __all__ = [
     "shipped_weights",
 ]
 
+MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes four times 4 GB
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
 VARIANTS = {
@@ -41,11 +42,16 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def build_model(variant, **overrides):
     """A SwinSF with fresh weights: "250", "1000" or "small", with any field of SwinSFConfig replaced.
 
-    Raises ValueError for an unknown variant, TypeError for an unknown field.
+    Raises ValueError for an unknown variant or a network beyond MOST_PARAMETERS, TypeError for an unknown field.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}: choose from {', '.join(VARIANTS)}")
-    return SwinSF(dataclasses.replace(VARIANTS[variant], **overrides))
+    config = dataclasses.replace(VARIANTS[variant], **overrides)
+    with torch.device("meta"):  # no memory is taken
+        parameters = sum(parameter.numel() for parameter in SwinSF(config).parameters())
+    if parameters > MOST_PARAMETERS:
+        raise ValueError(f"{config} has {parameters:,} parameters; at most {MOST_PARAMETERS:,} are built")
+    return SwinSF(config)
 
 
 def shipped_weights(variant="small"):
@@ -69,29 +75,42 @@ def load_model(path, device="cpu", precision="fp32"):
     missing and the unexpected ones.
     """
     config, state = read_weights(path)
+    check_fit(config, state, path)
     model = SwinSF(config)
-    misfit = describe_misfit(model.state_dict(), state)
-    if misfit:
-        raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
     model.load_state_dict(state)
     model.set_precision(PRECISIONS[precision])
     return model.to(device).eval()
+
+
+def check_fit(config, state, path):
+    """Raises UserError where weights, name -> tensor, are not those of a `SwinSFConfig`. What it claims takes no memory."""
+    misfit = "more blocks than tensors" if sum(config.depths) > len(state) else ""
+    if not misfit:
+        with torch.device("meta"):
+            misfit = describe_misfit(SwinSF(config).state_dict(), state)
+    if misfit:
+        raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
 
 
 def read_weights(path):
     """(SwinSFConfig, state_dict) of either kind of file; see `load_model` for the errors."""
     contents = checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
-        try:
-            return SwinSFConfig(**contents["config"]), contents["model"]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
+        return read_config(contents["config"], path), contents["model"]
     if isinstance(contents.get("net"), dict):
         return translate_released(contents["net"], path)
     raise UserError(
         f"{path}: neither a checkpoint of this project (config, model) nor a released file (net); "
         f"it holds {', '.join(map(str, list(contents)[:5])) or 'nothing'}"
     )
+
+
+def read_config(fields, path):
+    """The SwinSFConfig of a checkpoint's entry config, or UserError."""
+    try:
+        return SwinSFConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
 
 
 def translate_released(net, path):
@@ -101,7 +120,7 @@ def translate_released(net, path):
     one picture size), and `conv_after_body` was never used.
     """
     derived = ("relative_position_index", "attn_mask")
-    state = {key.removeprefix("module."): value for key, value in net.items()}
+    state = {str(key).removeprefix("module."): value for key, value in net.items()}
     state = {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
     first = state.get("conv_first.weight")
     if not torch.is_tensor(first):
@@ -120,9 +139,12 @@ def describe_misfit(expected, found):
             for key in expected
             if key in found and getattr(found[key], "shape", None) != expected[key].shape
         ],
+        "of no floating-point numbers": [
+            key for key in expected if torch.is_tensor(found.get(key)) and not found[key].is_floating_point()
+        ],
     }
     return "; ".join(f"{len(keys)} {name}: {_some(keys)}" for name, keys in groups.items() if keys)
 
 
 def _some(keys, most=6):
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+    return ", ".join(map(str, keys[:most])) + (f" and {len(keys) - most} more" if len(keys) > most else "")

@@ -35,6 +35,10 @@ class Reconstruction(NamedTuple):
     right: torch.Tensor
 
 
+# What fields of SwinSFConfig may be at most, and the sum of depths: nothing is made of what a checkpoint claims beyond.
+LARGEST = {"channels": 4096, "depths": 256, "heads": 256, "window": 16, "patch": 64, "mlp_ratio": 64}
+
+
 @dataclass(frozen=True)
 class SwinSFConfig:
     """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are variant "250"."""
@@ -54,13 +58,20 @@ class SwinSFConfig:
         object.__setattr__(self, "depths", tuple(depths))
         whole = {name: getattr(self, name) for name in ("channels", "heads", "window", "patch")}
         for name, value in (*whole.items(), *(("depths", depth) for depth in depths)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: whole numbers from 1 up are wanted")
-        if self.mlp_ratio <= 0 or not 0 <= self.drop_path < 1:
-            raise ValueError(f"mlp_ratio={self.mlp_ratio}, drop_path={self.drop_path}: above 0, and from 0 to 1, are wanted")
+            if type(value) is not int or not 1 <= value <= LARGEST[name]:
+                raise ValueError(f"{name}={getattr(self, name)!r:.80}: whole numbers from 1 to {LARGEST[name]} are wanted")
+        if not depths or sum(depths) > LARGEST["depths"]:
+            raise ValueError(f"depths={depths!s:.80}: from 1 to {LARGEST['depths']} blocks in all are wanted")
+        if not all(type(value) in (int, float) for value in (self.mlp_ratio, self.drop_path)):
+            raise ValueError(f"mlp_ratio={self.mlp_ratio!r:.80}, drop_path={self.drop_path!r:.80}: numbers are wanted")
+        if not (0 < self.mlp_ratio <= LARGEST["mlp_ratio"] and 0 <= self.drop_path < 1):
+            raise ValueError(
+                f"mlp_ratio={self.mlp_ratio}, drop_path={self.drop_path}: from above 0 to {LARGEST['mlp_ratio']}, and from 0 to "
+                "below 1, are wanted"
+            )
         for name, choices in (("tsa", TSA_CHOICES), ("skip", SKIP_CHOICES)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose from {', '.join(choices)}")
+            if type(getattr(self, name)) is not str or getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r:.80}: choose from {', '.join(choices)}")
         if self.channels % self.heads:
             raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
 

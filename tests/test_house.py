@@ -31,7 +31,7 @@ def test_nothing_imports_a_script():
 
 
 def test_every_dependency_is_in_the_requirements():
-    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image"}
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
     required = set(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
     own = {"models", "datasets", "utils", "engine", "tests"} | SCRIPTS
     import sys
@@ -45,4 +45,8 @@ def test_the_readme_names_only_files_that_exist():
     readme = (ROOT / "README.md").read_text()
     for file in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|pth|txt|npz))`", readme)):
         if not file.startswith("datasets/spike"):
-            assert (ROOT / file).exists() or (ROOT / "checkpoint" / file).exists() or file in ("last.pth", "best.pth", "epoch_0007.pth"), file
+            assert (
+                (ROOT / file).exists()
+                or (ROOT / "checkpoint" / file).exists()
+                or file in ("last.pth", "best.pth", "epoch_0007.pth")
+            ), file

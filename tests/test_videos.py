@@ -84,11 +84,11 @@ def test_bad_videos(tmp_path):
     with pytest.raises(UserError, match="no video in it"):
         open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"no video to use for train: bad\.mp4 \(unreadable\)"):
+    with pytest.raises(UserError, match=r"no video to use for train: bad\.mp4 \(unreadable, or too large\)"):
         open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
     write_video(tmp_path / "good.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
     dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
-    assert "1 skipped: bad.mp4 (unreadable)" in dataset.description
+    assert "1 skipped: bad.mp4 (unreadable, or too large)" in dataset.description
     with pytest.raises(UserError, match=r"good\.avi \(smaller than 250x400\)"):
         open_dataset(f"videos:{tmp_path}", split="train")
     with pytest.raises(UserError, match=r"good\.avi \(9 frames, too few for 3 in a row"):

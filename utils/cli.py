@@ -12,7 +12,38 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text names the file or flag, the value and the remedy."""
+    """Something that the user can put right; its text, one line, names the file or flag, the value and the remedy."""
+
+    def __init__(self, text):
+        text = str(text)
+        if text.startswith("Caught UserError in "):  # from a loader's worker, with the traceback there
+            text = text.strip().splitlines()[-1].removeprefix("utils.cli.UserError: ")
+        super().__init__(shown(text))
+
+
+def shown(text, most=900):
+    """Text as one line of moderate length, whatever a file's name brings into it."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :])
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of every script: `description` is printed as it is, and what is wrong with a flag is a UserError, one line."""
+
+    def __init__(self, description, **options):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def parse_args(self, arguments=None, namespace=None):
+        arguments = sys.argv[1:] if arguments is None else arguments
+        for argument in arguments:
+            if "\0" in argument:  # no shell lets one through, but a file of settings may
+                raise UserError(f"{argument!r}: has a NUL character; leave it out")
+            if argument.endswith("=--"):  # of which argparse makes an empty list
+                raise UserError(f"{argument}: has no value; give one, or leave it out")
+        return super().parse_args(arguments, namespace)
+
+    def error(self, message):
+        raise UserError(f"{message}; {self.prog} -h lists the flags")
 
 
 def run(main):
@@ -32,8 +63,9 @@ def run(main):
 def one_line(error):
     """The message of a UserError or OSError; of one from a loader's worker, without the traceback that comes with it."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'file'}: {error.strerror}; check its folder, its rights and the space on the disk"
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].removeprefix("utils.cli.UserError: ")
+        text = f"{error.filename or 'file'}: {error.strerror}"
+        return shown(text) + "; check its folder, its rights and the space on the disk"
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[-1])
 
 
 def end_children():
@@ -46,8 +78,10 @@ def end_children():
 
 def say(text):
     """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work goes on in silence."""
+    if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
+        return
     try:
-        print(text, flush=True)
+        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -114,7 +148,7 @@ def assignment(text):
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    with contextlib.suppress(ValueError, SyntaxError):
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
         value = ast.literal_eval(value)
     return [name, value]
 
@@ -152,3 +186,9 @@ def moment(text):
 
 count = number(int, 0, 2**31)
 positive_int = number(int, 1, 2**31)
+# What would eat the machine is taken for a slip.
+workers = number(int, 0, 512)
+batch_size = number(int, 1, 4096)
+crop_size = number(int, 0, 4096)
+side = number(int, 1, 16384)  # of a recording's steps
+samples = number(int, 1, 10**7)

@@ -53,7 +53,7 @@ def check_compiler(device):
 def parse_device_ids(text):
     """[0, 1] for "01", [0, 1, 10] for "0,1,10", [] for "". Raises UserError."""
     numbers = text.split(",") if "," in text else list(text)
-    if not all(number.strip().isdigit() for number in numbers):
+    if not all(number.strip().isdecimal() for number in numbers):
         raise UserError(f"--device_ids {text}: write the GPUs as 01 or 0,1,10")
     ids = [int(number) for number in numbers]
     if len(set(ids)) < len(ids):

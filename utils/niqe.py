@@ -8,7 +8,6 @@ were fitted by
     python -m utils.niqe FOLDER_OF_PHOTOGRAPHS utils/niqe_pristine.npz
 """
 
-import argparse
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from scipy.special import gamma
 from tqdm import tqdm
 
 from utils.checkpoint import replacing
-from utils.cli import UserError, run
+from utils.cli import Parser, UserError, run
+from utils.files import check_archive, read_grey
 
 BLOCK = 96
+MOST_BYTES = 2**18  # of a file of statistics
 PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
 SHAPES = np.arange(0.2, 10, 0.001)  # shape parameters that a fit chooses from
 RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # mean(|x|)^2 / mean(x^2) of each
@@ -109,6 +110,9 @@ def read_statistics(path=PRISTINE):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file of NIQE statistics; check --niqe_params")
+    if path.stat().st_size > MOST_BYTES:
+        raise UserError(f"{path}: {path.stat().st_size:,} bytes; statistics have a few thousand, so check --niqe_params")
+    check_archive(path)
     try:
         data = scipy.io.loadmat(path) if path.suffix == ".mat" else np.load(path, allow_pickle=False)
         mean, covariance = np.asarray(data["mean"], float).ravel(), np.asarray(data["cov"], float)
@@ -116,15 +120,17 @@ def read_statistics(path=PRISTINE):
         raise UserError(f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params") from None
     if mean.shape != (36,) or covariance.shape != (36, 36):
         raise UserError(f"{path}: mean {mean.shape} and cov {covariance.shape}; (36,) and (36, 36) are expected")
+    if not (np.abs(mean).max() < 1e9 and np.abs(covariance).max() < 1e9):  # nor NaN
+        raise UserError(f"{path}: mean and cov are no statistics, they have NaN or numbers above 1e9; check --niqe_params")
     return mean, covariance
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Fit NIQE's pristine statistics on a folder of photographs.")
+    parser = Parser("Fit NIQE's pristine statistics on a folder of photographs.")
     parser.add_argument("photographs", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    photos = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(arguments.photographs.glob("*"))]
+    photos = [read_grey(path) for path in sorted(arguments.photographs.glob("*")) if path.is_file()]
     photos = [photo for photo in photos if photo is not None]
     if not photos:
         raise UserError(f"{arguments.photographs}: no readable photograph in it")

@@ -14,12 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
+from utils.files import read_grey, read_json
 from utils.metrics import to_bytes
 from utils.report import write_picture
 
@@ -145,7 +145,7 @@ class PngFolder(Output):
     def refuse_foreign(self, record, overwrite):
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--output {self.path}: is a file; take a folder, or a name that ends in {', '.join(FORMATS)}")
-        if self.path.is_dir() and not record and any(not file.name.startswith(f".{RECORD}.") for file in self.path.iterdir()):
+        if self.path.is_dir() and not record and foreign_files(self.path):
             raise UserError(f"--output {self.path}: has files but no {RECORD}, so it is not of this script; take a new folder")
         if record and record["whole"] and not overwrite:
             raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another folder")
@@ -163,7 +163,11 @@ class PngFolder(Output):
         write_picture(self.picture_path(key), picture)
 
     def read(self, key):
-        return cv2.imread(str(self.picture_path(key)), cv2.IMREAD_GRAYSCALE)
+        path = self.picture_path(key)
+        picture = read_grey(path)
+        if picture is None or picture.shape != tuple(self.shape):
+            raise UserError(f"{path}: no picture of this recording; remove it, and the same command makes it anew")
+        return picture
 
     def finish(self, count, fps):
         for torn in self.path.glob(".*.png.*"):  # of writes that were killed
@@ -186,6 +190,10 @@ class PictureFile(Output):
             raise UserError(f"--output {self.path}: is a folder; take the name of a file")
         if self.path.exists() and not overwrite:
             raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another name")
+        place = self.workplace
+        foreign = not record and place.exists() and not (place.is_dir() and not foreign_files(place))
+        if foreign or place.is_symlink():
+            raise UserError(f"{place}: is where pictures wait, but not of this script; move it, or take another --output")
 
     def clear(self):
         for file in self.workplace.iterdir():
@@ -196,12 +204,12 @@ class PictureFile(Output):
         shutil.rmtree(self.workplace, ignore_errors=True)
 
     def open(self, name):
-        return os.open(self.workplace / name, os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(self.workplace / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
     def done(self):
         """The key frames whose pictures are there, a set."""
         path = self.workplace / "done"
-        return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.exists() else set()
+        return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.is_file() else set()
 
     def write(self, key, picture):
         """The picture's bytes first, then the mark that they are there: a kill between the two costs one picture."""
@@ -243,18 +251,23 @@ class PictureFile(Output):
 def read_record(path):
     """What an output's record says, None where there is none of ours."""
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         ours = record["made_by"] == "reconstruct.py" and "whole" in record and isinstance(record["about"], dict)
         return record if ours else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def foreign_files(folder):
+    """The files in a folder without a record that no run left there which was killed at its beginning."""
+    return [file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.")]
+
+
 def describe_change(old, new):
     """The settings that differ, as text, and how to go on."""
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
-    if changed == ["pictures"]:  # as where the recording has grown
+    if changed == ["pictures"] and isinstance(old["pictures"], int):  # as where the recording has grown
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
         return f"{text}; add --stop {stop} to go on, or --overwrite to begin anew"
     return f"{text}; take the same to go on, or --overwrite to begin anew"

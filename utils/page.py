@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
+from utils.files import read_grey
 from utils.metrics import to_bytes
 from utils.report import mean_figures
 
@@ -65,6 +66,8 @@ def write_page(path, title, kind, about, rows, streams, shown):
 
 def is_page(path):
     """Whether a file is a page that `write_page` wrote."""
+    if not path.is_file():
+        return False
     with open(path, "rb") as file:
         return MARK in file.read(2000)
 
@@ -99,7 +102,7 @@ def check_folders(folders, names, reserved):
 def read_compared(folder, name, shape):
     """The picture of another method, (H, W) float32. Raises UserError where it is unreadable or of another size."""
     path = Path(folder) / f"{name}.png"
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+    picture = read_grey(path)
     if picture is None:
         raise UserError(f"{path}: not a picture; write it anew")
     if picture.shape != tuple(shape):

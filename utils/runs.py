@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from utils import checkpoint
 from utils.cli import UserError, one_line
+from utils.files import MOST_TEXT, parse_json, read_plain
 
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
@@ -177,11 +178,16 @@ class RunFolder:
 
 
 def read_lines(path):
-    """The whole lines of a .jsonl file; none where there is no file."""
+    """The lines of a run's log.jsonl that are whole, each a dict of numbers; none where there is no file."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:  # torn by a crash
-            continue
-    return lines
+    for text in read_plain(path, MOST_TEXT).splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # torn by a crash
+            lines.append(parse_json(text))
+    return [line for line in lines if is_log_line(line)]
+
+
+def is_log_line(line):
+    """Whether a value out of a log is what `log_epoch` writes."""
+    if not isinstance(line, dict) or not all(type(line.get(name)) is int for name in ("epoch", "step")):
+        return False
+    return all(type(value) in (int, float) and not abs(value) > 1e12 for name, value in line.items())

@@ -1,0 +1,129 @@
+"""Reading files that anyone may have written: what one claims is looked at before any of it is taken into memory."""
+
+import contextlib
+import io
+import json
+import os
+import struct
+import threading
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.cli import UserError
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a picture is said in one line, by us
+Image.MAX_IMAGE_PIXELS = None  # ours is below, and Pillow only reads headers here
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
+LARGE_PICTURE = 2**24  # pixels or bytes; pictures above are decoded one at a time
+MOST_BYTES = 2**30  # of a picture's file
+MOST_TEXT = 2**26  # bytes of a file of JSON
+MOST_UNPACKED = 2**31  # bytes of an archive of arrays
+SUSPECT = 2**28, 100  # more bytes than that, unpacked from a hundredth, are no data
+
+_one_at_a_time = threading.RLock()
+
+
+def taking_turns(size):
+    """A context in which large things are read one at a time, however many threads there are."""
+    return _one_at_a_time if size > LARGE_PICTURE else contextlib.nullcontext()
+
+
+def read_plain(path, most):
+    """The bytes of a plain file of at most `most` bytes; OSError for any other, so that a pipe or a device hangs nothing."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(0, "no plain file", str(path))
+    if path.stat().st_size > most:
+        raise OSError(0, f"more than {most:,} bytes", str(path))
+    return path.read_bytes()
+
+
+def read_json(path):
+    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON or nested without end."""
+    return parse_json(read_plain(path, MOST_TEXT))
+
+
+def parse_json(text):
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def check_archive(path):
+    """Raises UserError for a zip archive of arrays that unpacks to more than it should. Any other file passes."""
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        least, ratio = SUSPECT
+        if unpacked > MOST_UNPACKED or (unpacked > least and unpacked > ratio * Path(path).stat().st_size):
+            raise UserError(
+                f"{path}: unpacks to {unpacked:,} bytes, and is unpacked whole; take a .npy file, which is read piece by piece"
+            )
+
+
+def read_grey(path):
+    """The picture in a file as grey uint8 (h, w), or None where it holds none, a part of one, or more than MOST_PIXELS.
+
+    Raises OSError where it cannot be read.
+    """
+    with taking_turns(os.stat(path).st_size):
+        return decode_grey(read_plain(path, MOST_BYTES))
+
+
+def decode_grey(data):
+    """`read_grey` of a file's bytes."""
+    # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
+    if data.startswith(b"\x89PNG") and not is_whole_png(data):
+        return None
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:  # cameras may add something after it
+        return None
+    pixels = claimed_pixels(data)
+    if not 0 < pixels <= MOST_PIXELS:
+        return None
+    with taking_turns(pixels), contextlib.suppress(cv2.error):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return None
+
+
+def is_whole_png(data):
+    """Whether the chunks of a PNG fill it to its end mark. OpenCV takes the memory that a chunk claims before it reads it."""
+    at, kind = 8, b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+    return kind == b"IEND" and at == len(data)
+
+
+def claimed_pixels(data):
+    """How many pixels a picture has by its header, 0 where that cannot be read; one of a TIFF counts by its bytes, in threes."""
+    try:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
+            pixels = image.width * image.height
+            if image.format == "TIFF":  # decoded in strips, which may be as large as the picture
+                bits = image.tag_v2.get(258, (1,))  # of each channel
+                pixels = max(pixels, pixels * sum(bits if isinstance(bits, tuple) else (bits,)) // 24)
+            return pixels
+    except Exception:  # a damaged header fails in many ways
+        return 0
+
+
+def real_path(path):
+    """A path with its links followed; Path.resolve raises RuntimeError where links go round in circles."""
+    return Path(os.path.realpath(path))
+
+
+def keep_out(folder, flag, files, trees=(), places=()):
+    """Raises UserError where results would go to a folder that has one of `files`, which are read, or is one of `places`.
+
+    trees: folders that are protected with all that is below them. Links are followed: where a file or a folder of a dataset is
+    one, what it leads to is the dataset's as well.
+    """
+    place = real_path(folder)
+    taken = {real_path(path).parent for path in files} | {real_path(path) for path in (*places, *(f.parent for f in files))}
+    if place in taken or {real_path(tree) for tree in trees} & {place, *place.parents}:
+        raise UserError(f"{flag} {folder}: lies in the dataset or among what is compared; take another, lest files be lost")
