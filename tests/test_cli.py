@@ -10,7 +10,7 @@ import torch
 from tests.conftest import ROOT
 from utils import cli
 from utils.cli import UserError
-from utils.distributed import check_compiler, data_parallel, parse_device_ids, pick_device
+from utils.distributed import check_compiler, check_parallel, data_parallel, parse_device_ids, pick_device
 
 
 def ends(main, capsys):
@@ -108,7 +108,7 @@ def test_device_ids():
     model = torch.nn.Identity()
     assert data_parallel(model, torch.device("cpu"), []) is model
     with pytest.raises(UserError, match="needs CUDA"):
-        data_parallel(model, torch.device("cpu"), [0, 1])
+        check_parallel(torch.device("cpu"), [0, 1])
 
 
 def test_assignments():

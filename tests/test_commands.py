@@ -133,7 +133,7 @@ def test_the_texts_have_commands_for_everything():
     for command in [f"{script}.py" for script in SCRIPTS] + [f"-m {module}" for module in MODULES]:
         assert command in every
     targets = set(re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[0].split())
-    assert targets - set(re.findall(r"make (\w+)", every)) == {"lint", "clean"}
+    assert targets - set(re.findall(r"make ([\w-]+)", every)) == {"lint", "clean", "soak"}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_command_lines_are_found():
 
 
 def test_every_flag_is_some_script_s(monkeypatch, capsys):
-    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, "datasets.inspect"]))
+    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, "datasets.inspect", "tests.fuzz"]))
     assert {"--resume_path", "--compare", "--dark", "--parts", "--check", "--steps_per_second"} <= flags
     assert flags_in("| `--sensor reds` | `--made_up` |\n| --- | --- |") - flags == {"--made_up"}
     for name, text in TEXTS.items():
