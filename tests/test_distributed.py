@@ -163,6 +163,7 @@ def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
         (["--batch_size", "1"], ["--batch_size 1", "2 processes"]),
         (["--device_ids", "01"], ["--device_ids 0,1", "torchrun"]),
         (["--load_model", "none.pth"], ["none.pth"]),
+        (["--colour", "red"], ["--colour"]),
     ):
         result = torchrun(2, *quick(photos, tiny_weights, tmp_path, *options))
         said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]

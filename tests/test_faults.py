@@ -241,6 +241,13 @@ def test_a_job_that_starts_again_goes_on(photos, tiny_weights, tmp_path):
         assert [line["step"] for line in read_log(tmp_path / "run")] == [2, 4]
     with pytest.raises(UserError, match=r"--lr 0\.5: the run has"):
         train.main([*arguments, "--lr", "0.5"])
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert train.main([*arguments, "--run_name", "link"]) == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/best.pth").write_text("precious")
+    with pytest.raises(UserError, match="other: is there already"):
+        train.main([*arguments, "--run_name", "other"])
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["best.pth"]
 
 
 def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):

@@ -21,6 +21,10 @@ class UserError(Exception):
         super().__init__(shown(text))
 
 
+class UsageError(UserError):
+    """A command line that no script takes; of several processes all have the same."""
+
+
 def shown(text, most=900):
     """Text as one line of moderate length, whatever a file's name brings into it."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :])
@@ -43,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(arguments, namespace)
 
     def error(self, message):
-        raise UserError(f"{message}; {self.prog} -h lists the flags")
+        raise UsageError(f"{message}; {self.prog} -h lists the flags")
 
 
 def run(main):
@@ -51,7 +55,8 @@ def run(main):
     try:
         sys.exit(main())
     except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        if not isinstance(error, UsageError) or os.environ.get("RANK", "0") == "0":
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

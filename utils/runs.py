@@ -18,8 +18,13 @@ from utils.files import MOST_TEXT, parse_json, read_plain
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
 
-def create_folder(folder):
-    """Make a new run's folder; UserError where it is there already, since a run never writes over another."""
+def create_folder(folder, again=False):
+    """Make a new run's folder; UserError where it is there already, since a run never writes over another.
+
+    again: whether one is taken that a run left which was killed before its first save.
+    """
+    if again and folder.is_dir() and {path.name for path in folder.glob("[!.]*")} <= {"config.json", "log.jsonl"}:
+        return
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
