@@ -390,7 +390,7 @@ def statistics(rng, ground, place):
     data = {"mean": mean, "cov": covariance}
     if rng.random() < 0.6:
         data[pick(rng, ("mean", "cov", "other"))] = pick(rng, changes)
-    path = place / pick(rng, ("s.npz", "s.mat", "s\n.npz"))
+    path = place / pick(rng, ("s.npz", "s.npz", "s.mat", "s\n.npz"))
     if path.suffix == ".npz":
         np.savez_compressed(path, **data)
     else:

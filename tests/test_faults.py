@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 import train
 from tests import two_hosts
@@ -190,6 +191,17 @@ def small_disk(tmp_path):
         pytest.skip("a small file system cannot be mounted here; root can")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
+def test_a_disk_that_fills_up_within_a_file(small_disk):
+    """An OSError, which a run can live with, wherever in the file it is."""
+    checkpoint.save({"weights": torch.ones(3)}, small_disk / "file.pth")
+    for count in (10**5, 3 * 10**5, 10**6):
+        with pytest.raises(OSError, match=r"No space left .*file\.pth"):
+            checkpoint.save({"weights": [torch.zeros(count) for _ in range(10)]}, small_disk / "file.pth")
+    assert checkpoint.load(small_disk / "file.pth")["weights"].sum() == 3
+    assert os.listdir(small_disk) == ["file.pth"]
 
 
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")

@@ -1,5 +1,6 @@
 """Hostile and broken input: two thousand cases of `tests.fuzz`, and by name the worst that a file can be."""
 
+import contextlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 import reconstruct
@@ -428,3 +430,19 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
     with pytest.raises(UserError, match="input: is a link"):
         simulate.main(command)
     assert contents_of(data) == before
+
+
+def test_a_matlab_file_that_crashes_its_reader(tmp_path):
+    """Each byte of its head damaged in turn: statistics or one line, whatever scipy does, which now and then ends the process."""
+    path = tmp_path / "s.mat"
+    scipy.io.savemat(path, {"mean": np.zeros(36), "cov": np.eye(36)})
+    whole = path.read_bytes()
+    mean, covariance = read_statistics.__wrapped__(path)
+    assert not mean.any() and np.array_equal(covariance, np.eye(36))
+    for at in (128, 132, 136, 144, 145, 160, 176, 180):
+        path.write_bytes(whole[:at] + b"\x0e\xff\x11" + whole[at + 3 :])
+        with contextlib.suppress(UserError):
+            read_statistics.__wrapped__(path)
+    with pytest.raises(UserError, match=r"s\.mat: no NIQE statistics"):
+        path.write_bytes(whole[:144] + b"\xff" * 40 + whole[184:])
+        read_statistics.__wrapped__(path)

@@ -54,8 +54,11 @@ def replacing(path, mode="wb"):
 
 def save(contents, path):
     """Write a dict of tensors and plain values to `path`, whole or not at all."""
+    # In memory first: within torch.save a full disk would be an error of PyTorch's own, not an OSError.
+    data = io.BytesIO()
+    torch.save(contents, data)
     with replacing(path) as file:
-        torch.save(contents, file)
+        file.write(data.getbuffer())
 
 
 def load(path, device="cpu"):

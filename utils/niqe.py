@@ -8,12 +8,14 @@ were fitted by
     python -m utils.niqe FOLDER_OF_PHOTOGRAPHS utils/niqe_pristine.npz
 """
 
+import json
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.io
 from scipy.ndimage import gaussian_filter
 from scipy.special import gamma
 from tqdm import tqdm
@@ -114,7 +116,7 @@ def read_statistics(path=PRISTINE):
         raise UserError(f"{path}: {path.stat().st_size:,} bytes; statistics have a few thousand, so check --niqe_params")
     check_archive(path)
     try:
-        data = scipy.io.loadmat(path) if path.suffix == ".mat" else np.load(path, allow_pickle=False)
+        data = load_matlab(path) if path.suffix == ".mat" else np.load(path, allow_pickle=False)
         mean, covariance = np.asarray(data["mean"], float).ravel(), np.asarray(data["cov"], float)
     except Exception as error:  # loadmat raises whatever a broken file leads it to
         raise UserError(f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params") from None
@@ -123,6 +125,19 @@ def read_statistics(path=PRISTINE):
     if not (np.abs(mean).max() < 1e9 and np.abs(covariance).max() < 1e9):  # nor NaN
         raise UserError(f"{path}: mean and cov are no statistics, they have NaN or numbers above 1e9; check --niqe_params")
     return mean, covariance
+
+
+def load_matlab(path):
+    """The variables `mean` and `cov` of a .mat file. Raises ValueError where it has none, or is damaged."""
+    # In a process of its own, since a damaged file can end the process that reads it.
+    code = (
+        "import json, sys, numpy, scipy.io; data = scipy.io.loadmat(sys.argv[1], variable_names=['mean', 'cov']); "
+        "print(json.dumps({name: numpy.asarray(data[name], float).tolist() for name in ('mean', 'cov')}))"
+    )
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    if result.returncode:
+        raise ValueError((result.stderr.strip().splitlines() or ["its reader crashed"])[-1])
+    return json.loads(result.stdout)
 
 
 def main():
