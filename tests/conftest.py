@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Networks so small gain nothing from threads, and the threads of several processes on few cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import cv2
 import numpy as np
 import pytest
@@ -64,6 +67,15 @@ def assert_equal(first, second, where="checkpoint"):
 def read_log(folder):
     """The lines of a run's log.jsonl."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def quick(photos, weights, folder, name, *more):
+    """Arguments for 3 epochs of 60 steps on scenes of 20x20: the script first, then its flags, all texts."""
+    return [
+        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(weights), "--recipe", "modern",
+        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "120", "--epochs", "3", "--val_every", "0",
+        "--workers", "1", "--device", "cpu", "--save_path", str(folder), "--run_name", name, *more,
+    ]  # fmt: skip
 
 
 def random_spikes(steps, height, width, seed=0, rate=0.3):

@@ -20,7 +20,7 @@ from datasets.scenes import PhotoScenes
 from engine import TrainingState, backward, make_loader, make_optimizer, train_one_epoch
 from models import SKIP_CHOICES, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES
-from tests.conftest import ROOT, assert_one_line_error, gradient_scene, run_script, write_png
+from tests.conftest import ROOT, assert_one_line_error, gradient_scene, quick, run_script, write_png
 from utils import checkpoint
 from utils.distributed import data_parallel, gather, processes, total, world
 
@@ -130,19 +130,14 @@ def test_41_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weight
     assert first[0] == first[1] == first[2]
 
 
-def quick(photos, tiny_weights, folder, *more):
-    """Arguments for 12 steps on scenes of 20x20."""
-    return [
-        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", tiny_weights, "--recipe", "modern", "--crop_size", "20",
-        "--batch_size", "4", "--epoch_length", "22", "--epochs", "2", "--val_every", "0", "--workers", "1", "--device", "cpu",
-        "--save_path", folder, *more,
-    ]  # fmt: skip
+# Of 22 samples the last of 6 batches has two.
+SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2"]
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
     """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may go on with it."""
     for name, count in (("one", 1), ("two", 2)):
-        result = torchrun(count, *quick(photos, tiny_weights, tmp_path, "--run_name", name))
+        result = torchrun(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("done: 12 steps") == 1 and result.stdout.count("epoch 1, ") == 1
     logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
@@ -165,20 +160,20 @@ def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
         (["--load_model", "none.pth"], ["none.pth"]),
         (["--colour", "red"], ["--colour"]),
     ):
-        result = torchrun(2, *quick(photos, tiny_weights, tmp_path, *options))
+        result = torchrun(2, *quick(photos, tiny_weights, tmp_path, "run", *SHORT, *options))
         said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert result.returncode and len(said) == 1 and all(word in said[0] for word in words), result.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_a_job_that_restarts_wants_a_name(photos, tiny_weights, tmp_path):
-    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "--auto_resume")), "--auto_resume", "--run_name")
+    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "", "--auto_resume")), "--auto_resume", "--run_name")
 
 
 def test_a_dead_process_ends_the_others_in_one_line(photos, tiny_weights, tmp_path):
     """Started by hand, without torchrun to end them."""
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000 + 50)}
-    command = [sys.executable, *map(str, quick(photos, tiny_weights, tmp_path, "--epoch_length", "4000", "--run_name", "run"))]
+    command = [sys.executable, *map(str, quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4000"))]
     both = [
         subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,

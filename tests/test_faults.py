@@ -16,18 +16,9 @@ import torch
 
 import train
 from tests import two_hosts
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, read_log, run_script
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script
 from utils import checkpoint, runs
 from utils.cli import UserError
-
-
-def quick(photos, tiny_weights, folder, name, *more):
-    """Arguments for 2 epochs of 60 steps on scenes of 20x20, with stochastic depth."""
-    return [
-        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(tiny_weights), "--recipe", "modern",
-        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "120", "--epochs", "2", "--val_every", "0",
-        "--workers", "1", "--device", "cpu", "--save_path", str(folder), "--run_name", name, *more,
-    ]  # fmt: skip
 
 
 def read_until(process, pattern):
@@ -47,7 +38,7 @@ def assert_same_run(*folders):
         state.pop("totals")  # seconds
     assert_equal(*states)
     logs = [[(line["epoch"], line["step"], line["train_loss"]) for line in read_log(folder)] for folder in folders]
-    assert logs[0] == logs[1] and len(logs[0]) == 2
+    assert logs[0] == logs[1] and len(logs[0]) > 1
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +76,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_
     rest = process.stderr.read().decode()
     assert process.wait() == 0 and rest.count("stopped at step") == 1, rest
     steps.append(checkpoint.load(tmp_path / "stopped/last.pth")["step"])
-    assert 0 < steps[0] < 60 < steps[1] < 120
+    assert 0 < steps[0] < 60 < steps[1] < 180
 
     process = torchrun("train.py", "--resume_path", str(tmp_path / "stopped"))
     _, errors = process.communicate()
@@ -250,7 +241,7 @@ def test_a_job_that_starts_again_goes_on(photos, tiny_weights, tmp_path):
     (tmp_path / "run").mkdir()
     for _ in range(2):
         assert train.main(arguments) == 0
-        assert [line["step"] for line in read_log(tmp_path / "run")] == [2, 4]
+        assert [line["step"] for line in read_log(tmp_path / "run")] == [2, 4, 6]
     with pytest.raises(UserError, match=r"--lr 0\.5: the run has"):
         train.main([*arguments, "--lr", "0.5"])
     (tmp_path / "link").symlink_to(tmp_path / "run")

@@ -14,18 +14,9 @@ import train
 from datasets import open_dataset
 from datasets.paired import hold_out
 from models import load_model
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, read_log, run_script, write_reds
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script, write_reds
 from utils import checkpoint
 from utils.cli import UserError
-
-
-def quick(photos, tiny_weights, folder, name, *more):
-    """Arguments for 3 epochs of 60 steps on scenes of 20x20."""
-    return [
-        "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(tiny_weights), "--recipe", "modern",
-        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "120", "--epochs", "3", "--val_every", "0",
-        "--workers", "1", "--device", "cpu", "--save_path", str(folder), "--run_name", name, *more,
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
