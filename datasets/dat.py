@@ -24,7 +24,7 @@ class Camera(NamedTuple):
 
 
 # The 250x400 family, its raw dump, spike-X4K.
-MOST_PIXELS = 2**24  # of a step; known sensors have a million
+MOST_PIXELS = 2**22  # of a step; known sensors have a million
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
@@ -91,7 +91,12 @@ def read_steps(path, height, width, start, stop, flip):
     """`read_dat` of a file that is known to have the steps."""
     step = height * width // 8
     # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
-    packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
+    try:
+        packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
+    except MemoryError:
+        raise UserError(
+            f"{path}: steps {start} to {stop - 1} are {(stop - start) * step:,} bytes, more than fit; ask for fewer"
+        ) from None
     if packed.size < (stop - start) * step:
         raise UserError(f"{path}: became shorter while it was read; restore the stream")
     return unpack(packed, height, width, flip)
