@@ -166,7 +166,7 @@ def test_a_pickle_that_asks_for_memory(tmp_path):
         {"tsa": torch.zeros(2)},
         {"channels": torch.zeros(2)},
     ],
-    ids=str,
+    ids=lambda value: f"{value!s:.40}",
 )
 def test_an_architecture_that_claims_more_than_its_weights(tiny_weights, tmp_path, fields):
     contents = checkpoint.load(tiny_weights)
@@ -210,7 +210,7 @@ def test_contents_that_are_nested_without_end(tmp_path):
     torch.save({"config": {"channels": shared}, "model": {}}, tmp_path / "shared.pth")
     for name in ("deep", "shared"):
         memory, text = peak_of(lambda name=name: load_model(tmp_path / f"{name}.pth"))
-        assert memory < 2**27 and f"{name}.pth: " in text
+        assert memory < 2**28 and f"{name}.pth: " in text
     round_and_round = []
     round_and_round.append(round_and_round)
     torch.save({"config": {"depths": round_and_round}, "model": {}}, tmp_path / "round.pth")
@@ -335,13 +335,13 @@ def with_change(contents, path, value):
         (("training", "step"), -1), (("training", "epoch"), 0.5), (("training", "batch"), float("inf")),
         (("training", "best_psnr"), float("nan")), (("training", "totals", "pictures"), 0), (("training", "totals"), {}),
         (("training", "ema"), None), (("training", "model"), {}), (("training", "random"), {}),
-        (("training", "random", "numpy"), ("MT19937", [0] * 624, 10**6, 0, 0.0)),
-        (("training", "random", "torch"), torch.zeros(3)),
+        (("training", "random", 0, "numpy"), ("MT19937", [0] * 624, 10**6, 0, 0.0)),
+        (("training", "random", 0, "torch"), torch.zeros(3)),
         (("training", "optimizer", "state", 0, "exp_avg"), torch.zeros(7)),
         (("training", "optimizer", "state", 0, "step"), torch.tensor(-1.0)),
         (("training", "optimizer", "state", 10**6), {}), (("training", "optimizer", "param_groups"), []),
     ],
-    ids=str,
+    ids=lambda value: f"{value!s:.40}",
 )  # fmt: skip
 def test_a_run_whose_state_no_run_has(run_contents, tmp_path, path, value):
     (tmp_path / "run").mkdir()

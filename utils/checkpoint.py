@@ -24,7 +24,7 @@ import torch
 from utils import cli
 from utils.cli import UserError
 
-DEEPEST, MOST_ITEMS = 16, 10**7  # of a checkpoint's contents
+DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
 # What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of any size for one.
 PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
