@@ -94,6 +94,9 @@ def starts_again(settings):
 def choose_run(settings):
     """(path to resume from or "", the run's name). UserError where a job that starts again has no name to find its run by."""
     if settings.resume_path:
+        path = Path(settings.resume_path)
+        if starts_again(settings) and not path.is_dir() and path.name != "last.pth":
+            raise UserError(f"--resume_path {path}: a job that starts again would begin there each time; name its folder")
         return settings.resume_path, settings.run_name
     if starts_again(settings):
         if not settings.run_name:
@@ -105,13 +108,23 @@ def choose_run(settings):
     return "", settings.run_name or f"{settings.variant or settings.data_mode}_{time.strftime('%Y%m%d_%H%M%S')}"
 
 
+def run_folder(resume_path):
+    """The folder of the run that --resume_path names, absolute. UserError where no state of a run is there."""
+    path = Path(os.path.abspath(resume_path))  # links are left, for a run has the name that it is called by
+    path = path / "last.pth" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"--resume_path {resume_path}: there is no file {path}; check the path")
+    return path.parent
+
+
 def resumed_settings(settings, given):
     """(settings, checkpoint) of the run to go on with; only flags that leave it exact may differ."""
     path = Path(settings.resume_path)
     path = path / "last.pth" if path.is_dir() else path
     saved = checked(checkpoint.load(path), path)
-    folder = Path(os.path.abspath(path)).parent  # links are left, for a run has the name that it is called by
-    old = {**saved["settings"], "save_path": str(folder.parent), "run_name": folder.name}
+    folder = run_folder(settings.resume_path)
+    here = {"save_path": str(folder.parent), "run_name": folder.name, "resume_path": settings.resume_path}
+    old = {**saved["settings"], **here}
     if "save_path" in given:
         settings.save_path = os.path.abspath(settings.save_path)
     for name in sorted(given - RESUME_FLAGS):

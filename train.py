@@ -41,7 +41,7 @@ from engine import (
     train_one_epoch,
 )
 from models import SwinSF, SwinSFConfig, build_model, load_model
-from settings import choose_run, new_settings, parse_settings, resumed_settings, starts_again
+from settings import choose_run, new_settings, parse_settings, resumed_settings, run_folder, starts_again
 from utils import cli
 from utils.cli import UserError
 from utils.distributed import (
@@ -49,6 +49,7 @@ from utils.distributed import (
     agree,
     check_parallel,
     data_parallel,
+    gather,
     make_deterministic,
     parse_device_ids,
     pick_device,
@@ -60,7 +61,7 @@ from utils.distributed import (
 from utils.files import keep_out
 from utils.metrics import psnr_ssim, to_bytes
 from utils.resume import restore
-from utils.runs import RunFolder, create_folder
+from utils.runs import RunFolder, RunLock, create_folder
 
 LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for what is left of the one before
 
@@ -115,6 +116,8 @@ def validate(state, dataset, settings, device, should_stop):
     if rows is None:
         return None
     means = {key: float(np.mean([row["SwinSF"][key] for row in rows])) for key in ("psnr", "ssim", "loss")}
+    if not shown:  # a process that had none to score; the first has the first picture
+        return means, None
     return means, make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
 
 
@@ -187,8 +190,8 @@ def fit(state, files, train, val, settings, device, stopper):
     return stopped
 
 
-def open_run(settings, saved, model, train):
-    """(TrainingState, RunFolder) of a new run, or of the one that `saved` comes from."""
+def open_run(settings, saved, model, train, lock):
+    """(TrainingState, RunFolder) of a new run, whose folder is then made and locked, or of the one that `saved` comes from."""
     recipe = RECIPES[settings.recipe]
     ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
     state = TrainingState(model, make_optimizer(model, settings), ema)
@@ -203,16 +206,21 @@ def open_run(settings, saved, model, train):
             raise UserError(f"{length}, but is at {state.step} already; ask for more, or for --max_steps 0 to go by epochs")
         if state.step == total_steps:
             cli.say(f"{length}, where it is already")
-    folder, (rank, size) = Path(settings.save_path) / settings.run_name, world()
+    folder, (rank, _) = Path(settings.save_path) / settings.run_name, world()
     if not saved and rank == 0:
         keep_out(folder, "--save_path", train.files, train.folders)
-        create_folder(folder, again=starts_again(settings))
+        create_folder(folder)
+        lock.take(folder)
+        if (folder / "last.pth").exists():
+            raise UserError(f"{folder}: another process began it meanwhile; take another --run_name, or start again to go on")
     about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}
-    files = RunFolder(folder, {**about, "samples": samples}, state, rank == 0, patience=LOCK_PATIENCE if size > 1 else 0)
+    files = RunFolder(folder, {**about, "samples": samples}, state, rank == 0)
     if not saved:
         files.save()  # from here on the run can be resumed, whatever happens
         if files.trouble:
             raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
+    if len(set(gather(state.step))) > 1:
+        raise UserError(f"{folder}: the processes read states of different steps; all have to see the same disk")
     wait_for_all()  # where one has found something wrong, it alone says so
     return state, files
 
@@ -247,16 +255,18 @@ def main(arguments=None):
     settings, given = parse_settings(arguments, __doc__)
     device = pick_device(settings.device)
     with processes(device, settings.timeout) as (rank, size):
-        prepared = None
+        prepared, lock = None, RunLock()
         if rank == 0:  # it alone finds and says what is wrong
             settings.resume_path, settings.run_name = choose_run(settings)
+            if settings.resume_path:  # locked before it is read: the run may be at its last save
+                lock.take(run_folder(settings.resume_path), LOCK_PATIENCE if starts_again(settings) else 0)
             prepared = prepare(settings, given, device)
         settings.resume_path, settings.run_name = agree((settings.resume_path, settings.run_name))
         settings, saved, model, train, val, lines = prepared or prepare(settings, given, device)
         wait_for_all()  # all have read last.pth before one may write it
         remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
         with cli.memory_errors(remedy), cli.Stopper() as stopper:
-            state, files = open_run(settings, saved, model.to(device), train)
+            state, files = open_run(settings, saved, model.to(device), train, lock)
             parameters = sum(p.numel() for p in model.parameters())
             lines += [f"SwinSF with {parameters:,} parameters on {device}{f', {size} processes' if size > 1 else ''}"]
             for line in (*lines, f"run {files.folder}, from step {state.step}"):
@@ -264,7 +274,7 @@ def main(arguments=None):
             try:
                 stopped = fit(state, files, train, val, settings, device, stopper)
             finally:
-                files.release()
+                lock.release()
     if stopped:
         if rank == 0:
             print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import write_dat
@@ -20,7 +21,7 @@ from datasets.scenes import PhotoScenes
 from engine import TrainingState, backward, make_loader, make_optimizer, train_one_epoch
 from models import SKIP_CHOICES, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES
-from tests.conftest import ROOT, assert_one_line_error, gradient_scene, quick, run_script, write_png
+from tests.conftest import ROOT, assert_one_line_error, gradient_scene, quick, read_log, run_script, write_png
 from utils import checkpoint
 from utils.distributed import data_parallel, gather, processes, total, world
 
@@ -153,6 +154,18 @@ def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path
     assert result.returncode == 0 and "where it is already" in result.stdout, result.stderr
 
 
+def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_path):
+    """One stream is held out of four; both processes know its figures, and the first shows it."""
+    options = ["--dataset_path", str(reds), "--max_steps", "2", "--val_every", "1", "--epochs", "1"]
+    result = torchrun(2, *quick(reds, tiny_weights, tmp_path, "run", *options))
+    assert result.returncode == 0, result.stderr
+    (line,) = read_log(tmp_path / "run")
+    best = checkpoint.load(tmp_path / "run/best.pth")
+    assert line["val_psnr"] == best["best_psnr"] > 10
+    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert events.Tags()["images"]
+
+
 def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
     for options, words in (
         (["--batch_size", "1"], ["--batch_size 1", "2 processes"]),
@@ -164,6 +177,11 @@ def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
         said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert result.returncode and len(said) == 1 and all(word in said[0] for word in words), result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_world_that_is_not_torchruns(photos, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "run")), "WORLD_SIZE=2 without RANK", "torchrun")
 
 
 def test_a_job_that_restarts_wants_a_name(photos, tiny_weights, tmp_path):

@@ -163,9 +163,6 @@ def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(photos,
         raise OSError(errno.ENOSPC, "No space left on device", "last.pth")
 
     options = ["--max_steps", "1", "--workers", "0"]
-    files = []
-    begin = runs.RunFolder.__init__
-    monkeypatch.setattr(runs.RunFolder, "__init__", lambda self, *a, **k: (begin(self, *a, **k), files.append(self))[0])
     monkeypatch.setattr(train, "finish_epoch", lambda *_: monkeypatch.setattr(checkpoint, "save", refuse) or True)
     monkeypatch.setattr(runs, "RETRY", 0.0)
     with pytest.raises(UserError, match=r"No space left.*not saved: last\.pth"):
@@ -246,11 +243,52 @@ def test_a_job_that_starts_again_goes_on(photos, tiny_weights, tmp_path):
         train.main([*arguments, "--lr", "0.5"])
     (tmp_path / "link").symlink_to(tmp_path / "run")
     assert train.main([*arguments, "--run_name", "link"]) == 0
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/best.pth").write_text("precious")
-    with pytest.raises(UserError, match="other: is there already"):
-        train.main([*arguments, "--run_name", "other"])
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["best.pth"]
+    for name in ("best.pth", "epoch_0002.pth", "notes.txt"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / name).write_text("precious")
+        with pytest.raises(UserError, match="other: is there already"):
+            train.main([*arguments, "--run_name", "other"])
+        assert [path.name for path in (tmp_path / "other").iterdir()] == [name]
+        shutil.rmtree(tmp_path / "other")
+
+
+def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
+    """A link is not followed, a pipe hangs nothing."""
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:]) == 0
+    lock = tmp_path / "run/.lock"
+    lock.unlink()
+    (tmp_path / "precious").write_text("precious")
+    lock.symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"\.lock"):
+        train.main(["--resume_path", str(tmp_path / "run")])
+    assert (tmp_path / "precious").read_text() == "precious"
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(UserError, match=r"\.lock: no plain file"):
+        train.main(["--resume_path", str(tmp_path / "run")])
+
+
+def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weights, tmp_path):
+    """The lock is waited for before last.pth is read."""
+    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume")]
+
+    def start():
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def stop(process):
+        process.terminate()
+        process.stderr.read()
+        assert process.wait() == 143
+        return checkpoint.load(tmp_path / "run/last.pth")["step"], process.stdout.read().decode()
+
+    first = start()
+    read_until(first, rb"epoch 0: .*? [1-9]\d*/4500")
+    second = start()
+    time.sleep(5)  # by then it has come to the lock
+    step, _ = stop(first)
+    read_until(second, rb"epoch 0: .*? [1-9]\d*/4500")
+    later, said = stop(second)
+    assert f"from step {step}\n" in said and later > step > 100
 
 
 def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):

@@ -106,16 +106,21 @@ def processes(device=None, seconds=7 * 24 * 3600):
 
     They talk by gloo, and about tensors on a CUDA `device` by NCCL. One that waits for another for so many seconds gives up.
     """
-    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield 0, 1
         return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE={size} without {', '.join(missing)}: start by torchrun, or unset WORLD_SIZE")
+    rank = int(os.environ["RANK"])
     cuda = device is not None and device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
     speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()  # process 0 speaks for all
-    with losing_touch(), speech:
-        meeting = {"store": meet(rank, size, seconds), "rank": rank, "world_size": size} if AGENT in os.environ else {}
+    with losing_touch(seconds), speech:
+        agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        meeting = {"store": meet(rank, size, seconds), "rank": rank, "world_size": size} if agent else {}
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting)
         yield rank, size
     # After an error the group is left to the end of the process: what is under way in it may never end.
@@ -148,15 +153,16 @@ def meet(rank, size, seconds):
 
 
 @contextlib.contextmanager
-def losing_touch():
+def losing_touch(seconds):
     """Turn what gloo and NCCL raise when another process has ended, or cannot be reached, into a UserError."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
-        reason = str(error).strip().splitlines()[0].split("] ", 1)[-1]
-        raise UserError(f"process {world()[0]} has lost the others ({reason}); see what they say, then start again") from None
+        reason = f"no answer within {seconds:g} s" if "timed out" in str(error).lower() else "the connection was closed"
+        rank = os.environ["RANK"]
+        raise UserError(f"process {rank} has lost the others, {reason}; see what they say; the last save is whole") from None
 
 
 def gather(value):

@@ -11,8 +11,9 @@ MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # that Adam and AdamW keep of a wei
 
 def restore(state, saved, path):
     """Set an engine.TrainingState to a state_dict of one. Raises UserError where `saved` is none of a run like this one's."""
+    own = state.state_dict()  # by all processes, so outside of what may fail in one
     try:
-        fault = misfit(state, saved)
+        fault = misfit(state, own, saved)
         if not fault:
             state.load_state_dict(saved)
     except Exception as error:  # the random generators refuse in many ways
@@ -21,9 +22,8 @@ def restore(state, saved, path):
         raise UserError(f"{path}: its training state does not fit the run ({fault}); resume from an undamaged last.pth")
 
 
-def misfit(state, saved):
-    """Text on the first thing in `saved` that training would stumble on later, or ""."""
-    own = state.state_dict()
+def misfit(state, own, saved):
+    """Text on the first thing in `saved` that training would stumble on later, or "". own: the state_dict as it is."""
     missing = own.keys() - saved.keys()
     if missing:
         return f"{', '.join(sorted(missing))} missing"

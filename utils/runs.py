@@ -3,10 +3,13 @@
 import contextlib
 import copy
 import fcntl
+import functools
 import json
 import os
 import shutil
+import stat
 import sys
+import threading
 import time
 
 from torch.utils.tensorboard import SummaryWriter
@@ -18,12 +21,13 @@ from utils.files import MOST_TEXT, parse_json, read_plain
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
 
-def create_folder(folder, again=False):
-    """Make a new run's folder; UserError where it is there already, since a run never writes over another.
+def create_folder(folder):
+    """Make a new run's folder. UserError where it is there already, since a run never writes over another.
 
-    again: whether one is taken that a run left which was killed before its first save.
+    One is taken that a run left which was killed before its first save.
     """
-    if again and folder.is_dir() and {path.name for path in folder.glob("[!.]*")} <= {"config.json", "log.jsonl"}:
+    there = {path.name for path in folder.glob("[!.]*")} if folder.is_dir() else {""}
+    if there <= {"config.json", "log.jsonl"} and not read_lines(folder / "log.jsonl"):
         return
     try:
         folder.mkdir(parents=True)
@@ -32,56 +36,62 @@ def create_folder(folder, again=False):
         raise UserError(f"{folder}: is there already; take another --run_name{resume}") from None
 
 
+class RunLock:
+    """One process at a time writes a run: a lock on the file .lock in its folder, which ends with the process at the latest."""
+
+    file = None
+
+    def take(self, folder, patience=0.0):
+        """Raises UserError where another process has the lock and keeps it for `patience` seconds."""
+        path, begin = folder / ".lock", time.monotonic()
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        self.file = os.fdopen(handle, "rb", buffering=0)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UserError(f"{path}: no plain file; remove it")
+        while True:
+            try:
+                # Not flock, which the workers would hold too, and for a while after a kill.
+                return fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() - begin > patience:
+                    self.release()
+                    remedy = "wait for its end, or take another --run_name"
+                    raise UserError(f"{folder}: another process is at this run; {remedy}") from None
+                time.sleep(0.1)
+
+    def release(self):
+        if self.file:
+            self.file.close()
+        self.file = None
+
+
 class RunFolder:
     """What a run leaves in its folder: last.pth, best.pth, config.json, log.jsonl, tensorboard/, epoch_0001.pth and so on.
 
     about: plain values that describe the run, with the entry `config` that loading needs. state: an engine.TrainingState.
     writes: whether this process does, one of all that train; the others call the same methods, for `save` wants all of them.
-    One run at a time writes a folder, which it locks until `release`: UserError where another still does after `patience` s.
+    The folder is locked by a `RunLock` before anything of it is read.
 
     A disk that is full or read-only does not end a run: what is on it stays whole, and a later save has what it missed.
     """
 
-    def __init__(self, folder, about, state, writes=True, patience=0.0):
+    def __init__(self, folder, about, state, writes=True):
         self.folder, self.about, self.state, self.writes = folder, about, state, writes
         self.saved_at = time.monotonic()
         self.trouble = None  # why the last save failed
-        self.unsaved = {}  # file name -> what writes it, of files that are not yet as they should be
-        self.board = self.lock = None
+        self.board = None
         if not writes:
             return
-        self.claim(patience)
         for name in ("last.pth", "best.pth", "epoch_*.pth", "config.json", "log.jsonl"):
             for torn in folder.glob(f".{name}.*"):  # of a save that was killed
                 torn.unlink()
         # A kill between the log and last.pth leaves a line that will come again, or half a one.
         self.lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
-        self.write_log()
-        self.write_text("config.json", json.dumps(about, indent=1))
         # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
         self.purge_step = state.step + (state.batch == 0) if state.step else None
-
-    def claim(self, patience):
-        self.lock, begin = (self.folder / ".lock").open("w"), time.monotonic()
-        while True:
-            try:
-                # Not flock, which the workers would hold too, and for a while after a kill.
-                return fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() - begin > patience:
-                    self.release()
-                    remedy = "wait for its end, or take another --run_name"
-                    raise UserError(f"{self.folder}: another process is at this run; {remedy}") from None
-                time.sleep(0.1)
-
-    def release(self):
-        """Give the lock back; the end of the process does so too."""
-        with contextlib.suppress(OSError):
-            if self.board:
-                self.board.close()
-        if self.lock:
-            self.lock.close()
-        self.board = self.lock = None
+        # File name -> what writes it, of files that are not yet as they should be; in this order.
+        self.unsaved = {"log.jsonl": self.write_log, "config.json": self.write_config}
+        self.write_unsaved()
 
     def write_text(self, name, text):
         with checkpoint.replacing(self.folder / name, "w") as file:
@@ -89,6 +99,9 @@ class RunFolder:
 
     def write_log(self):
         self.write_text("log.jsonl", "".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def write_config(self):
+        self.write_text("config.json", json.dumps(self.about, indent=1))
 
     def weights(self):
         progress = {"step": self.state.step, "best_psnr": self.state.best_psnr}
@@ -112,7 +125,7 @@ class RunFolder:
             self.unsaved.pop(name, None)
         self.unsaved["last.pth"] = lambda: checkpoint.save(contents, self.folder / "last.pth")
         if keep_last:
-            self.unsaved["epochs"] = lambda: self.keep_epoch(keep_last)
+            self.unsaved["epochs"] = functools.partial(self.keep_epoch, self.state.epoch, keep_last)
         self.write_unsaved()
 
     def write_unsaved(self):
@@ -131,16 +144,16 @@ class RunFolder:
                 print(f"{self.folder}: saved again", file=sys.stderr, flush=True)
             self.trouble = None
 
-    def keep_epoch(self, count):
+    def keep_epoch(self, epoch, count):
         """Give last.pth the epoch's name too, and remove all but the `count` newest of such names."""
-        last, own = self.folder / "last.pth", self.folder / f"epoch_{self.state.epoch:04d}.pth"
+        last, own = self.folder / "last.pth", self.folder / f"epoch_{epoch:04d}.pth"
         own.unlink(missing_ok=True)
         try:
             os.link(last, own)  # takes no room until last.pth is replaced
         except OSError:  # a file system without links
             with checkpoint.replacing(own) as file, open(last, "rb") as source:
                 shutil.copyfileobj(source, file)
-        for old in sorted(self.folder.glob("epoch_*.pth"))[:-count]:
+        for old in sorted(self.folder.glob("epoch_*.pth"), key=lambda path: (len(path.name), path.name))[:-count]:
             old.unlink()
 
     def keep_best(self):
@@ -153,6 +166,7 @@ class RunFolder:
         """Have a dict of numbers logged with the next save. comparison: (3, H, W) uint8 picture or None."""
         if not self.writes:
             return
+        threading.excepthook = all_but_disk_errors
         self.lines.append(line)
         self.unsaved["log.jsonl"] = self.write_log
         try:
@@ -163,6 +177,7 @@ class RunFolder:
                 self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
             self.board.flush()
         except OSError as error:  # the curves have a gap then, which log.jsonl fills
+            error.filename = error.filename or str(self.folder / "tensorboard")
             print(f"warning: {one_line(error)}. TensorBoard's curves lack step {self.state.step}", file=sys.stderr, flush=True)
             self.board, self.purge_step = None, None
 
@@ -171,6 +186,9 @@ class RunFolder:
 
         Raises UserError where it never did.
         """
+        with contextlib.suppress(OSError):
+            if self.board:
+                self.board.close()
         if self.trouble and not should_stop():
             print(f"{self.folder}: waits for the disk to take the last state; Ctrl-C gives it up", file=sys.stderr, flush=True)
         while self.trouble and not should_stop():
@@ -180,6 +198,12 @@ class RunFolder:
                 self.write_unsaved()
         if self.trouble:
             raise UserError(f"{one_line(self.trouble)}; not saved: {', '.join(self.unsaved)}. What was saved before is whole")
+
+
+def all_but_disk_errors(arguments):
+    """A threading.excepthook for TensorBoard's writer, a thread whose errors come up again in the main one."""
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
 
 
 def read_lines(path):
