@@ -24,7 +24,7 @@ class Camera(NamedTuple):
 
 
 # The 250x400 family, its raw dump, spike-X4K.
-MOST_PIXELS = 2**22  # of a step; known sensors have a million
+MOST_PIXELS = 2**21  # of a step; known sensors have a million
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
