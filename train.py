@@ -17,6 +17,7 @@ import hashlib
 import math
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -219,9 +220,9 @@ def open_run(settings, saved, model, train, lock):
         files.save()  # from here on the run can be resumed, whatever happens
         if files.trouble:
             raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
+    wait_for_all()  # where one has found something wrong, it alone says so
     if len(set(gather(state.step))) > 1:
         raise UserError(f"{folder}: the processes read states of different steps; all have to see the same disk")
-    wait_for_all()  # where one has found something wrong, it alone says so
     return state, files
 
 
@@ -279,7 +280,7 @@ def main(arguments=None):
         if rank == 0:
             print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
         # To torchrun any other status is a failure, which it answers by a restart.
-        return 0 if AGENT in os.environ else 128 + stopper.signal
+        return 0 if AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
     if rank == 0:
         cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")
