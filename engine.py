@@ -86,10 +86,17 @@ def pixel_loss(picture, truth, recipe):
 
 
 def reconstruction_loss(pictures, batch, recipe):
-    """The loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right)."""
+    """The loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right).
+
+    Scenes that say how bright their white is (`white`, as simulated ones do) are compared with their errors divided by its root,
+    half way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
+    """
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
-    losses = {name: pixel_loss(picture, batch[name], recipe) for name, picture in pictures.items()}
+    scale = 1.0
+    if "white" in batch:
+        scale = batch["white"].to(pictures["middle"]).rsqrt().view(-1, 1, 1, 1)
+    losses = {name: pixel_loss(picture * scale, batch[name] * scale, recipe) for name, picture in pictures.items()}
     return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
 
 
@@ -250,7 +257,8 @@ def evaluate(methods, dataset, device, score, workers=0, on_stream=None, label="
     """Score reconstruction methods on a dataset; training's validation and test.py both call this.
 
     methods: name -> function of spikes (1, 41, H, W) and an output's name, that returns (1, H, W) in grey levels.
-    score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures.
+    score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes are scored as if they
+    were exposed up to their `white`.
     on_stream(row, item, pictures) is called after each stream, to save what it wants.
     Returns a list of {"name": ..., method: {figure: value, "seconds": ...}}, None where should_stop() cut it short.
 
@@ -269,11 +277,13 @@ def evaluate(methods, dataset, device, score, workers=0, on_stream=None, label="
         spikes = item["spikes"][None].to(device)
         output = scored_output(item)
         truth, pictures = item[output][0].numpy() if output in item else None, {}
+        white = item.get("white", 1.0)
         for name, method in methods.items():
             begin = time.perf_counter()
             pictures[name] = method(spikes, output)[0].cpu().numpy()
             seconds = time.perf_counter() - begin  # of the reconstruction; scoring takes its own time
-            row[name] = {**score(pictures[name], truth), "seconds": seconds}
+            scaled = truth if truth is None else truth / white
+            row[name] = {**score(pictures[name] / white, scaled), "seconds": seconds}
         if on_stream:
             on_stream(row, item, pictures)
     parts = gather(None if stopped else rows)

@@ -8,10 +8,11 @@ from utils.cli import UserError
 
 
 def to_item(sample):
-    """A sample of uint8 arrays -> the item dict of tensors.
+    """A sample of arrays -> the item dict of tensors.
 
     `spikes` (41, H, W) uint8 of 0 and 1, a quarter of the way from worker to GPU that floats would take; the pictures
-    `middle`, `left`, `right`, as far as the sample has them, (1, H, W) float32 in 0..255; `name` as it is.
+    `middle`, `left`, `right`, as far as the sample has them, (1, H, W) float32 in 0..255; `name`, and `white` of simulated
+    scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():

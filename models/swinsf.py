@@ -18,12 +18,11 @@ from torch import nn
 
 from models.attention import TSA_CHOICES, Linear, TemporalSpatialAttention, WindowAttention, scramble
 from models.collapse import conv_then_embed, unembed_then_conv
-from models.segments import SEGMENTS, segments_along_motion
+from models.motion import SEEN, SEGMENTS, along_motion
 from models.windows import map_windows, recomputed
 from utils.distributed import check_compiler
-from utils.protocol import KEY_FRAMES, RATE, STEPS
+from utils.protocol import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
-SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
 
 
@@ -51,7 +50,7 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "rate", "motion": what the last convolution adds to
+    skip: str = "none"  # or "rate", "motion", "aligned": what the last convolution adds to
 
     def __post_init__(self):
         depths = self.depths if isinstance(self.depths, list | tuple) else (self.depths,)
@@ -76,7 +75,8 @@ class SwinSFConfig:
             raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
 
 
-SKIP_CHOICES = ("none", "rate", "motion")
+SKIP_CHOICES = ("none", "rate", "motion", "aligned")
+ALONG_MOTION = ("motion", "aligned")  # "aligned" sees the steps along the motion too, "motion" as they lie
 
 
 class Mlp(nn.Module):
@@ -212,7 +212,7 @@ class SwinSF(nn.Module):
         super().__init__()
         self.config = config = config or SwinSFConfig()
         channels = config.channels
-        seen = SEGMENTS if config.skip == "motion" else 0  # pictures that a stream sees beside its steps
+        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees beside its steps
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
@@ -225,12 +225,12 @@ class SwinSF(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
         # Sequential, so that the convolutions have the released files' names conv_last.0 and conv_lm.0.
-        # The last convolution gives a picture; with skip="motion" a residual, and a score for each segment.
+        # The last convolution gives a picture; along the motion a residual, and a score for each segment.
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip == "rate":
             self.firing_rate = FiringRate()
-        if config.skip == "motion":
+        if config.skip in ALONG_MOTION:
             self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS) - SEGMENTS // 2) ** 2)  # to begin with
         if config.skip != "none":
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
@@ -276,14 +276,14 @@ class SwinSF(nn.Module):
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
         # Spike feature extraction.
-        steps = {"left": x[:, :SIDE_STEPS], "middle": x, "right": x[:, -SIDE_STEPS:]}
-        segments = None
-        if self.config.skip == "motion":
+        seen, segments = {output: x[:, steps] for output, steps in SEEN.items()}, {}
+        if self.config.skip in ALONG_MOTION:
             with torch.autocast(x.device.type, enabled=False):
-                segments = segments_along_motion(x)
-            steps = {output: torch.cat([part, segments[output].light], 1) for output, part in steps.items()}
-        convs = self.conv_first_ref, self.conv_first, self.conv_first_ref
-        tokens = torch.cat([self.embed(part, conv) for part, conv in zip(steps.values(), convs)])  # (3B, h, w, C)
+                streams = along_motion(x, aligned=self.config.skip == "aligned")
+            for output, (steps, segments[output]) in streams.items():
+                seen[output] = torch.cat([steps, segments[output].light], 1)  # (B, 35 or 48, H, W)
+        convs = {"left": self.conv_first_ref, "middle": self.conv_first, "right": self.conv_first_ref}
+        tokens = torch.cat([self.embed(seen[stream], conv) for stream, conv in convs.items()])  # (3B, h, w, C)
 
         # Spatial-temporal feature extraction.
         for layer in self.layers:
@@ -293,7 +293,7 @@ class SwinSF(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1 or 8, H, W)
             pictures = [
-                self.add_skip(picture, output, x, segments)  # (B, 1, H, W)
+                self.add_skip(picture, output, x, segments.get(output))  # (B, 1, H, W)
                 for output, picture in zip(Reconstruction._fields, pictures)
             ]
         return Reconstruction(*(picture[..., :height, :width] for picture in pictures))
@@ -322,7 +322,7 @@ class SwinSF(nn.Module):
         """What the last convolution gives for an output, (B, 1 or 8, H, W) -> its picture (B, 1, H, W)."""
         if self.config.skip == "rate":
             return picture + self.firing_rate(x, KEY_FRAMES[output])
-        if self.config.skip == "motion":
+        if segments is not None:
             residual, scores = picture.split([1, SEGMENTS], dim=1)
-            return residual + segments[output].mean((scores + self.segment_scores.view(1, -1, 1, 1)).softmax(1))
+            return residual + segments.mean((scores + self.segment_scores.view(1, -1, 1, 1)).softmax(1))
         return picture.relu()

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, multiply_adds, windows
 from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
 from models.classical import tfp
-from models.segments import segments_along_motion
+from models.motion import along_motion
 from models.windows import partition, shift_mask
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula
@@ -211,7 +211,7 @@ def test_compiled_blocks(monkeypatch):
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
-@pytest.mark.parametrize("skip", ["rate", "motion"])
+@pytest.mark.parametrize("skip", ["rate", "motion", "aligned"])
 def test_any_size_from_20_up(patch, height, width, skip):
     with torch.inference_mode():
         pictures = tiny(patch=patch, skip=skip)(spikes(1, height, width))
@@ -339,19 +339,20 @@ def test_a_fresh_network_with_the_rate_skip_is_tfp_over_21_steps():
         torch.testing.assert_close(getattr(pictures, output)[:, 0], tfp(x, key_frame, 21), rtol=1e-5, atol=1e-3)
 
 
-def test_a_fresh_network_with_the_motion_skip_is_a_mean_along_the_motion():
+@pytest.mark.parametrize("skip", ["motion", "aligned"])
+def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
     x = spikes(2, 30, 40).float()
-    model = build_model("small", skip="motion").eval()
+    model = build_model("small", skip=skip).eval()
     with torch.inference_mode():
         pictures = model(x)
     weights = model.segment_scores.detach().softmax(0).view(1, -1, 1, 1).expand(2, -1, 30, 40)
-    for output, segments in segments_along_motion(x).items():
+    for output, (_, segments) in along_motion(x, aligned=False).items():
         torch.testing.assert_close(getattr(pictures, output), segments.mean(weights), rtol=1e-5, atol=1e-3)
     # The network takes part: its scores choose among the segments, in each pixel and for each output.
     torch.nn.init.constant_(model.conv_lm[0].bias[5:6], 100.0)
     with torch.inference_mode():
         chosen = model(x).left
-    torch.testing.assert_close(chosen, 255 * segments_along_motion(x)["left"].light[:, 4:5], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(chosen, 255 * along_motion(x, aligned=False)["left"][1].light[:, 4:5], rtol=1e-4, atol=1e-2)
 
 
 def test_the_network_sees_the_segments():
@@ -361,6 +362,18 @@ def test_the_network_sees_the_segments():
         before = model(x).middle
         model.conv_first.weight[:, 41:] = 0
         assert (model(x).middle - before).abs().max() > 1e-3
+
+
+def test_an_aligned_network_sees_its_steps_along_the_motion(monkeypatch):
+    """With steps that are aligned beforehand, the network that takes them as they lie gives what the aligned one gives."""
+    x = spikes(1, 25, 30)
+    model, plain = tiny(skip="aligned"), tiny(skip="motion")
+    plain.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        aligned, lying = model(x).middle, plain(x).middle
+        assert (aligned - lying).abs().max() > 1e-3
+        monkeypatch.setattr("models.swinsf.along_motion", lambda x, aligned: along_motion(x, aligned=True))
+        torch.testing.assert_close(plain(x).middle, aligned)
 
 
 def test_the_rate_skip_adds_to_pictures_that_may_be_negative():
