@@ -24,7 +24,7 @@ from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import agree, check_compiler, gather, pick_device, processes
-from utils.files import keep_out, real_path
+from utils.guard import keep_out, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics

@@ -60,7 +60,7 @@ from utils.distributed import (
     wait_for_all,
     world,
 )
-from utils.files import keep_out
+from utils.guard import keep_out
 from utils.inference import keep_freed_memory
 from utils.metrics import psnr_ssim, to_bytes
 from utils.resume import restore
