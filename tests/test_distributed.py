@@ -1,12 +1,14 @@
 """Several processes on the CPU do what one does: gradients, weights, scores."""
 
 import argparse
+import contextlib
 import csv
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -14,16 +16,20 @@ import pytest
 import torch
 import torch.multiprocessing
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.parallel import gather as gather_outputs
+from torch.nn.parallel import parallel_apply, scatter
+from torch.nn.parallel._functions import Gather, Scatter
 
+import train
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import write_dat
 from datasets.scenes import PhotoScenes
-from engine import TrainingState, backward, make_loader, make_optimizer, train_one_epoch
-from models import SKIP_CHOICES, SwinSF, SwinSFConfig
+from engine import RECIPES, Forward, TrainingState, backward, make_loader, make_optimizer, train_one_epoch
+from models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES
-from tests.conftest import ROOT, assert_one_line_error, gradient_scene, quick, read_log, run_script, write_png
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, gradient_scene, quick, read_log, run_script, write_png
 from utils import checkpoint
-from utils.distributed import data_parallel, gather, processes, total, world
+from utils.distributed import gather, interleaved, processes, share_weights, total, world
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -47,14 +53,14 @@ def train_a_little(photos, pieces=1):
         model = SwinSF(config).double()
         settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=1e-4, amp=False, accumulate=pieces)
         state = TrainingState(model, make_optimizer(model, settings))
-        parallel = data_parallel(model, CPU, [])
+        forward = Forward(model)
         scenes = PhotoScenes(photos, "train", 20, 20, 13)
         batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)  # of 4, 4, 4 and 1: a process may have none
         loader = make_loader(Augmented(scenes, 20, 0), 0, CPU, batch_sampler=batches)
         first = [piece for piece, _ in zip(loader, range(pieces))]
-        backward(parallel, first, settings.recipe, CPU)
+        backward(forward, first, RECIPES[settings.recipe].loss, CPU)
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        train_one_epoch(state, parallel, loader, settings, 4, CPU)
+        train_one_epoch(state, forward, loader, settings, 4, CPU)
         results.append((gradients, model.state_dict(), {key: state.totals[key] for key in ("loss", "pictures")}))
     return results
 
@@ -67,6 +73,10 @@ def one_of_several(rank, count, port, photos, pieces, path):
     with processes(CPU, 60):
         assert total(rank, 1) == [count * (count - 1) / 2, count]
         assert gather({"rank": rank}) == [{"rank": r} for r in range(count)]
+        assert interleaved([*range(rank, 7, count)]) == [*range(7)]
+        layer = torch.nn.Linear(1, 1).requires_grad_(False).apply(lambda layer: layer.weight.fill_(rank))
+        share_weights(layer)
+        assert layer.weight.item() == 0
         torch.save(train_a_little(photos, pieces), f"{path}.{rank}")
 
 
@@ -92,6 +102,90 @@ def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count,
                 for name, value in wanted.items():
                     torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
             assert totals["pictures"] == 13 and totals["loss"] == pytest.approx(expected[2]["loss"], rel=1e-6)
+
+
+def resume_as_one_of_several(rank, port, photos, weights, folder):
+    """What each of 4 processes does: as one of 3, then as one of 4, a run of 6 steps unbroken and one that is resumed after 3."""
+    torch.set_num_threads(1)
+    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"})
+    options = ["--recipe", "paper", "--lr", "1e-2", "--batch_size", "4", "--epoch_length", "40", "--workers", "0"]
+    for count in (3, 4):
+        runs = [
+            quick(photos, weights, folder, f"unbroken{count}", *options, "--max_steps", "6")[1:],
+            quick(photos, weights, folder, f"resumed{count}", *options, "--max_steps", "3")[1:],
+            ["--resume_path", str(folder / f"resumed{count}"), "--max_steps", "6"],
+        ]
+        for number, arguments in enumerate(runs if rank < count else []):
+            os.environ.update({"WORLD_SIZE": str(count), "MASTER_PORT": str(port + 10 * count + number)})
+            assert train.main([*arguments, "--timeout", "100"]) == 0
+
+
+def test_more_than_two_processes_resume_to_the_very_weights(photos, tiny_weights, tmp_path):
+    """Of two the sum is the same in any order; of three and four only where gradients are added in the same order again."""
+    arguments = (20000 + os.getpid() % 20000 + 100, photos, tiny_weights, tmp_path)
+    torch.multiprocessing.spawn(resume_as_one_of_several, arguments, nprocs=4)
+    for count in (3, 4):
+        states = [checkpoint.load(tmp_path / f"{name}{count}/last.pth")["training"] for name in ("unbroken", "resumed")]
+        for state in states:
+            state.pop("totals")  # seconds
+        assert states[0]["step"] == 6 and len(states[0]["random"]) == count
+        assert_equal(*states)
+
+
+def on_cpu_alone(inputs, modules, monkeypatch):
+    """DataParallel's way of inputs through replicas to one output, with the CPU for each of its GPUs."""
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda device=None: contextlib.nullcontext())
+    monkeypatch.setattr(torch.accelerator, "device_index", lambda index: contextlib.nullcontext())
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: CPU)
+    monkeypatch.setattr(Gather, "apply", lambda device, dim, *outputs: torch.cat(outputs, dim))
+    monkeypatch.setattr(Scatter, "apply", lambda devices, sizes, dim, whole: whole.chunk(len(devices), dim))
+    scattered = [arguments for (arguments,) in zip(scatter(inputs, [0, 1]))]
+    return gather_outputs(parallel_apply(modules, scattered, devices=[0, 1]), "cpu")
+
+
+def test_what_data_parallel_does_to_the_network(monkeypatch):
+    """Packed spikes are scattered, replicas compute bfloat16 in their threads, and a `Reconstruction` is gathered."""
+    torch.manual_seed(0)
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.0))
+    seen, forward = [], SwinSF.forward
+
+    def spy(self, x):
+        seen.append((threading.current_thread(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), x.shape))
+        with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
+            return forward(self, x)
+
+    packed = torch.from_numpy(np.packbits(np.random.default_rng(0).random((4, 41, 20, 20)) < 0.3, axis=1))
+    expected = Forward(model)(packed)
+    sum(picture.sum() for picture in expected).backward()
+    gradient = model.conv_first.weight.grad.clone()
+    model.zero_grad()
+    monkeypatch.setattr(SwinSF, "forward", spy)
+    for amp in (True, False):
+        # Replicas as `replicate` makes them, whose parameters are attributes.
+        replicas = [replica_of(Forward(model, amp)) for _ in range(2)]
+        pictures = on_cpu_alone(packed, replicas, monkeypatch)
+        assert isinstance(pictures, Reconstruction)
+        for name, picture in pictures._asdict().items():
+            torch.testing.assert_close(picture, getattr(expected, name))
+    assert [(on, str(dtype)) for _, on, dtype, _ in seen[:2]] == [(True, "torch.bfloat16")] * 2
+    assert not any(on for _, on, _, _ in seen[2:])
+    assert all(shape == (2, 41, 20, 20) for *_, shape in seen)
+    assert threading.main_thread() not in {thread for thread, *_ in seen}
+    sum(picture.sum() for picture in pictures).backward()
+    assert gradient.abs().sum() > 0
+    torch.testing.assert_close(model.conv_first.weight.grad, gradient)
+
+
+def replica_of(module):
+    """A module as torch.nn.parallel.replicate copies it: parameters are no leaves, and attributes of their own."""
+    replica = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        replica._modules[name] = child and replica_of(child)
+    for name, parameter in module._parameters.items():
+        replica._parameters.pop(name, None)
+        setattr(replica, name, None if parameter is None else parameter.view_as(parameter))
+    return replica
 
 
 def write_small_reds(folder, count):
