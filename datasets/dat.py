@@ -1,4 +1,7 @@
-"""Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte, the lowest bit first."""
+"""Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte.
+
+The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is the highest.
+"""
 
 import warnings
 from pathlib import Path
@@ -23,8 +26,10 @@ class Camera(NamedTuple):
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
-# The 250x400 family, its raw dump, spike-X4K.
+BIT_ORDERS = ("little", "big")  # as numpy calls them: the lowest or the highest bit of a byte is the first
+LOOK = 64  # steps in the middle of a recording that are looked at
 MOST_PIXELS = 2**21  # of a step; known sensors have a million
+# The 250x400 family, its raw dump, spike-X4K.
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
@@ -74,6 +79,32 @@ def count_steps(path, height, width):
     return steps
 
 
+def likely_bit_order(packed, height, width):
+    """Which bit of a byte is the first, "little" or "big", by the bytes of whole steps of one scene (`LOOK` of them are plenty).
+
+    Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours under the right order,
+    and 15 pixels apart under the other. "little", the usual one, where the scene is too dark or too flat to tell.
+    """
+    rate = np.zeros((height * width // 8, 8), np.float32)
+    for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
+        rate += np.unpackbits(step, bitorder="little").reshape(-1, 8)
+    inside = np.abs(np.diff(rate, axis=1)).mean()
+    little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
+    parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]  # each from all over the picture
+    if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
+        return "little"
+    return "big" if big.mean() - inside < 0.5 * (little.mean() - inside) else "little"
+
+
+def bit_order_of(path, height, width):
+    """`likely_bit_order` of a `.dat` file, by the steps in its middle."""
+    step = height * width // 8
+    total, _ = whole_steps(path, height, width)
+    look = min(LOOK, total)
+    packed = np.fromfile(path, np.uint8, look * step, offset=(total - look) // 2 * step)
+    return likely_bit_order(packed[: packed.size // step * step], height, width)
+
+
 def read_dat(path, height, width, start=0, stop=None, flip=True):
     """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read from the disk.
 
@@ -87,8 +118,8 @@ def read_dat(path, height, width, start=0, stop=None, flip=True):
     return read_steps(path, height, width, start, stop, flip)
 
 
-def read_steps(path, height, width, start, stop, flip):
-    """`read_dat` of a file that is known to have the steps."""
+def read_steps(path, height, width, start, stop, flip, bitorder="little"):
+    """All columns of steps of a file that is known to have them, see `read_dat`."""
     step = height * width // 8
     # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
     try:
@@ -99,14 +130,14 @@ def read_steps(path, height, width, start, stop, flip):
         ) from None
     if packed.size < (stop - start) * step:
         raise UserError(f"{path}: became shorter while it was read; restore the stream")
-    return unpack(packed, height, width, flip)
+    return unpack(packed, height, width, flip, bitorder)
 
 
-def unpack(packed, height, width, flip):
-    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1."""
+def unpack(packed, height, width, flip, bitorder="little"):
+    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: one of `BIT_ORDERS`."""
     if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
-    spikes = np.unpackbits(packed.reshape(-1), bitorder="little").reshape(-1, height, width)
+    spikes = np.unpackbits(packed.reshape(-1), bitorder=bitorder).reshape(-1, height, width)
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 
@@ -140,11 +171,13 @@ class StepFile:
 class DatFile(StepFile):
     """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number of bytes after them.
 
+    bitorder: one of `BIT_ORDERS`.
+
     Raises UserError as `read_dat` does, but for a length that does not fit.
     """
 
-    def __init__(self, path, camera):
-        self.path, self.camera = Path(path), camera
+    def __init__(self, path, camera, bitorder="little"):
+        self.path, self.camera, self.bitorder = Path(path), camera, bitorder
         steps, self.left_over = whole_steps(path, camera.height, camera.width)
         if not steps:
             raise UserError(
@@ -155,7 +188,8 @@ class DatFile(StepFile):
     def read(self, start, stop):
         """Steps start..stop-1, uint8 (stop - start, H, W)."""
         camera = self.camera
-        return read_steps(self.path, camera.height, camera.width, start, stop, camera.flip)[..., : camera.columns]
+        steps = read_steps(self.path, camera.height, camera.width, start, stop, camera.flip, self.bitorder)
+        return steps[..., : camera.columns]
 
 
 def open_dat(path, height, width, flip=None):

@@ -3,10 +3,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.dat import Camera, DatFile, camera_of, count_steps, open_dat, read_dat, write_dat
-from tests.conftest import random_spikes
+from datasets.dat import (
+    Camera,
+    DatFile,
+    bit_order_of,
+    camera_of,
+    count_steps,
+    likely_bit_order,
+    open_dat,
+    read_dat,
+    unpack,
+    write_dat,
+)
+from tests.conftest import REFERENCE, moving_scene, random_spikes
 from utils.cli import UserError
 
+REAL = REFERENCE / "data" / "real" / "uhsr_helicopter.npz"  # few spikes, quick blades
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda size: size[0] * size[1] % 8 == 0)
 
 
@@ -153,3 +165,36 @@ def test_a_known_size_is_opened_as_its_sensor_stores_it(tmp_path, height, width,
     spikes = random_spikes(2, height, width)
     write_dat(tmp_path / "a.dat", spikes, flip)
     np.testing.assert_array_equal(open_dat(tmp_path / "a.dat", height, width)[:], spikes[..., :columns])
+
+
+@pytest.mark.parametrize(
+    "height, width, speed, light", [(250, 400, 0.2, 1.0), (250, 400, 0.2, 0.3), (250, 400, 2.0, 1.0), (100, 172, 0.2, 1.0)]
+)
+def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, speed, light):
+    """At any size, whole bytes a row or not; also where the scene is fast or dim."""
+    spikes = moving_scene(height, width, 64, speed, seed=3)
+    spikes = spikes * (np.random.default_rng(0).random(spikes.shape) < light).astype(np.uint8)
+    for order in ("little", "big"):
+        packed = np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order)
+        assert likely_bit_order(packed, height, width) == order
+        packed.tofile(tmp_path / "a.dat")
+        assert bit_order_of(tmp_path / "a.dat", height, width) == order
+        np.testing.assert_array_equal(unpack(packed, height, width, False, order), spikes)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])
+def test_the_bit_order_is_the_usual_one_where_nothing_tells_it(rate):
+    for seed in range(5):
+        spikes = random_spikes(64, 64, 80, seed, rate)
+        assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1), 64, 80) == "little"
+    assert likely_bit_order(np.packbits(random_spikes(2, 1, 8)), 1, 8) == "little"
+    stripes = np.tile(np.arange(80) // 8 % 2, (64, 64, 1))  # alike inside bytes, unlike across them, in any order
+    assert likely_bit_order(np.packbits(stripes.reshape(64, -1), axis=1), 64, 80) == "little"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no real recording at {REAL}")
+def test_the_bit_order_of_a_dark_recording_of_a_real_camera():
+    with np.load(REAL) as data:
+        spikes = data["spk"][:64, :, :248] != 0
+    for order in ("little", "big"):
+        assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order), 250, 248) == order
