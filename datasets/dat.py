@@ -3,6 +3,7 @@
 The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is the highest.
 """
 
+import functools
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,8 @@ class Camera(NamedTuple):
 
 BIT_ORDERS = ("little", "big")  # as numpy calls them: the lowest or the highest bit of a byte is the first
 LOOK = 64  # steps in the middle of a recording that are looked at
+LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
+MARGIN = 0.2  # by which the best candidate must lead
 MOST_PIXELS = 2**21  # of a step; known sensors have a million
 # The 250x400 family, its raw dump, spike-X4K.
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
@@ -85,9 +88,10 @@ def likely_bit_order(packed, height, width):
     Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours under the right order,
     and 15 pixels apart under the other. "little", the usual one, where the scene is too dark or too flat to tell.
     """
-    rate = np.zeros((height * width // 8, 8), np.float32)
+    counts = np.zeros((height * width // 8, 8), np.uint32)
     for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
-        rate += np.unpackbits(step, bitorder="little").reshape(-1, 8)
+        counts += np.unpackbits(step, bitorder="little").reshape(-1, 8)
+    rate = counts.astype(np.float32)
     inside = np.abs(np.diff(rate, axis=1)).mean()
     little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
     parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]  # each from all over the picture
@@ -105,17 +109,86 @@ def bit_order_of(path, height, width):
     return likely_bit_order(packed[: packed.size // step * step], height, width)
 
 
-def read_dat(path, height, width, start=0, stop=None, flip=True):
-    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read from the disk.
+def rate_picture(spikes):
+    """(H, W) mean of the `LOOK` steps in the middle of a recording."""
+    start = max(0, (len(spikes) - LOOK) // 2)
+    stop = min(len(spikes), start + LOOK)
+    fired = sum(np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8))
+    return fired / (stop - start)
 
-    `flip` turns each step upright, for cameras and simulators that store it upside down (the 250x400 family).
+
+def neighbour_correlations(picture):
+    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all are alike."""
+
+    def correlation(a, b):
+        if not a.size:  # of a single row
+            return 0.0
+        a, b = a - a.mean(), b - b.mean()
+        size = np.sqrt((a * a).sum() * (b * b).sum())
+        return float((a * b).sum() / size) if size > 1e-9 else 0.0
+
+    return correlation(picture[1:], picture[:-1]), correlation(picture[:, 1:], picture[:, :-1])
+
+
+def likeness(path, camera):
+    """How much a `.dat` file looks like steps of a `Camera`: the smaller of its `neighbour_correlations`."""
+    return min(neighbour_correlations(rate_picture(DatFile(path, camera))))
+
+
+def better_camera(path, height, width):
+    """(the camera that a `.dat` file looks like far more than like steps of this size, its likeness, that of this size), or None.
+
+    Known sensors are tried, and height and width in turn. None too where the file looks like a picture under no size.
+    """
+    length, given = Path(path).stat().st_size, likeness(path, camera_of(height, width))
+    if given >= LIKE_A_PICTURE:
+        return None
+    others = [camera for camera in (*CAMERAS, camera_of(width, height)) if (camera.height, camera.width) != (height, width)]
+    found = [(likeness(path, camera), camera) for camera in others if length >= camera.height * camera.width // 8]
+    best, camera = max(found, default=(-1, None), key=lambda pair: pair[0])
+    return (camera, best, given) if best >= max(LIKE_A_PICTURE, given + MARGIN) else None
+
+
+def look_at(path, height, width):
+    """(bit order, warnings) on a `.dat` file that is taken for steps of this size; each file is looked at once."""
+    stat = Path(path).stat()
+    return _look_at(str(path), height, width, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _look_at(path, height, width, *_):
+    order, texts = bit_order_of(path, height, width), []
+    better = better_camera(path, height, width)
+    if better:
+        camera, its, given = better
+        texts.append(
+            f"{path}: looks like {camera.height}x{camera.width}, not like {height}x{width} (neighbours correlate by "
+            f"{its:.2f} and by {given:.2f}); check its size"
+        )
+    if order != "little":
+        texts.append(f"{path}: the highest bit of a byte is taken as the first, by its looks; bitorder says it otherwise")
+    return order, tuple(texts)
+
+
+def read_dat(path, height, width, start=0, stop=None, flip=None, bitorder=None):
+    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a few in the middle.
+
+    flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that size stores them,
+    which also says which columns are no picture. bitorder: one of `BIT_ORDERS`; by default it is found out. What looks wrong is
+    warned of.
+
     Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or loses them meanwhile.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
     if not 0 <= start <= stop <= total:
         raise UserError(f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}")
-    return read_steps(path, height, width, start, stop, flip)
+    if bitorder is None:
+        bitorder, texts = look_at(path, height, width)
+        for text in texts:
+            warnings.warn(text, stacklevel=2)
+    camera = camera_of(height, width, flip)
+    return read_steps(path, height, width, start, stop, camera.flip, bitorder)[..., : camera.columns]
 
 
 def read_steps(path, height, width, start, stop, flip, bitorder="little"):
@@ -192,15 +265,17 @@ class DatFile(StepFile):
         return steps[..., : camera.columns]
 
 
-def open_dat(path, height, width, flip=None):
+def open_dat(path, height, width, flip=None, bitorder=None):
     """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a `DatFile`.
 
-    flip: whether steps are stored upside down; by default as the known sensor of that size stores them, which also says which
-    columns are no picture. Bytes that are left after the last whole step are warned of. Raises UserError as `read_dat` does.
+    flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is what looks wrong.
+    Raises UserError as `read_dat` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
-    if file.left_over:
-        warnings.warn(f"{path}: {describe_left_over(file)}", stacklevel=2)
+    order, texts = look_at(path, height, width) if bitorder is None else (bitorder, ())
+    file.bitorder = order
+    for text in (*texts, *([f"{path}: {describe_left_over(file)}"] if file.left_over else [])):
+        warnings.warn(text, stacklevel=2)
     return file
 
 
@@ -213,11 +288,15 @@ def describe_left_over(file):
     )
 
 
-def write_dat(path, spikes, flip=True):
-    """Write spikes (T, H, W), zero or not, as a `.dat` file: the inverse of `read_dat`. H*W must be a multiple of 8."""
+def write_dat(path, spikes, flip=None):
+    """Write spikes (T, H, W) as a `.dat` file: the inverse of `read_dat` and `open_dat`. H*W must be a multiple of 8.
+
+    flip: whether steps are stored upside down; by default as the known sensor of that size stores them.
+    Raises ValueError for another shape.
+    """
     spikes = np.asarray(spikes) != 0
-    if spikes.ndim != 3 or spikes[0].size % 8:
+    if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:
         raise ValueError(f"spikes of shape {spikes.shape}: expected (T, H, W) with H*W a multiple of 8")
-    spikes = spikes[:, ::-1] if flip else spikes
+    spikes = spikes[:, ::-1] if camera_of(*spikes.shape[1:], flip).flip else spikes
     with replacing(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())
