@@ -11,7 +11,6 @@ Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of eac
 comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
-import collections
 import math
 import os
 import time
@@ -23,7 +22,7 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import agree, gather, pick_device, processes
+from utils.distributed import first_then_others, interleaved, pick_device, processes, set_tf32
 from utils.files import keep_out, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
@@ -42,6 +41,7 @@ def parse_settings(arguments):
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--load_model", type=Path, help="weights (default: the shipped swinsf_small.pth)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
+    flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
@@ -83,7 +83,7 @@ def make_score(settings):
     def score(picture, truth):
         if truth is None:
             return {"niqe": niqe(to_bytes(picture), statistics)}
-        return dict(zip(("psnr", "ssim"), psnr_ssim(picture, truth, settings.protocol)))
+        return psnr_ssim(picture, truth, settings.protocol)._asdict()
 
     return score
 
@@ -109,7 +109,7 @@ def source_of(path):
 
 
 def write_results(folder, settings, rows, shown, frames, facts):
-    """The files of a dataset's figures, and the table on the screen. shown, frames: by stream, see `main`."""
+    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what `score_streams` has of it."""
     protocol = settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}"
     about = {
         "protocol": protocol,
@@ -127,46 +127,48 @@ def write_results(folder, settings, rows, shown, frames, facts):
     cli.say(report.format_table(rows))
 
 
-def in_order(parts, names):
-    """One dict of the processes' dicts by stream, in the order of the names."""
-    merged = collections.ChainMap(*parts)
-    return {name: merged[name] for name in names if name in merged}
+def score_streams(settings, methods, dataset, device, score, folder):
+    """Reconstruct, score and save this process's share of a dataset.
+
+    Returns a list of (row, figure, frame): {"name": ..., method: figures}; the pictures by title for the comparison figure, and
+    the moment for the page, None where a stream is not shown there.
+    """
+    results, shown, framed = [], dataset.names[:FIGURE_ROWS], dataset.names[: page.STREAMS] if settings.report else ()
+    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers):
+        output, name = scored_output(item), item["name"]
+        spikes = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
+        truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
+        for method, compared in settings.compare:
+            pictures[method] = page.read_compared(compared, name, spikes["spikes"].shape)
+            figures[method] = {**score(pictures[method], truth.get(page.TRUTH)), "seconds": math.nan}
+        if settings.save_image:
+            report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
+            report.write_picture(folder / f"{name}_spike.png", spikes["spikes"])
+            for picture in truth.values():
+                report.write_picture(folder / f"{name}_gt.png", picture)
+        figure = {**spikes, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
+        frame = page.make_frame({**spikes, **pictures, **truth}) if name in framed else None
+        results.append(({"name": name, **figures}, figure if name in shown else None, frame))
+    return results
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
+    set_tf32(settings.tf32)
     with processes() as (rank, size):
-        prepared = prepare(settings, device) if rank == 0 else None  # it alone says what is wrong
-        agree(None)
-        weights, methods, dataset, score, folder = prepared or prepare(settings, device)
+        weights, methods, dataset, score, folder = first_then_others(lambda: prepare(settings, device))
         cli.say(dataset.description)
         cli.say(f"weights {weights} in {settings.precision} on {device}{f', {size} processes' if size > 1 else ''}")
-        names, shown, frames = dataset.names, {}, {}  # of the first streams: pictures for the comparison figure, and for the page
-
-        def keep(row, item, pictures):
-            output, name = scored_output(item), item["name"]
-            shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
-            truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
-            for method, compared in settings.compare:
-                pictures[method] = page.read_compared(compared, name, shot["spikes"].shape)
-                row[method] = {**score(pictures[method], *(truth.values() or [None])), "seconds": math.nan}
-            if settings.save_image:
-                report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
-                report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
-                for picture in truth.values():
-                    report.write_picture(folder / f"{name}_gt.png", picture)
-            if name in names[:FIGURE_ROWS]:
-                shown[name] = {**shot, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
-            if settings.report and name in names[: page.STREAMS]:
-                frames[name] = [page.make_frame({**shot, **pictures, **truth})]
-
         begin = time.perf_counter()
         with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
-            rows = evaluate(methods, dataset, device, score, settings.workers, keep)
+            results = score_streams(settings, methods, dataset, device, score, folder)
         seconds = time.perf_counter() - begin
-        shown, frames = (in_order(gather(part), names) for part in (shown, frames))
+        results = interleaved(results)
         if rank == 0:
+            rows = [row for row, _, _ in results]
+            shown = {row["name"]: figure for row, figure, _ in results if figure}
+            frames = {row["name"]: [frame] for row, _, frame in results if frame}
             facts = {"dataset": dataset.description, "weights": str(weights), "device": str(device)}
             write_results(folder, settings, rows, shown, frames, facts)
             cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder}")

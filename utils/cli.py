@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command line that no script takes; of several processes all have the same."""
+    """A wrong command line. Under torchrun every process finds it, and process 0 alone says it."""
 
 
 def shown(text, most=900):
@@ -96,7 +96,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 
 class Stopper:
-    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the step in hand.
+    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the current step.
 
     Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
     PATIENCE seconds ends the process at once.

@@ -46,9 +46,15 @@ def format_table(rows):
     lines = [[kind, *methods]]
     lines += [[row["name"], *(cell(row[method]) for method in methods)] for row in rows]
     lines.append([f"mean of {len(rows)}", *(cell(figures) for figures in mean_figures(rows).values())])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    head, rule, *body, mean = text_table(lines)
+    return "\n".join([head, rule, *body, rule, mean])
+
+
+def text_table(lines):
+    """Lists of cells -> lines of text, a rule below the first; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in lines]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:-1], "-" * len(text[0]), text[-1]])
+    return [text[0], "-" * len(text[0]), *text[1:]]
 
 
 def write_metrics(folder, rows, main_method, about):
@@ -62,16 +68,18 @@ def write_metrics(folder, rows, main_method, about):
             writer.writerow([row["name"], *(row[m][figure] for m in (main_method, *others) for figure in figures)])
     contents = {"means": mean_figures(rows), "count": len(rows), **about}
     with replacing(folder / "metrics.json", "w") as file:
-        json.dump(finite(contents), file, indent=1)
+        json.dump(plain(contents), file, indent=1)
 
 
-def finite(value):
-    """The same value with what JSON has no number for, such as the infinite PSNR of equal pictures, as text."""
+def plain(value, nan="nan", inf="inf"):
+    """The same value with what JSON has no number for as `nan` and `inf`, such as the infinite PSNR of equal pictures."""
     if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return [plain(inner, nan, inf) for inner in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return nan if math.isnan(value) else inf if value > 0 else f"-{inf}"
 
 
 def device_name(device):
