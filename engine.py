@@ -96,11 +96,12 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right)."""
+    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has."""
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
-    losses = {name: loss(picture, batch[name]) for name, picture in pictures.items()}
-    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
+    losses = {name: loss(picture, batch[name]) for name, picture in pictures.items() if name in batch}
+    sides = losses.keys() - {"middle"}
+    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
 
 def make_optimizer(model, settings):

@@ -278,6 +278,11 @@ class SceneDataset(Dataset):
             return [source.name for source in self.sources]
         return [f"scene_0_{index:05d}" for index in range(self.length)]
 
+    @property
+    def steps(self):
+        """Name -> the step of a scene that is scored, counted from 1."""
+        return dict.fromkeys(self.names, self.key_id or STEPS // 2 + 1)
+
     def read(self, index, epoch=0):
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
         rng = np.random.default_rng([self.seed, ("train", "val", "test").index(self.split), epoch, index])
@@ -324,6 +329,7 @@ class DemoScenes(Dataset):
     def __init__(self, key_id=None):
         self.key_id = key_id
         self.names, self.files, self.folders = [scene[0] for scene in self.SCENES], [], []
+        self.steps = dict.fromkeys(self.names, key_id or STEPS // 2 + 1)
 
     def __len__(self):
         return len(self.SCENES)
