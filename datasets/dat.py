@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
+from utils.spikes import describe_spikes
 
 
 class Camera(NamedTuple):
@@ -289,14 +290,17 @@ def describe_left_over(file):
 
 
 def write_dat(path, spikes, flip=None):
-    """Write spikes (T, H, W) as a `.dat` file: the inverse of `read_dat` and `open_dat`. H*W must be a multiple of 8.
+    """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a multiple of 8.
 
     flip: whether steps are stored upside down; by default as the known sensor of that size stores them.
-    Raises ValueError for another shape.
+    Raises ValueError for another shape or other values.
     """
-    spikes = np.asarray(spikes) != 0
+    spikes = np.asarray(spikes)
     if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:
         raise ValueError(f"spikes of shape {spikes.shape}: expected (T, H, W) with H*W a multiple of 8")
-    spikes = spikes[:, ::-1] if camera_of(*spikes.shape[1:], flip).flip else spikes
+    wrong = describe_spikes(spikes)
+    if wrong:
+        raise ValueError(f"an array {spikes.shape} of {wrong}")
+    spikes = spikes[:, ::-1] != 0 if camera_of(*spikes.shape[1:], flip).flip else spikes != 0
     with replacing(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())

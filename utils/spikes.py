@@ -1,5 +1,6 @@
 """What spikes are: arrays of two values, by one rule at every door."""
 
+import numpy as np
 import torch
 
 _seen = set()  # (device, type, shape) of tensors on accelerators that were looked at
@@ -19,6 +20,14 @@ def describe_values(least, most, more):
     what = "NaN" if least != least or most != most else f"values from {least:g} to {most:g}"
     looks = "; these look like grey pictures or packed bits" if most > 1 and least >= 0 else ""
     return f"{what}{looks}; spikes have two values, 0 and 1 or 255"
+
+
+def describe_spikes(spikes):
+    """`describe_values` of a numpy array of any shape and kind of numbers or booleans."""
+    if spikes.dtype == bool or not spikes.size:
+        return ""
+    least, most = spikes.min(), spikes.max()
+    return describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
 
 
 def check_spikes(spikes):
