@@ -29,7 +29,7 @@ from engine import make_loader
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import keep_out, read_json
+from utils.guard import keep_out, read_json
 from utils.protocol import STEPS
 from utils.report import write_picture
 

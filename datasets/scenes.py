@@ -18,7 +18,7 @@ from datasets.augment import to_item
 from datasets.motion import KINDS, draw_motion, margin
 from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
-from utils.files import read_grey, visible
+from utils.guard import read_grey, visible
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

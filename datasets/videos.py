@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from datasets.scenes import SceneDataset, split_by_hash
 from utils.cli import UserError
-from utils.files import visible
+from utils.guard import visible
 from utils.protocol import STEPS
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}

@@ -9,6 +9,7 @@ right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are thos
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,11 +17,10 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from models.attention import TSA_CHOICES, Linear, TemporalSpatialAttention, WindowAttention, scramble
+from models.attention import Linear, TemporalSpatialAttention, WindowAttention, scramble
 from models.collapse import conv_then_embed, unembed_then_conv
 from models.segments import SEGMENTS, segments_along_motion
 from models.windows import map_windows, recomputed
-from utils.distributed import check_compiler
 from utils.protocol import KEY_FRAMES, RATE, STEPS
 
 SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
@@ -35,13 +35,9 @@ class Reconstruction(NamedTuple):
     right: torch.Tensor
 
 
-# What fields of SwinSFConfig may be at most, and the sum of depths: nothing is made of what a checkpoint claims beyond.
-LARGEST = {"channels": 4096, "depths": 256, "heads": 256, "window": 16, "patch": 64, "mlp_ratio": 64}
-
-
 @dataclass(frozen=True)
 class SwinSFConfig:
-    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are variant "250"."""
+    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are the released network's."""
 
     channels: int = 96
     depths: tuple = (6, 6)  # blocks in each RSSB
@@ -54,46 +50,43 @@ class SwinSFConfig:
     skip: str = "none"  # or "rate", "motion": what the last convolution adds to
 
     def __post_init__(self):
-        depths = self.depths if isinstance(self.depths, list | tuple) else (self.depths,)
-        object.__setattr__(self, "depths", tuple(depths))
-        whole = {name: getattr(self, name) for name in ("channels", "heads", "window", "patch")}
-        for name, value in (*whole.items(), *(("depths", depth) for depth in depths)):
-            if type(value) is not int or not 1 <= value <= LARGEST[name]:
-                raise ValueError(f"{name}={getattr(self, name)!r:.80}: whole numbers from 1 to {LARGEST[name]} are wanted")
-        if not depths or sum(depths) > LARGEST["depths"]:
-            raise ValueError(f"depths={depths!s:.80}: from 1 to {LARGEST['depths']} blocks in all are wanted")
-        if not all(type(value) in (int, float) for value in (self.mlp_ratio, self.drop_path)):
-            raise ValueError(f"mlp_ratio={self.mlp_ratio!r:.80}, drop_path={self.drop_path!r:.80}: numbers are wanted")
-        if not (0 < self.mlp_ratio <= LARGEST["mlp_ratio"] and 0 <= self.drop_path < 1):
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio}, drop_path={self.drop_path}: from above 0 to {LARGEST['mlp_ratio']}, and from 0 to "
-                "below 1, are wanted"
-            )
-        for name, choices in (("tsa", TSA_CHOICES), ("skip", SKIP_CHOICES)):
-            if type(getattr(self, name)) is not str or getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r:.80}: choose from {', '.join(choices)}")
-        if self.channels % self.heads:
-            raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
+        depths = self.depths if isinstance(self.depths, list | tuple) else [self.depths]
+        object.__setattr__(self, "depths", tuple(depths))  # a file or a flag may have a list or a single number
 
 
 SKIP_CHOICES = ("none", "rate", "motion")
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
+    """Two linear layers with an exact GELU between them, on normalised features."""
 
     def __init__(self, channels, hidden):
         super().__init__()
+        self.recompute = True
         self.fc1 = Linear(channels, hidden)
         self.fc2 = Linear(hidden, channels)
 
-    def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x, norm):
+        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest anew."""
+        return recomputed(lambda x: self.fc2(F.gelu(self.fc1(norm(x)))), x, wanted=self.recompute)
 
 
-def scaled(branch, keep, index):
-    """A residual branch times its factor of stochastic depth, if there is one."""
-    return branch if keep is None else branch * keep[index]
+class StochasticDepth(DropPath):
+    """In training, leaves a residual branch out of a sample now and then (Huang et al., ECCV 2016)."""
+
+    def drawn(self, x):
+        """A function for each branch, attention and MLP, and each stream; x (3B, ...) says how many samples there are.
+
+        Each maps a branch (B, ...) to itself times a factor of each sample. They are drawn once for all bands of windows.
+        """
+        if not (self.training and self.drop_prob):
+            return [[identity] * 3] * 2
+        factors = self(x.new_ones(2 * len(x), 1, 1, 1)).view(2, 3, -1, 1, 1, 1)
+        return [[partial(torch.mul, factor) for factor in branch] for branch in factors]
+
+
+def identity(x):
+    return x
 
 
 class SAB(nn.Module):
@@ -105,7 +98,7 @@ class SAB(nn.Module):
         self.norm1 = nn.LayerNorm(config.channels)
         self.attn = WindowAttention(config.channels, config.window, config.heads)
         self.attn_mul = TemporalSpatialAttention(config.channels, config.window, config.heads, config.tsa)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path)
         self.norm2 = nn.LayerNorm(config.channels)
         self.mlp = Mlp(config.channels, int(config.mlp_ratio * config.channels))
         self.grad_checkpoint = False
@@ -113,33 +106,27 @@ class SAB(nn.Module):
 
     def forward(self, x):
         """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
-        keep = None
-        if self.training and self.drop_path.drop_prob:
-            # Stochastic depth: a factor for each stream of each sample and each branch, drawn once for all the bands.
-            keep = self.drop_path(x.new_ones(2 * len(x), 1, 1, 1)).view(2, -1, 1, 1, 1)
-        return map_windows(lambda *band: self.run(self, *band, keep), x, self.window, self.shift, self.grad_checkpoint)
+        drop = self.drop_path.drawn(x)
+        return map_windows(lambda *band: self.run(self, *band, drop), x, self.window, self.shift, self.grad_checkpoint)
 
-    def on_windows(self, x, mask, keep=None):
-        """The block on windows (3B, n, N, C), mask (n, N, N) or None; any n of them, since each window stands alone.
+    def on_windows(self, left, middle, right, mask, drop):
+        """The block on windows, three of (B, n, N, C), any n of them, since each window stands alone.
 
-        keep (2, 3B, 1, 1, 1): factors of the two residual branches, or None.
+        mask: a `windows.Mask` or None. drop: see `StochasticDepth.drawn`.
         """
-        x = x + scaled(self.attention(self.norm1(x), mask), keep, 0)
-        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x, wanted=not self.grad_checkpoint), keep, 1)
-        return x
-
-    def attention(self, x, mask):
-        """What the residual connection adds to the three streams, windows (3B, n, N, C) -> (3B, n, N, C)."""
-        left, middle, right = x.chunk(3)
-        attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
+        (drop_left, drop_middle, drop_right), drop_mlp = drop
+        n_l, n_m, n_r = self.norm1(left), self.norm1(middle), self.norm1(right)
+        middle = middle + drop_middle(self.attn(n_m, mask) + 0.1 * self.attn_mul(n_l, n_m, n_r, mask))
         if self.tsa == "released":
-            return torch.cat([scramble(left), attended, scramble(right)])
-        nothing = torch.zeros_like(left)  # the side streams keep their own features
-        return torch.cat([nothing, attended, nothing])
+            left, right = left + drop_left(scramble(n_l)), right + drop_right(scramble(n_r))
+        return [x + drop(self.mlp(x, self.norm2)) for x, drop in zip((left, middle, right), drop_mlp)]
 
 
 class PatchEmbed(nn.Module):
-    """Weights of the way from a picture to tokens: `proj`, strided, where a token is more than a pixel, and a norm."""
+    """Weights of the way from a picture to tokens: `proj`, strided, where a token is more than a pixel, and a norm.
+
+    It has no forward: `proj` never runs alone, but in one convolution with those before it (see `models.collapse`).
+    """
 
     def __init__(self, channels, patch, norm):
         super().__init__()
@@ -148,7 +135,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchUnembed(nn.Module):
-    """Weights of the way back from tokens to a picture, `unproj`."""
+    """Weights of the way back from tokens to a picture, `unproj`. It has no forward, for the reason that PatchEmbed has none."""
 
     def __init__(self, channels, patch):
         super().__init__()
@@ -171,18 +158,17 @@ class RSSB(nn.Module):
     def forward(self, x):
         """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
         y = self.residual_group.blocks(x.clone(memory_format=torch.contiguous_format))
-        # Tokens -> picture, 3x3 convolution, picture -> tokens.
-        convolve = unembed_then_conv(self.patch_unembed.unproj, self.conv.weight, self.conv.bias, self.patch_embed.proj)
+        conv = self.convolution()  # tokens -> picture, 3x3 convolution, picture -> tokens
         if torch.is_grad_enabled():
-            return x + on_tokens(convolve, y)
+            return x + conv(y)
         for stream, features in zip(x.split(1), y.split(1)):  # one at a time: a whole picture's sum would not fit the memory
-            stream += on_tokens(convolve, features)
+            stream += conv(features)
         return x
 
-
-def on_tokens(function, x):
-    """A function of pictures (B, C, h, w) on tokens (B, h, w, C), with the result's channels last again; copies nothing."""
-    return function(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    def convolution(self):
+        """`unproj`, `conv` and `proj` in a row, as one function of tokens (B, h, w, C)."""
+        conv = unembed_then_conv(self.patch_unembed.unproj, self.conv.weight, self.conv.bias, self.patch_embed.proj)
+        return lambda tokens: conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class FiringRate(nn.Module):
@@ -246,14 +232,10 @@ class SwinSF(nn.Module):
         for block in self.blocks:
             block.grad_checkpoint = wanted
             # Within a block that is computed anew as a whole, nothing else need be.
-            block.attn.recompute = block.attn_mul.recompute = not wanted
+            block.attn.recompute = block.attn_mul.recompute = block.mlp.recompute = not wanted
 
-    def compile_blocks(self, device):
-        """Run the blocks through torch.compile, which compiles at the first call for each new size.
-
-        Raises UserError where the device's compiler is missing.
-        """
-        check_compiler(device)
+    def compile_blocks(self):
+        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
         compiled = torch.compile(SAB.on_windows)
         for block in self.blocks:
             block.run = compiled

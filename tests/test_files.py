@@ -18,7 +18,7 @@ from datasets.videos import find_videos
 from tests.conftest import ROOT
 from utils import cli, locks, page
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.guard import read_grey
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 GREY = cv2.cvtColor(COLOUR, cv2.COLOR_BGR2GRAY)

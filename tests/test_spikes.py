@@ -38,7 +38,7 @@ def test_anything_else_is_refused_with_what_it_looks_like(values, words):
         check_spikes(values)
     assert re.search(words, describe_spikes(values.numpy()))
     with pytest.raises(ValueError, match=words):
-        write_dat("none.dat", np.resize(values.numpy(), (5, 4, 8)))
+        write_dat("none.dat", np.resize(values.numpy(), (7, 4, 8)))
 
 
 def test_an_accelerator_is_looked_at_once_for_each_type_and_shape(monkeypatch):

@@ -10,7 +10,7 @@ from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, mu
 from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
 from models.classical import tfp
 from models.segments import segments_along_motion
-from models.windows import partition, shift_mask
+from models.windows import Mask, partition, shift_masks, window_kinds
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula
 
@@ -200,10 +200,9 @@ def test_compiled_blocks(monkeypatch):
         return lambda *arguments: (seen.append(arguments[0]), function(*arguments))[1]
 
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr("models.swinsf.check_compiler", lambda device: None)
     with torch.inference_mode():
         plain = model(x).middle
-        model.compile_blocks(torch.device("cpu"))
+        model.compile_blocks()
         copied = copy.deepcopy(model)
         assert torch.equal(copied(x).middle, plain)
     assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
@@ -248,11 +247,14 @@ def test_a_block_on_bands_of_windows_equals_the_block_on_all(tsa):
     model = tiny(tsa=tsa)
     block = model.layers[0].residual_group.blocks[1]
     tokens = torch.randn(6, 20, 15, 8, dtype=torch.float64)
-    windows, mask = partition(tokens, 5), shift_mask(20, 15, 5, 2).double()
+    streams, drop = partition(tokens, 5).chunk(3), block.drop_path.drawn(tokens)
+    kinds, kind = shift_masks(5, 2), window_kinds(20, 15, 5)
     with torch.inference_mode():
-        whole = block.on_windows(windows, mask)
-        bands = [block.on_windows(windows[:, i : i + 3], mask[i : i + 3]) for i in range(0, 12, 3)]
-    torch.testing.assert_close(torch.cat(bands, 1), whole, rtol=0, atol=1e-12)
+        whole = block.on_windows(*streams, Mask(kinds, kind), drop)
+        cuts = [slice(i, i + 3) for i in range(0, 12, 3)]
+        bands = [block.on_windows(*(s[:, cut] for s in streams), Mask(kinds, kind[cut]), drop) for cut in cuts]
+    for stream, parts in zip(whole, zip(*bands)):
+        torch.testing.assert_close(torch.cat(parts, 1), stream, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("tsa", ["released", "paper"])
@@ -263,7 +265,7 @@ def test_tsa_against_a_plain_loop(tsa, masked):
     tokens, size = window**2, channels // heads
     module = TemporalSpatialAttention(channels, window, heads, tsa).double()
     left, middle, right = torch.randn(3, batch, count, tokens, channels, dtype=torch.float64)
-    mask = shift_mask(6, 6, window, 1).double() if masked else None
+    mask = Mask(shift_masks(window, 1), window_kinds(6, 6, window)) if masked else None
     query, key, value = module.to_q(left), module.to_q(right), module.to_q(middle)
     if tsa == "paper":
         key, value = module.to_k(right), module.to_v(middle)
@@ -279,19 +281,22 @@ def test_tsa_against_a_plain_loop(tsa, masked):
                         scores[j] = query[b, n, i, part] @ key[b, n, j, part] / size**0.5
                         scores[j] += module.relative_position_bias_table[row, h]
                         if masked:
-                            scores[j] += mask[n, i, j]
+                            scores[j] += mask.kinds[mask.kind[n], i, j]
                     expected[b, n, i, part] = scores.softmax(0) @ value[b, n, :, part]
     expected = module.proj(expected)
     torch.testing.assert_close(module(left, middle, right, mask), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, bfloat16):
+def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, masked, bfloat16):
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 6, 25, 16).to(dtype)
-    bias = torch.randn(6, 2, 25, 25).to(dtype)
+    query, key, value = torch.randn(3, 2, 6, 25, 16).to(dtype)
+    bias, kind = torch.randn(1, 2, 25, 25), None
+    if masked:
+        bias, kind = torch.randn(4, 2, 25, 25), torch.tensor([0, 1, 2, 3, 1, 0])
     bar = 1e-12 if dtype == torch.float64 else 0.03
-    one, other = (attention(query, key, value, bias) for attention in (fused_attention, stepwise_attention))
+    one, other = (attention(query, key, value, bias, kind) for attention in (fused_attention, stepwise_attention))
     torch.testing.assert_close(one, other, rtol=bar, atol=bar)
 
 
@@ -302,13 +307,14 @@ def test_side_streams_of_a_block():
         torch.nn.init.zeros_(block.mlp.fc2.weight)
         torch.nn.init.zeros_(block.mlp.fc2.bias)
         windows = torch.randn(3, 2, 25, 8, dtype=torch.float64)
-        out, normal = block.on_windows(windows, None), block.norm1(windows).detach()
+        out = block.on_windows(*windows[:, None], None, block.drop_path.drawn(windows))
+        normal = block.norm1(windows).detach()
         for stream in (0, 2):
             added = torch.zeros_like(windows[stream])
             if tsa == "released":
                 for n in range(2):
                     added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(25, 8)
-            torch.testing.assert_close(out[stream], windows[stream] + added)
+            torch.testing.assert_close(out[stream][0], windows[stream] + added)
 
 
 def test_scramble_is_a_permutation():

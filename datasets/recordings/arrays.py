@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.dat import StepFile, check_size
 from utils.cli import UserError
-from utils.files import check_archive
+from utils.guard import check_archive
 
 
 class NpyFile(StepFile):
