@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+import reconstruct
 from datasets.scenes import split_photos
 from datasets.videos import find_videos
-from tests.conftest import ROOT
+from tests.conftest import ROOT, random_spikes
 from utils import cli, locks, page
 from utils.cli import UserError
 from utils.guard import read_grey
@@ -109,3 +110,13 @@ def test_a_stopper_in_a_thread_leaves_signals_alone():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_reconstruct_in_a_thread_as_a_notebook_may_call_it(tmp_path):
+    np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
+    status = []
+    arguments = [str(tmp_path / "rec.npy"), "--method", "tfp", "--output", str(tmp_path / "out.npy"), "--device", "cpu"]
+    thread = threading.Thread(target=lambda: status.append(reconstruct.main(arguments)))
+    thread.start()
+    thread.join()
+    assert status == [0] and len(np.load(tmp_path / "out.npy")) == 1

@@ -143,7 +143,7 @@ def test_results_may_not_lie_in_the_dataset(reds, tiny_weights):
 
 
 def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    monkeypatch.setattr(models.weights, "SHIPPED", tmp_path)
     with pytest.raises(UserError, match=r"swinsf_small\.pth: no shipped weights"):
         script.main([])
     (tmp_path / "swinsf_small.pth").write_bytes(b"")
