@@ -219,8 +219,7 @@ class PictureFile(Output):
             file = self.open(name)
             try:
                 while data:
-                    os.lseek(file, offset, os.SEEK_SET)  # Windows has no pwrite
-                    written = os.write(file, data)
+                    written = write_at(file, data, offset)
                     data, offset = data[written:], offset + written
             except OSError as error:  # a full disk names no file
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
@@ -248,6 +247,14 @@ class PictureFile(Output):
             os.fsync(file.fileno())
         os.replace(whole, self.path)
         self.discard()
+
+
+def write_at(file, data, offset):
+    """`os.pwrite`, which Windows has not."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, offset)
+    os.lseek(file, offset, os.SEEK_SET)
+    return os.write(file, data)
 
 
 def read_record(path):
