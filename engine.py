@@ -96,7 +96,7 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right).
+    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has.
 
     Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
     way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
@@ -104,8 +104,9 @@ def reconstruction_loss(pictures, batch, loss):
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
     scale = batch["white"].to(pictures["middle"]).rsqrt().view(-1, 1, 1, 1) if "white" in batch else 1.0
-    losses = {name: loss(picture * scale, batch[name] * scale) for name, picture in pictures.items()}
-    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
+    losses = {name: loss(picture * scale, batch[name] * scale) for name, picture in pictures.items() if name in batch}
+    sides = losses.keys() - {"middle"}
+    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
 
 def make_optimizer(model, settings):

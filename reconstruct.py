@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.recording import open_recording
+from datasets.recordings import open_recording
 from engine import BASELINES
 from models import PRECISIONS, VARIANTS, SwinSF, load_model, shipped_weights
 from models.classical import tfi_pictures, tfp_pictures

@@ -26,6 +26,7 @@ def flag(default, text, **options):
 FLAGS = {
     "data_mode": flag("250", "size and layout of the data", choices=[*PAIRED]),
     "dataset_path": flag("./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes"),
+    "flip": flag(None, "whether streams are stored upside down, True or False (default: goes by data_mode)", type=cli.truth),
     "variant": flag(None, "network (default: the data mode's)", choices=[*VARIANTS]),
     "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES),
     "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES),

@@ -23,7 +23,7 @@ from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
-from utils.guard import keep_out, real_path
+from utils.guard import keep_out, read_json, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
@@ -39,6 +39,7 @@ def parse_settings(arguments):
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
+    flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
     flag("--load_model", type=Path, help="weights (default: the shipped swinsf_small.pth)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
@@ -46,6 +47,7 @@ def parse_settings(arguments):
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
+    flag("--overwrite", action="store_true", help="replace the results of another dataset")
     flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
     flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
     flag("--niqe_params", type=Path, default=PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
@@ -64,6 +66,8 @@ def parse_settings(arguments):
 
 def check_outputs(folder, settings, dataset):
     """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
+    if not settings.overwrite:
+        check_own(folder, settings)
     keep_out(folder, "--save_path", dataset.files, dataset.folders, [place for _, place in settings.compare])
     taken = {"comparison"}
     for name in dataset.names:
@@ -74,6 +78,28 @@ def check_outputs(folder, settings, dataset):
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise UserError(f"--save_path {folder}: may not be written to; take another folder")
+
+
+def check_own(folder, settings):
+    """Raises UserError where the results of another dataset, or of another split, lie in the folder."""
+    try:
+        scored = read_json(folder / report.METRICS).get("scored")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError):
+        scored = None
+    if scored != describe_source(settings):
+        raise UserError(
+            f"--save_path {folder}: has the results of {scored or 'an older version of this script'}; add --overwrite, or "
+            "take another folder"
+        )
+
+
+def describe_source(settings):
+    """What a dataset's path and --split name, wherever the script was called."""
+    kind, path = settings.dataset_path.partition(":")[0], settings.dataset_path
+    place = path if path == "demo" else f"{kind}:{source_of(path)}" if is_simulated(path) else source_of(path)
+    return f"{place} ({settings.split})"
 
 
 def make_score(settings):
@@ -96,7 +122,7 @@ def prepare(settings, device):
         check_compiler(device)
         model.compile_blocks()
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     check_outputs(folder, settings, dataset)
@@ -109,23 +135,27 @@ def source_of(path):
     return real_path(path.partition(":")[2] if is_simulated(path) else path)
 
 
-def write_results(folder, settings, rows, shown, frames, facts):
-    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what `score_streams` has of it."""
+def write_results(folder, settings, rows, steps, shown, frames, facts):
+    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what `score_streams` has of it.
+
+    steps: stream -> the step of it that was scored, counted from 1.
+    """
     protocol = settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}"
     about = {
         "protocol": protocol,
         "weights": facts["weights"],
         "weights_sha256": report.sha256(Path(facts["weights"])),
         "dataset": facts["dataset"],
+        "scored": describe_source(settings),
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
     }
-    report.write_metrics(folder, rows, "SwinSF", about)
+    report.write_metrics(folder, rows, "SwinSF", about, steps)
     report.comparison_figure(folder / "comparison.png", [*shown.items()])
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
         page.write_page(folder / "report.html", title, "stream", facts, rows, frames, ("TFP21", "SwinSF"))
-    cli.say(report.format_table(rows))
+    cli.say(report.format_table(rows, steps))
 
 
 def score_streams(settings, methods, dataset, device, score, folder):
@@ -160,6 +190,8 @@ def main(arguments=None):
     with processes() as (rank, size):
         weights, methods, dataset, score, folder = first_then_others(lambda: prepare(settings, device))
         cli.say(dataset.description)
+        for text in dataset.warnings:
+            cli.say(f"warning: {text}")
         cli.say(f"weights {weights} in {settings.precision} on {device}{f', {size} processes' if size > 1 else ''}")
         begin = time.perf_counter()
         with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
@@ -171,8 +203,8 @@ def main(arguments=None):
             shown = {row["name"]: figure for row, figure, _ in results if figure}
             frames = {row["name"]: [frame] for row, _, frame in results if frame}
             facts = {"dataset": dataset.description, "weights": str(weights), "device": str(device)}
-            write_results(folder, settings, rows, shown, frames, facts)
-            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder}")
+            write_results(folder, settings, rows, dataset.steps, shown, frames, facts)
+            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder.resolve()}")
     return 0
 
 

@@ -94,16 +94,20 @@ def open_data(settings):
     path, mode = settings.dataset_path, settings.data_mode
     scenes = {"sensor": settings.sensor, "steps_per_frame": settings.steps_per_frame}
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
+    scenes["flip"] = settings.flip
     train = open_dataset(path, mode, "train", **options, **scenes)
+    warnings = [f"warning: {text}" for text in train.warnings]
     if not settings.val_every:
-        return train, None, [train.description, "val: none"]
+        return train, None, [train.description, *warnings, "val: none"]
     if is_simulated(path) or (Path(path) / "val").is_dir():
         val = open_dataset(path, mode, "val", **scenes)
-        return train, val, [train.description, val.description]
+        warnings += [f"warning: {text}" for text in val.warnings]
+        return train, val, [train.description, val.description, *warnings]
     kept, held = hold_out(train)
     names = ", ".join(train.streams[i].path.name for i in held)
     val = train.subset(held)
-    return train.subset(kept), val, [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
+    lines = [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}", *warnings]
+    return train.subset(kept), val, lines
 
 
 def validate(state, dataset, settings, device, should_stop):

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from datasets.recording import open_recording
+from datasets.recordings import open_recording
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError

@@ -7,6 +7,7 @@ import torch
 from models.arithmetic import multiply_adds
 from models.attention import TSA_CHOICES
 from models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
+from models.variants import VARIANTS
 from models.weights import PRECISIONS, SHIPPED, check_config, load_model, shipped_weights
 
 __all__ = [
@@ -25,15 +26,6 @@ __all__ = [
 ]
 
 MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes four times 4 GB
-
-VARIANTS = {
-    # As the paper describes them; what the released weights were trained with is tsa="released".
-    "250": SwinSFConfig(tsa="paper"),
-    "1000": SwinSFConfig(channels=64, patch=4, tsa="paper"),
-    # Ours, for CPUs. Narrower and shallower than the paper's, to stay below 70 GFLOP at 250x400 as drawn,
-    # and so small a network has nothing to gain from stochastic depth.
-    "small": SwinSFConfig(channels=48, depths=(4, 3), patch=2, mlp_ratio=3.0, drop_path=0.0, tsa="paper", skip="aligned"),
-}
 
 
 def build_model(variant, **overrides):

@@ -3,18 +3,22 @@
 So no file makes more than its own tensors, and none whose names or shapes differ is taken for another.
 """
 
+import dataclasses
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from models.attention import TSA_CHOICES
 from models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
+from models.variants import VARIANTS
 from utils import checkpoint
 from utils.cli import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
+WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")  # entries that toolboxes keep weights in
 # What the numbers of a SwinSFConfig may be, both ends included.
 LIMITS = {
     **{"channels": (int, 1, 4096), "heads": (int, 1, 256), "window": (int, 1, 16), "patch": (int, 1, 64)},
@@ -36,7 +40,10 @@ def shipped_weights(variant="small"):
 
 
 def load_model(path, device="cpu", precision="fp32"):
-    """The model that a weights file holds, in eval mode on `device`: the project's own checkpoint or a released file.
+    """The model that a weights file holds, in eval mode on `device`.
+
+    path: the project's own checkpoint, a run's folder (its best.pth), a released file, or a state_dict of a released or shipped
+    architecture, by itself or under a name of `WRAPPERS`, by torch.save or as `.safetensors`.
 
     precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32 themselves. bf16 is
     the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on most CPUs.
@@ -53,29 +60,64 @@ def load_model(path, device="cpu", precision="fp32"):
 
 
 def read_weights(path):
-    """(SwinSFConfig, state_dict) of either kind of file; see `load_model` for the errors."""
-    contents = checkpoint.load(path)
+    """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for the errors."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.pth"
+        if not path.is_file():
+            raise UserError(f"{path.parent}: a folder without best.pth; name a weights file, or a run that has validated")
+    contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
-        return read_config(contents["config"], path), contents["model"]
-    if isinstance(contents.get("net"), dict):
-        return translate_released(contents["net"])
-    raise UserError(
-        f"{path}: neither a checkpoint of this project (config, model) nor a released file (net); "
-        f"it holds {', '.join(map(str, list(contents)[:5])) or 'nothing'}"
-    )
+        return read_config(contents["config"], path), plain_names(contents["model"])
+    found = next((contents[name] for name in WRAPPERS if isinstance(contents.get(name), dict)), contents)
+    state = plain_names(found)
+    if not torch.is_tensor(state.get("conv_first.weight")):
+        some_names = ", ".join(map(str, list(found)[:5])) or "nothing"
+        raise UserError(
+            f"{path}: neither a checkpoint of this project (config, model) nor the weights of a SwinSF (a state_dict, or one as "
+            f"{', '.join(WRAPPERS)}); it holds {some_names}; save them by torch.save(model.state_dict(), PATH)"
+        )
+    return fitting_config(state), state
 
 
-def translate_released(net):
-    """(SwinSFConfig, state_dict) from the `net` entry of a released file.
+def load_safetensors(path):
+    """name -> tensor of a `.safetensors` file. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file; check the path")
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path}: no safetensors file, or damaged ({error!s:.300}); take an undamaged copy") from None
 
-    Its keys carry DataParallel's prefix. Buffers derived from geometry are made anew here (the masks in the files belong to
-    one picture size), and `conv_after_body` was never used.
+
+def plain_names(state):
+    """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
+
+    Buffers derived from geometry are left out, since they are made anew (the masks in released files belong to one picture
+    size), and so is `conv_after_body`, which was never used.
     """
+    state = {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}
     derived = ("relative_position_index", "attn_mask")
-    state = {str(key).removeprefix("module."): value for key, value in net.items()}
-    state = {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
-    is_1000 = "patch_embed.proj.weight" in state
-    return SwinSFConfig(channels=64, patch=4) if is_1000 else SwinSFConfig(), state
+    return {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
+
+
+def fitting_config(state):
+    """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the one that fits best.
+
+    "released" and "paper" attention have the same weights: those with the released `skip` are taken for released ones, the
+    others for our own.
+    """
+    released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
+    own = [dataclasses.replace(variant, tsa="paper", skip=skip) for variant in VARIANTS.values() for skip in ("motion", "rate")]
+    candidates = [*released, *own, dataclasses.replace(VARIANTS["small"], skip="none")]
+    return min(candidates, key=lambda config: count_misfits(config, state))
+
+
+def count_misfits(config, state):
+    with torch.device("meta"):
+        expected = SwinSF(config).state_dict()
+    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
+    return len({(n, v.shape) for n, v in expected.items()} ^ set(shapes.items()))
 
 
 def read_config(fields, path):

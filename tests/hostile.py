@@ -28,7 +28,7 @@ import train
 from datasets import open_dataset
 from datasets.dat import read_dat, write_dat
 from datasets.paired import read_picture
-from datasets.recording import guess_camera, open_recording
+from datasets.recordings import guess_camera, open_recording
 from models import SwinSF, SwinSFConfig, load_model
 from tests.conftest import ROOT, moving_scene, write_png, write_reds
 from utils import checkpoint, page

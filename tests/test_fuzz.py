@@ -21,7 +21,7 @@ import test as test_script
 import train
 from datasets import open_dataset
 from datasets.dat import write_dat
-from datasets.recording import open_recording
+from datasets.recordings import open_recording
 from models import build_model, load_model
 from tests import fuzz, hostile
 from tests.conftest import random_spikes, write_png, write_reds

@@ -23,7 +23,7 @@ def imported(path):
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_rooms_import_only_what_they_may(room):
-    for path in (ROOT / room).glob("*.py"):
+    for path in (ROOT / room).rglob("*.py"):
         assert not set(imported(path)) & (FORBIDDEN[room] | SCRIPTS), path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import Reconstruction, build_model
+from models import Reconstruction, SwinSF, SwinSFConfig, build_model
 from tests.conftest import random_spikes, run_script
 from tests.test_classical import Recording
 from utils.cli import UserError
@@ -215,3 +215,16 @@ def test_freed_memory_is_kept():
     code += "torch.ones(24_000_000); print(faults() - begin)"
     handed_back, kept = (int(run_script("-c", code, *argument).stdout) for argument in ((), ("kept",)))
     assert handed_back > 10 * max(kept, 1)
+
+
+def test_what_gives_no_picture_is_an_error_and_not_nothing(tmp_path):
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4))
+    spikes = random_spikes(60, 24, 32)
+    for too_short, options in ((spikes[:20], {}), (spikes[:40], {}), (spikes, {"start": 50}), (spikes, {"stop": 10})):
+        with pytest.raises(ValueError, match=r"no key frame: .* a picture wants 41 steps"):
+            reconstruct(too_short, model, **options)
+    with pytest.raises(ValueError, match="expected"):
+        reconstruct(spikes[0], model)
+    for path in (tmp_path / "rec.dat", "rec.dat"):
+        with pytest.raises(TypeError, match=r"rec\.dat: a .*open_dat"):
+            reconstruct(path, model)

@@ -5,10 +5,11 @@ import os
 import pickle
 
 import pytest
+import safetensors.torch
 import torch
 
-from models import SwinSF, SwinSFConfig, build_model, load_model
-from tests.conftest import golden_state
+from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights
+from tests.conftest import assert_equal, golden_state
 from tests.golden import formula
 from utils import checkpoint
 from utils.cli import UserError
@@ -149,3 +150,67 @@ def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
     checkpoint.save({"net": {}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"not a run's best\.pth"):
         checkpoint.ship(tmp_path / "other.pth", tmp_path / "new.pth")
+
+
+def wrapped(state, how):
+    """A state_dict as other people's files have it."""
+    prefix = {"module": "module.", "compiled": "_orig_mod.", "both": "_orig_mod.module.", "other": "module._orig_mod."}.get(
+        how, ""
+    )
+    state = {prefix + name: value for name, value in state.items()}
+    return {how: state} if how in ("params", "params_ema", "state_dict", "model", "net") else state
+
+
+HOW = ["plain", "params", "params_ema", "state_dict", "model", "net", "module", "compiled", "both", "other"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_state_dict_of_a_shipped_architecture_loads_as_others_save_it(tmp_path, how):
+    own = load_model(shipped_weights("small"))
+    torch.save(wrapped(own.state_dict(), how), tmp_path / "w.pth")
+    model = load_model(tmp_path / "w.pth")
+    assert model.config == own.config
+    assert_equal(model.state_dict(), own.state_dict())
+
+
+@pytest.mark.parametrize("variant", ["250", "1000"])
+def test_a_plain_state_dict_tells_the_released_architecture_from_the_shipped_one(tmp_path, variant):
+    own = load_model(shipped_weights(variant))
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    assert load_model(tmp_path / "own.pth").config == own.config
+    torch.save(golden_state(variant), tmp_path / "released.pth")
+    config = load_model(tmp_path / "released.pth").config
+    assert (config.tsa, config.skip, config.channels) == ("released", "none", own.config.channels)
+
+
+def test_safetensors_and_a_runs_folder(tmp_path):
+    own = load_model(shipped_weights("small"))
+    safetensors.torch.save_file(own.state_dict(), tmp_path / "w.safetensors")
+    assert_equal(load_model(tmp_path / "w.safetensors").state_dict(), own.state_dict())
+    (tmp_path / "broken.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:5000])
+    for name in ("broken", "none"):
+        with pytest.raises(UserError, match=rf"{name}\.safetensors: no s"):
+            load_model(tmp_path / f"{name}.safetensors")
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(UserError, match=r"run: a folder without best\.pth"):
+        load_model(run)
+    (run / "best.pth").write_bytes(shipped_weights("small").read_bytes())
+    assert_equal(load_model(run).state_dict(), own.state_dict())
+
+
+def test_refusals_name_what_was_found_and_how_to_save_it_anew(tmp_path):
+    path, again = tmp_path / "w.pth", r"torch\.save\(model\.state_dict\(\), PATH\)"
+    torch.save(build_model("small"), path)
+    with pytest.raises(UserError, match=rf"models\.swinsf\.SwinSF.*{again}"):
+        load_model(path)
+    for contents, words in (([1, 2], "holds a list"), (torch.zeros(3), "holds a Tensor"), ({"a": 1}, "it holds a;")):
+        torch.save(contents, path)
+        with pytest.raises(UserError, match=rf"{words}.*{again}"):
+            load_model(path)
+    state = build_model("small").state_dict()
+    name = next(name for name in state if name != "conv_first.weight")
+    del state[name]
+    torch.save({"params": state}, path)
+    with pytest.raises(UserError, match=f"1 missing: {name}"):
+        load_model(path)

@@ -8,13 +8,25 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import train
 from datasets import open_dataset
+from datasets.dat import write_dat
 from datasets.paired import hold_out
 from models import load_model
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script, write_reds
+from tests.conftest import (
+    ROOT,
+    assert_equal,
+    assert_one_line_error,
+    moving_scene,
+    quick,
+    read_log,
+    run_script,
+    write_png,
+    write_reds,
+)
 from utils import checkpoint
 from utils.cli import UserError
 
@@ -272,3 +284,22 @@ def test_an_architecture_of_ones_own():
     for flag, value in (("--skip", "rate"), ("--architecture", "channels=8")):
         with pytest.raises(UserError, match="brings its own architecture"):
             model("--load_model", "w.pth", flag, value)
+
+
+def test_upright_streams_with_one_picture_each_train(tiny_weights, tmp_path, capsys):
+    """Spike-Zoo's layout, and a flag of test.py: what is warned of, and what the run has."""
+    for i in range(3):
+        spikes = moving_scene(250, 400, 41, seed=i)
+        (tmp_path / "data/train/spike").mkdir(parents=True, exist_ok=True)
+        write_dat(tmp_path / f"data/train/spike/{i}.dat", spikes, flip=False)
+        write_png(tmp_path / f"data/train/gt/{i}.png", np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8))
+    options = [
+        "--dataset_path", str(tmp_path / "data"), "--load_model", str(tiny_weights), "--crop_size", "20", "--batch_size", "2",
+        "--epochs", "1", "--workers", "0", "--device", "cpu", "--save_path", str(tmp_path),
+    ]  # fmt: skip
+    assert train.main([*options, "--run_name", "wrong"]) == 0
+    assert "take --flip False" in capsys.readouterr().out
+    assert train.main([*options, "--run_name", "right", "--flip", "False"]) == 0
+    printed = capsys.readouterr().out
+    assert "take --flip" not in printed and "of the middle alone" in printed
+    assert read_log(tmp_path / "right")[0]["val_psnr"] > read_log(tmp_path / "wrong")[0]["val_psnr"] + 3

@@ -65,12 +65,17 @@ def load(path, device="cpu"):
             contents = torch.load(path, map_location=device, weights_only=True)
         guard.check_contents(contents, path.stat().st_size)
     except guard.Refused as reason:
-        raise UserError(f"{path}: refused, since {reason}; take a file written by train.py, or a released weights file") from None
+        raise UserError(
+            f"{path}: refused, since {reason}; take a file of train.py, or save the weights anew where they load: "
+            "torch.save(model.state_dict(), PATH)"
+        ) from None
     except Exception as error:  # a damaged file fails in a dozen ways
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise UserError(f"{path}: not a checkpoint, or damaged ({first:.300}); take an undamaged copy") from None
     if not isinstance(contents, dict):
-        raise UserError(f"{path}: holds a {type(contents).__name__}, not a checkpoint's dict; take a file of train.py")
+        raise UserError(
+            f"{path}: holds a {type(contents).__name__}, not a dict of weights; save them by torch.save(model.state_dict(), PATH)"
+        )
     return contents
 
 

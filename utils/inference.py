@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import itertools
+import os
 import queue
 import sys
 import threading
@@ -115,8 +116,16 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, **options):
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
     order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`. options: of `reconstruct_at`.
+
+    Raises TypeError for a path, and ValueError for other shapes and where no key frame has a whole window.
     """
+    if isinstance(spikes, str | os.PathLike):
+        raise TypeError(f"{spikes!s:.80}: a {type(spikes).__name__}, not an array of spikes (T, H, W); open a file by open_dat")
+    if len(getattr(spikes, "shape", "THW")) != 3:
+        raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
     keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
+    if not keys:
+        raise ValueError(f"no key frame: {len(spikes)} steps, start {start}, stop {stop}; a picture wants {STEPS} steps")
     return (picture for _, picture in reconstruct_at(spikes, model, keys, stride, **options))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.guard import read_grey
+from utils.guard import read_levels
 from utils.metrics import to_bytes
 from utils.report import mean_figures, plain
 
@@ -92,9 +92,11 @@ def check_folders(folders, names, reserved):
 def read_compared(folder, name, shape):
     """The picture of another method, (H, W) float32. Raises UserError where it is unreadable or of another size."""
     path = Path(folder) / f"{name}.png"
-    picture = read_grey(path)
+    picture = read_levels(path)
     if picture is None:
         raise UserError(f"{path}: not a picture; write it anew")
+    if picture.dtype != np.uint8:
+        raise UserError(f"{path}: a picture of 16 bits, whose white cannot be told; write it with 8 bits")
     if picture.shape != tuple(shape):
         size, wanted = ("x".join(map(str, s)) for s in (picture.shape, shape))
         raise UserError(f"{path}: {size}, but the stream is {wanted}; take pictures of the same streams")

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import fcntl
 import functools
 import json
 import os
@@ -17,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from utils import checkpoint
 from utils.cli import UserError, one_line
 from utils.guard import MOST_TEXT, parse_json, read_plain
+from utils.locks import lock_file
 
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
@@ -44,14 +44,13 @@ class RunLock:
     def take(self, folder, patience=0.0):
         """Raises UserError where another process has the lock and keeps it for `patience` seconds."""
         path, begin = folder / ".lock", time.monotonic()
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o644)
         self.file = os.fdopen(handle, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UserError(f"{path}: no plain file; remove it")
         while True:
             try:
-                # Not flock, which the workers would hold too, and for a while after a kill.
-                return fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock_file(handle)
             except OSError:
                 if time.monotonic() - begin > patience:
                     self.release()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.dat import CAMERAS, Camera, camera_of, write_dat
-from datasets.recording import PipedSpikes, guess_camera, open_recording
+from datasets.recordings import PipedSpikes, guess_camera, open_recording
 from tests.conftest import moving_scene, random_spikes
 from utils.cli import UserError
 

@@ -1,0 +1,44 @@
+"""A recording that comes through a pipe."""
+
+import numpy as np
+
+from datasets.dat import check_size, unpack
+from utils.cli import UserError
+
+
+class PipedSpikes:
+    """A `.dat` stream that comes through a pipe: steps are read in order, each once; how many there are shows at the end."""
+
+    def __init__(self, file, camera):
+        self.file, self.camera, self.position = file, camera, 0
+        self.step_bytes, rest = divmod(camera.height * camera.width, 8)
+        check_size("standard input", camera.height, camera.width)
+        if rest or not self.step_bytes:
+            raise UserError(f"standard input: a step of {camera.height}x{camera.width} is no whole number of bytes; check both")
+        self.shape = None, camera.height, camera.columns
+        self.left_over = 0
+
+    def __getitem__(self, steps):
+        """Steps start..stop-1 as uint8 (t, H, W), or as many as come; start is no step that was read before."""
+        if steps.start < self.position:
+            raise ValueError(f"step {steps.start} of a pipe that is at step {self.position}")
+        self.read((steps.start - self.position) * self.step_bytes, keep=False)
+        packed = self.read((steps.stop - steps.start) * self.step_bytes)
+        whole = len(packed) // self.step_bytes
+        self.left_over += len(packed) % self.step_bytes
+        self.position = steps.start + whole
+        packed = np.frombuffer(packed, np.uint8, whole * self.step_bytes)
+        spikes = unpack(packed, self.camera.height, self.camera.width, self.camera.flip)
+        return spikes[..., : self.camera.columns]
+
+    def read(self, count, keep=True):
+        """`count` bytes, or as many as come before the end."""
+        parts = []
+        while count > 0:
+            part = self.file.read(min(count, 1 << 24))
+            if not part:
+                break
+            count -= len(part)
+            if keep:
+                parts.append(part)
+        return b"".join(parts)

@@ -1,0 +1,47 @@
+"""The size of a `.dat` file's steps, found out by what they look like."""
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.dat import CAMERAS, LIKE_A_PICTURE, MARGIN, likeness
+from utils.cli import UserError
+
+
+def guess_camera(path):
+    """(the known camera that a `.dat` file is of, how that was told). Raises UserError with the candidates where none stands out.
+
+    Under the right size neighbours in the picture of firing rates are alike, along rows and along columns. Under a wrong one
+    a pixel's upper neighbour comes from elsewhere, and each step is displaced against the one before.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: no plain file; name a .dat file, or - to read a pipe from standard input")
+    if not path.is_file():
+        raise UserError(f"{path}: no such spike stream; check the path")
+    length = path.stat().st_size
+    if not length:
+        raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
+    alike = {camera: likeness(path, camera) for camera in CAMERAS if length >= camera.height * camera.width // 8}
+    ranking = sorted(alike, key=alike.get, reverse=True)
+    fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}
+    found = [
+        f"{camera.height}x{camera.width} {alike[camera]:.2f}" + (f" ({fits[camera]} bytes left over)" if fits[camera] else "")
+        for camera in ranking
+    ]
+    scores = [alike[camera] for camera in ranking] + [-1, -1]
+    alone = bool(ranking) and not fits[ranking[0]] and all(fits[camera] for camera in ranking[1:])  # that divides the length
+    if scores[0] >= LIKE_A_PICTURE and (alone or scores[0] - scores[1] >= MARGIN):
+        return ranking[0], f"by its looks: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}"
+    middle = np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist()
+    reason = {(0,): "it has not one spike", (255,): "every pixel fires at every step"}.get(tuple(middle))
+    raise UserError(
+        f"{path}: its size cannot be told from its {length} bytes"
+        + (f", since {reason}" if reason else "")
+        + (
+            f"; neighbours correlate as {', '.join(found)}; wanted is one of {LIKE_A_PICTURE} with a lead of {MARGIN}"
+            if found
+            else ", less than a step of any known sensor"
+        )
+        + "; give --height and --width"
+    )
