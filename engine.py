@@ -21,7 +21,7 @@ from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
 from utils.distributed import gather, sum_gradients, world
 from utils.inference import check_tile, tiled
-from utils.protocol import KEY_FRAMES
+from utils.timing import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
 SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's

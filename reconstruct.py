@@ -37,7 +37,7 @@ from utils.inference import ahead, check_tile, group_size, keep_freed_memory, ke
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
 from utils.output import Curve, Output, open_output, picture_name
-from utils.protocol import RATE, STEPS
+from utils.timing import RATE, STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 WHITE = 0.9  # where --exposure auto puts the grey level that all but a hundredth of the pixels stay below

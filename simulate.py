@@ -25,14 +25,14 @@ from tqdm import tqdm
 from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset, start_worker
 from datasets.dat import write_dat
 from datasets.paired import SPLITS
-from datasets.scenes import SCENE_DRAWS
-from datasets.simulator import SENSORS, Sensor, replaced
+from datasets.simulation.scenes import SCENE_DRAWS
+from datasets.simulation.sensor import SENSORS, Sensor, replaced
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError
 from utils.guard import keep_out, read_json
-from utils.protocol import STEPS
 from utils.report import write_picture
+from utils.timing import STEPS
 
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout

@@ -27,7 +27,7 @@ from utils.guard import keep_out, read_json, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
-from utils.protocol import KEY_FRAMES, KEY_IDS
+from utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
 

@@ -68,7 +68,7 @@ from utils.guard import keep_out
 from utils.inference import keep_freed_memory
 from utils.metrics import psnr_ssim, to_bytes
 from utils.resume import restore
-from utils.runs import RunFolder, RunLock, create_folder
+from utils.run import RunFolder, RunLock, create_folder
 
 LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for the end of the one before
 

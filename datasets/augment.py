@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.cli import UserError
-from utils.protocol import STEPS
+from utils.timing import STEPS
 
 # What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
 TAG_ORDER, TAG_CROP = 1, 2

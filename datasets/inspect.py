@@ -17,7 +17,7 @@ from datasets.recordings import open_recording
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.protocol import RATE, STEPS
+from utils.timing import RATE, STEPS
 
 PLACES = 60  # windows of 41 steps that are looked at
 PICTURES = 12  # of the sheet

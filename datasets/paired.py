@@ -15,7 +15,7 @@ from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
 from utils.cli import UserError
 from utils.guard import WHITES, read_levels, to_eight_bits, visible
-from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
+from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken

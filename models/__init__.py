@@ -4,7 +4,6 @@ import dataclasses
 
 import torch
 
-from models.arithmetic import multiply_adds
 from models.attention import TSA_CHOICES
 from models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.variants import VARIANTS
@@ -21,7 +20,6 @@ __all__ = [
     "SwinSFConfig",
     "build_model",
     "load_model",
-    "multiply_adds",
     "shipped_weights",
 ]
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from utils.protocol import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
+from utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
 SEGMENTS = 7
 SPACING, HALF_WIDTH = 5, 8  # steps between the middles of two segments, and from a middle to where its window ends

@@ -21,7 +21,7 @@ from models.attention import Linear, TemporalSpatialAttention, WindowAttention, 
 from models.collapse import conv_then_embed, unembed_then_conv
 from models.motion import SEEN, SEGMENTS, along_motion
 from models.windows import map_windows, recomputed
-from utils.protocol import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
+from utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
 

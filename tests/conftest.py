@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from datasets.dat import write_dat
-from datasets.simulator import IDEAL, integrate_and_fire
+from datasets.simulation.sensor import IDEAL, integrate_and_fire
 from models import SwinSF, SwinSFConfig
 from tests.golden import formula
 from utils import checkpoint

@@ -11,7 +11,7 @@ from settings import new_settings, parse_settings
 from tests.conftest import quick, read_log, write_reds
 from utils import checkpoint
 from utils.cli import UserError
-from utils.runs import RunFolder
+from utils.run import RunFolder
 
 CPU = torch.device("cpu")
 TINY = SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0)

@@ -1,6 +1,6 @@
 """How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them beside what it gives.
 
-    python tools/reds_statistics.py datasets/spike_reds_sample
+    python -m tools.reds_statistics datasets/spike_reds_sample
 
 Each stream is simulated again from its own picture and its own motion, as estimated from its spikes, by sensors that are drawn
 from `SENSORS["reds"]`. Of both are printed:
@@ -10,11 +10,6 @@ from `SENSORS["reds"]`. Of both are printed:
 PSNR plays no part, so that no network is fitted to these streams.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import cv2
 import numpy as np
 import torch
@@ -22,11 +17,11 @@ from tqdm import tqdm
 
 from datasets.dat import read_dat
 from datasets.paired import SpikeREDS
-from datasets.scenes import simulate
-from datasets.simulator import SENSORS
+from datasets.simulation.scenes import simulate
+from datasets.simulation.sensor import SENSORS
 from models.motion import cut_segments, estimate_velocity, look_up, middles
 from utils import cli
-from utils.protocol import RATE
+from utils.timing import RATE
 
 KEY = 30  # step of the picture in what is looked at: 61 steps
 FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles a pixel, each a band of 0.05

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES, STEPS
+from utils.timing import KEY_FRAMES, STEPS
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures

@@ -1,0 +1,66 @@
+import cv2
+import numpy as np
+import pytest
+
+from datasets import inspect as script
+from datasets.dat import write_dat
+from datasets.inspect import describe, inspect
+from datasets.simulation.sensor import Sensor, draw_pattern
+from tests.conftest import assert_one_line_error, moving_scene, run_script
+from utils.cli import UserError
+
+SENSOR = Sensor(hot=0.001, dead=0.001)
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.1, 0.3])
+def test_motion_and_bad_pixels_are_those_of_the_simulation(speed):
+    pattern = draw_pattern(SENSOR, 120, 160, np.random.default_rng(1))
+    facts = inspect(moving_scene(120, 160, 150, speed, sensor=SENSOR, pattern=pattern))
+    median, fast = facts["motion"]
+    assert median == pytest.approx(speed, abs=0.02) and fast < speed + 0.06
+    hot, dead = np.argwhere(pattern.dark > 0), np.argwhere(np.isinf(pattern.threshold))
+    assert len(hot) > 5 and len(dead) > 5
+    np.testing.assert_array_equal(facts["hot"], hot)
+    np.testing.assert_array_equal(facts["dead"], dead)
+    text = "\n".join(describe(facts, 20000))
+    assert f"hot pixels: {len(hot)}: ({hot[0][0]}, {hot[0][1]})" in text and f"dead pixels: {len(dead)}" in text
+
+
+def test_rate_over_time_and_saturation():
+    spikes = np.zeros((410, 20, 32), np.uint8)
+    spikes[::4] = 1
+    spikes[205:] = 0  # the light goes out
+    spikes[:, :5] = 1  # and a quarter of the picture is beyond the range
+    facts = inspect(spikes)
+    assert facts["rates"][0] == pytest.approx((0.25 * 41 + 0.75 * 11) / 41)
+    assert facts["rates"][-1] == pytest.approx(0.25)
+    assert facts["saturated"] == pytest.approx(0.25) and 0.3 < facts["dark"] < 0.45
+    assert len(facts["pictures"]) == 12 and facts["starts"][-1] == 410 - 41
+    assert facts["motion"] is None  # less than 32 rows
+    lines = describe(facts, 20000)
+    assert any(line.startswith("over time: █") and line.endswith("▅") for line in lines)
+
+
+def test_a_recording_shorter_than_a_window():
+    facts = inspect(moving_scene(40, 48, 10))
+    assert len(facts["rates"]) == 1 and facts["pictures"][0].shape == (40, 48)
+    assert len(facts["hot"]) == len(facts["dead"]) == 0  # of so few steps nothing can be told
+
+
+def test_the_script(tmp_path):
+    write_dat(tmp_path / "rec.dat", moving_scene(250, 400, 60))
+    result = run_script("-m", "datasets.inspect", tmp_path / "rec.dat", "--save_path", tmp_path / "sheet.png")
+    assert result.returncode == 0, result.stderr
+    for words in ("60 steps of 250x400", "0.003 s at 20000", "firing rate: 0.3", "motion: about 0.2", "dead pixels: 0"):
+        assert words in result.stdout, words
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] > 1000
+    assert_one_line_error(run_script("-m", "datasets.inspect", tmp_path / "none.dat"), "none.dat", "no such")
+
+
+def test_what_is_refused(tmp_path):
+    write_dat(tmp_path / "a.dat", moving_scene(40, 48, 60))
+    with pytest.raises(UserError, match="name a file"):
+        script.main(["-"])
+    for path in ("a.dat", "."):
+        with pytest.raises(UserError, match="the sheet is a PNG"):
+            script.main([str(tmp_path / "a.dat"), "--save_path", str(tmp_path / path)])
