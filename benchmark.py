@@ -40,7 +40,7 @@ from models import PRECISIONS, VARIANTS, build_model, multiply_adds
 from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.distributed import pick_device
+from utils.distributed import check_compiler, pick_device
 from utils.inference import keep_freed_memory
 from utils.protocol import STEPS
 
@@ -163,7 +163,8 @@ def measure(case, device_name):
     torch.manual_seed(0)
     model = build_model(case["variant"]).to(device)
     if case["compile"]:
-        model.compile_blocks(device)
+        check_compiler(device)
+        model.compile_blocks()
     call = (training_call if case["part"] == "training" else inference_call)(model, case, device)
     call(spikes_of(1, 20, 20, device))  # libraries load what they need
     spikes = spikes_of(case["batch"], case["height"], case["width"], device)
@@ -288,10 +289,9 @@ def main(arguments=None):
     bar = tqdm(cases, "benchmark", unit="case", dynamic_ncols=True)
     for case in bar:
         bar.set_postfix_str(f"{case['variant']} {case['part']} {case['precision']} {case['height']}x{case['width']}")
-        prepare = None if case["part"] == "training" else keep_freed_memory  # as the scripts that reconstruct do
         with (
             cli.memory_errors("leave out the case that the bar names"),
-            ProcessPoolExecutor(1, fresh, initializer=prepare) as process,
+            ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory, initargs=(case["part"] == "training",)) as process,
         ):
             try:
                 results.append(process.submit(measure, case, str(device)).result())

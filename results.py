@@ -24,7 +24,7 @@ from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
 from utils.distributed import pick_device
-from utils.files import keep_out
+from utils.guard import keep_out
 from utils.metrics import PROTOCOLS, psnr_ssim
 from utils.runs import read_lines
 

@@ -22,8 +22,8 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, load_model, shipped_weights
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import first_then_others, interleaved, pick_device, processes, set_tf32
-from utils.files import keep_out, real_path
+from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
+from utils.guard import keep_out, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
@@ -93,7 +93,8 @@ def prepare(settings, device):
     weights = settings.load_model or shipped_weights()
     model = load_model(weights, device, settings.precision)
     if settings.compile:
-        model.compile_blocks(device)
+        check_compiler(device)
+        model.compile_blocks()
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)

@@ -62,7 +62,9 @@ def open_dataset(
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
-        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor or SENSOR_OF[data_mode]]}
+        sensor = sensor or SENSOR_OF[data_mode]
+        style = STYLES[sensor if sensor in STYLES else data_mode]
+        options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
         if kind == "videos":
             options.update(steps_per_frame=steps_per_frame, steps=steps)
         return SCENES[kind](source, split, height, width, length, **options)

@@ -13,10 +13,10 @@ DRAWS = 2  # version of what follows from a seed; a run is resumed only under th
 
 
 def to_item(sample):
-    """A sample of uint8 arrays -> the item dict of tensors.
+    """A sample of arrays -> the item dict of tensors.
 
     `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
-    float32 in 0..255; `name` as it is.
+    float32 in 0..255; `name`, and `white` of simulated scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from datasets.augment import to_item
 from datasets.dat import count_steps, read_dat
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.guard import read_grey
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 INPUT_FOLDERS = ("input", "spike")

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.dat import CAMERAS, DatFile, StepFile, camera_of, check_size, describe_left_over, unpack
 from utils.cli import UserError
-from utils.files import check_archive
+from utils.guard import check_archive
 
 LOOK = 64  # steps in the middle of a recording that are looked at
 LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less

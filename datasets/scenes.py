@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from datasets.augment import to_item
 from datasets.motion import KINDS, draw_motion, margin
-from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
+from datasets.simulator import CAMERA_LEVELS, IDEAL, SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.guard import read_grey
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -26,6 +26,9 @@ MEMORY = 2**30  # bytes of photographs that are kept
 SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide for ever
 TEXTURE = 30  # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
 OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
+OUT_OF_FOCUS = 0.25  # chance of an object to be soft, picture and edge
+SHADOW = 0.2  # chance of a shadow that falls on what is behind the objects
+SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,34 @@ class Style:
         return 0.0 if rng.random() < 0.05 else min(speed, 1.0)
 
 
-STYLES = {"250": Style(), "1000": Style(median_speed=0.3, shrink=(0.35, 0.7))}  # by data mode
+STYLES = {
+    "250": Style(),
+    "1000": Style(median_speed=0.3, shrink=(0.35, 0.7)),
+    "camera": Style(median_speed=0.2, spread=0.9),  # several steps taken as one move as many times faster
+}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of it or None."""
+    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of it or None.
+
+    A shadow has no picture of its own: by its mask it takes the part `shade` of the light behind it.
+    """
 
     source: np.ndarray
     motion: object
     mask: np.ndarray | None = None
+    shade: float = 0.0
 
     def frame(self, time, height, width, behind=None):
         """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not opaque."""
         see = partial(warp, homography=self.motion(time), height=height, width=width)
+        if self.mask is not None:
+            mask = see(self.mask, interpolation=cv2.INTER_LINEAR, border=cv2.BORDER_CONSTANT)
+        if self.shade:
+            return behind * (1 - self.shade * mask)
         frame = see(self.source, interpolation=cv2.INTER_CUBIC)  # bilinear sampling would blur
-        if self.mask is None:
-            return frame
-        return behind + see(self.mask, interpolation=cv2.INTER_LINEAR, border=cv2.BORDER_CONSTANT) * (frame - behind)
+        return frame if self.mask is None else behind + mask * (frame - behind)
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,63 @@ class PhotoScene:
         for layer in self.layers:
             frame = layer.frame(time, self.height, self.width, frame)
         return np.clip(frame * (self.contrast / 255) + self.black, 0, 1, dtype=np.float32)
+
+    def carry(self, texture, start, time):
+        """A texture (H, W) that lies on the scene's background at a time `start`, where it is at `time`."""
+        motion = self.layers[0].motion
+        way = np.linalg.inv(motion(start)) @ motion(time)  # from places at `time` to places at `start`
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        return cv2.warpPerspective(texture, way, texture.shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+class SourceFrames:
+    """A scene as the video shows it that spike-REDS was made of. The facts are measurements on public streams (docs/design.md).
+
+    The video has a frame every `sensor.frames_every` steps: at time 0, which is the picture of the stream, and so on before and
+    after. A frame differs from the scene by grain, by a slow change of its light and by a small displacement. It is
+    shown sharp one step late. The steps after it, up to the next frame, move smoothly, are softer, and have its grain.
+    """
+
+    def __init__(self, scene, sensor, rng):
+        self.scene, self.sensor, self.rng, self.frames = scene, sensor, rng, {}
+        self.late = rng.uniform(0, 0.9)  # of the content of a frame, in steps
+
+    def light(self, time):
+        """What the pixels see of a step, (H, W) float32 in 0..1."""
+        every = self.sensor.frames_every
+        index, since = divmod(time - 1, every)
+        if since == 0:
+            return self.shown(index, every * index + self.late)
+        # The softness grows over the steps: the later ones are made of a frame from further away.
+        softness = self.sensor.blur * min(1.0, (since + 2) / 8)
+        return cv2.GaussianBlur(self.shown(index, time), None, softness) if softness else self.shown(index, time)
+
+    def picture(self, time):
+        """The truth at a step: the video's frame where there is one, else what is shown, sharp."""
+        every = self.sensor.frames_every
+        if time % every == 0:
+            return self.shown(time // every, time + self.late)
+        return self.shown((time - 1) // every, time)
+
+    def shown(self, index, time):
+        """The scene at a time, with what is frame `index`'s own."""
+        light = self.scene.frame(time)
+        if index not in self.frames:
+            self.frames[index] = self.draw_own(*light.shape)
+        grain, drift, displacement = self.frames[index]
+        light = cv2.warpAffine(light, displacement, light.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        grain = self.scene.carry(grain, self.sensor.frames_every * index + self.late, time)
+        return np.clip(light * drift + grain, 0, 1)
+
+    def draw_own(self, height, width):
+        """(grain (H, W), factor of the light (H, W), displacement 2x3) of a frame."""
+        sensor, rng = self.sensor, self.rng
+        grain = rng.standard_normal((height, width), np.float32) * (sensor.grain / 255)
+        coarse = rng.standard_normal((3, 4), np.float32)
+        drift = 1 + sensor.drift * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        corners = np.array([[0, 0], [width, 0], [0, height]], np.float32)
+        moved = corners + sensor.displacement * rng.standard_normal((3, 2)).astype(np.float32)
+        return grain, drift, cv2.getAffineTransform(corners, moved)
 
 
 def warp(source, homography, height, width, interpolation, border=cv2.BORDER_REFLECT_101):
@@ -140,44 +210,65 @@ def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, s
     return Layer(cut(photo, height + rows + 4, width + columns + 4, shrink, rng), motion)
 
 
-def draw_object(photo, height, width, style, rng, times, foliage=False, **fixed):
-    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all of it."""
+def draw_object(photo, height, width, style, rng, times, foliage=False, softness=0.0, shade=0.0, **fixed):
+    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all of it.
+
+    softness: the Gaussian sigma in pixels of its picture and its edge, as of something out of focus. shade: see `Layer`.
+    """
     layer = draw_layer(photo, height, width, style, rng, times, **fixed)
     if foliage:
-        return Layer(layer.source, layer.motion, draw_foliage(layer.source, rng))
-    mask = np.zeros_like(layer.source)
-    top, left = np.maximum(0, (np.array(mask.shape) - (height, width)) // 2)
-    inner = mask[top : top + height, left : left + width]
-    inner[...] = draw_blob(*inner.shape, rng)
-    return Layer(layer.source, layer.motion, mask)
+        source, mask = layer.source, draw_foliage(layer.source, rng)
+    else:
+        source, mask = layer.source, np.zeros_like(layer.source)
+        top, left = np.maximum(0, (np.array(mask.shape) - (height, width)) // 2)
+        inner = mask[top : top + height, left : left + width]
+        inner[...] = draw_blob(*inner.shape, rng)
+    if softness:
+        source, mask = (cv2.GaussianBlur(picture, None, softness) for picture in (source, mask))
+    return Layer(source, layer.motion, mask, shade)
+
+
+def draw_shadow(photo, height, width, style, rng, times):
+    """A `Layer` that darkens what is behind it, slowly and with a soft edge."""
+    slow = 0.3 * style.draw_speed(rng)
+    softness, shade = np.exp(rng.uniform(np.log(0.7), np.log(12))), rng.uniform(0.2, 0.7)
+    return draw_object(photo, height, width, style, rng, times, rng.random() < 0.3, softness, shade, speed=slow)
 
 
 def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
     """A `PhotoScene` of steps -reach..reach. read_photo() gives the photographs for it, one after the other."""
     times = (-reach, -reach / 2, reach / 2, reach)
-    layers = [draw_layer(read_photo(), height, width, style, rng, times)]
+    options = height, width, style, rng, times
+    layers = [draw_layer(read_photo(), *options)]
+    if rng.random() < SHADOW:
+        layers.append(draw_shadow(read_photo(), *options))
     for _ in range(rng.choice(len(OBJECTS), p=OBJECTS)):
-        layers.append(draw_object(read_photo(), height, width, style, rng, times, foliage=rng.random() < 0.3))
+        foliage = rng.random() < 0.3
+        softness = np.exp(rng.uniform(np.log(1), np.log(8))) if rng.random() < OUT_OF_FOCUS else 0.0
+        layers.append(draw_object(read_photo(), *options, foliage, softness))
     contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)
     black = rng.uniform(*sorted((0.0, 1 - contrast)))  # so that grey levels reach from the floor to the ceiling over all scenes
     return PhotoScene(layers, height, width, contrast, black)
 
 
-def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=SENSORS["ideal"], pattern=None):
-    """The uint8 arrays of a scene: `spikes` (steps, H, W), and a picture (H, W) at each step of keep: name -> index.
+def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=IDEAL, pattern=None):
+    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of keep: name -> index.
 
-    The scene's time 0 is the middle step.
+    The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
+    `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures.
     """
     names, pictures = {step: name for name, step in keep.items()}, {}
+    shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
 
     def light():
         for step in range(steps):
-            frame = scene.frame(step - steps // 2)
+            time = step - steps // 2
+            frame = shown.light(time) if shown else scene.frame(time)
             if step in names:
-                pictures[names[step]] = np.round(255 * frame).astype(np.uint8)
-            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur else frame
+                pictures[names[step]] = 255 * sensor.exposure * (shown.picture(time) if shown else frame)
+            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not shown else frame
 
-    return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), **pictures}
+    return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), "white": sensor.exposure, **pictures}
 
 
 class PhotoCache:
@@ -252,9 +343,9 @@ class SceneDataset(Dataset):
     `description` and implements `draw(rng, reach)`.
     """
 
-    def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensor=SENSORS["ideal"]):
+    def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
-        self.style, self.sensor = style, sensor
+        self.style, self.sensors = style, sensors
         self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
 
     def __len__(self):
@@ -279,14 +370,17 @@ class SceneDataset(Dataset):
 
     def read(self, index, epoch=0):
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
-        rng = np.random.default_rng([self.seed, ("train", "val", "test").index(self.split), epoch, index])
-        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, STEPS, keep)}
+        rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
+        sensor = self.sensors.draw(rng)
+        if self.split != "train" and self.sensors is SENSORS["camera"]:
+            sensor = CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
+        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, STEPS, keep, sensor)}
 
-    def simulate(self, rng, steps, keep, pattern=None):
-        """`simulate` on a scene that is drawn here; where the sensor's fixed pattern is not given, it is drawn too."""
+    def simulate(self, rng, steps, keep, sensor):
+        """`simulate` on a scene and a sensor's fixed pattern that are drawn here."""
         scene = self.draw(rng, steps // 2)
-        pattern = pattern or draw_pattern(self.sensor, self.height, self.width, rng)
-        return simulate(scene, rng, steps, keep, self.sensor, pattern)
+        pattern = draw_pattern(sensor, self.height, self.width, rng)
+        return simulate(scene, rng, steps, keep, sensor, pattern)
 
 
 class PhotoScenes(SceneDataset):
@@ -302,7 +396,8 @@ class PhotoScenes(SceneDataset):
 
     def draw(self, rng, reach):
         def next_photo():
-            return read_photo(self.sources[rng.integers(0, len(self.sources))])
+            photo = read_photo(self.sources[rng.integers(0, len(self.sources))])
+            return np.rot90(photo, rng.integers(0, 4)) if self.split == "train" else photo
 
         return draw_scene(next_photo, self.height, self.width, self.style, rng, reach)
 
@@ -335,7 +430,7 @@ class DemoScenes(Dataset):
         if foreground:
             layers.append(draw_object(demo_photo(foreground), *options, **fixed))
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
-        return {"name": name, **simulate(PhotoScene(layers, 250, 400), rng, STEPS, keep, SENSORS["reds"])}
+        return {"name": name, **simulate(PhotoScene(layers, 250, 400), rng, STEPS, keep, SENSORS["reds"].draw(rng))}
 
     def __getitem__(self, index):
         return to_item(self.read(index))

@@ -38,6 +38,10 @@ class VideoScene:
         top, left = (np.array(picture.shape) - (self.height, self.width)) // 2
         return np.clip(picture[top : top + self.height, left : left + self.width] / 255, 0, 1, dtype=np.float32)
 
+    def carry(self, texture, start, time):
+        """The texture as it is: a video's grain does not move with what it shows."""
+        return texture
+
 
 def optical_flows(first, second):
     """Dense flow (h, w, 2) float32 from the first uint8 picture to the second, and back."""

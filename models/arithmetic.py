@@ -2,7 +2,7 @@
 
 import math
 
-from models import segments
+from models import motion
 from utils.protocol import STEPS
 
 
@@ -32,8 +32,8 @@ def multiply_adds(model, height, width):
     total += pixels * (weights(*model.conv_last) + 2 * weights(*model.conv_lm))
     if config.skip == "rate":
         total += 3 * pixels * model.firing_rate.kernel.numel()
-    if config.skip == "motion":
-        taps = {sigma: 2 * (2 * math.ceil(2.5 * sigma) + 1) for sigma in (segments.BLUR, segments.NEIGHBOURHOOD)}
-        total += pixels * 3 * segments.SEGMENTS * STEPS
-        total += pixels * (segments.SEGMENTS * taps[segments.BLUR] + 5 * len(segments.SPANS) * taps[segments.NEIGHBOURHOOD])
+    if config.skip in ("motion", "aligned"):
+        taps = {sigma: 2 * (2 * math.ceil(2.5 * sigma) + 1) for sigma in (motion.BLUR, motion.NEIGHBOURHOOD)}
+        total += pixels * 3 * motion.SEGMENTS * STEPS
+        total += pixels * (motion.SEGMENTS * taps[motion.BLUR] + 5 * len(motion.SPANS) * taps[motion.NEIGHBOURHOOD])
     return total

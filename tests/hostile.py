@@ -32,7 +32,7 @@ from datasets.recording import guess_camera, open_recording
 from models import SwinSF, SwinSFConfig, load_model
 from tests.conftest import ROOT, moving_scene, write_png, write_reds
 from utils import checkpoint, page
-from utils.files import read_grey
+from utils.guard import read_grey
 from utils.niqe import niqe, read_statistics
 from utils.output import read_record
 from utils.report import learning_curves

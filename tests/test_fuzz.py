@@ -27,7 +27,7 @@ from tests import fuzz, hostile
 from tests.conftest import random_spikes, write_png, write_reds
 from utils import checkpoint, cli
 from utils.cli import UserError
-from utils.files import MOST_PIXELS, read_grey, read_json
+from utils.guard import MOST_PIXELS, read_grey, read_json
 from utils.niqe import read_statistics
 from utils.output import read_record
 from utils.runs import read_lines

@@ -11,16 +11,19 @@ from datasets.scenes import (
     Layer,
     PhotoScene,
     PhotoScenes,
+    SourceFrames,
     draw_layer,
     draw_object,
     draw_scene,
+    draw_shadow,
     read_photo,
     simulate,
     split_photos,
 )
-from datasets.simulator import Sensor
+from datasets.simulator import CAMERA_LEVELS, SENSORS, Sensor
 from tests.conftest import write_png
 from utils.cli import UserError
+from utils.protocol import KEY_FRAMES
 
 
 def photo(seed=0, height=300, width=420):
@@ -107,7 +110,7 @@ def test_the_pictures_are_those_of_their_very_steps(photos):
             return np.full((20, 20), (100 + 2 * time) / 255, np.float32)
 
     sample = simulate(Ramp(), np.random.default_rng(0))
-    assert {output: picture[0, 0] for output, picture in sample.items() if output != "spikes"} == {
+    assert {output: picture[0, 0] for output, picture in sample.items() if output in KEY_FRAMES} == {
         "left": 100 - 14, "middle": 100, "right": 100 + 14,
     }  # fmt: skip
     long = simulate(Ramp(), np.random.default_rng(0), steps=61, keep={"key": 30, "other": 10})
@@ -122,18 +125,100 @@ def test_the_light_is_softer_than_the_picture_by_the_sensors_blur():
     scene, rng = scene_of(still_layer(photo(height=200, width=200))), np.random.default_rng(0)
     for blur in (0.0, 0.52, 1.5):
         sample = simulate(scene, rng, 401, {"key": 200}, Sensor(blur=blur))
-        assert np.array_equal(sample["key"], photo(height=200, width=200)[68:132, 68:132])
+        np.testing.assert_allclose(sample["key"], photo(height=200, width=200)[68:132, 68:132], atol=1e-3)
         light = sample["spikes"].mean(0) * 255 / 0.6
         expected = cv2.GaussianBlur(sample["key"].astype(np.float32), None, blur) if blur else sample["key"]
         assert np.abs(light - expected).mean() < 0.5
         assert abs((light - sample["key"]).mean()) < 0.5  # unbiased
 
 
+def test_pictures_are_the_clean_light_at_the_exposure():
+    scene = scene_of(still_layer(photo(height=200, width=200)))
+    full, dim = (simulate(scene, np.random.default_rng(0), sensor=Sensor(exposure=e, electrons=200)) for e in (1.0, 0.1))
+    np.testing.assert_allclose(dim["middle"], 0.1 * full["middle"], rtol=1e-6)
+    assert (full["white"], dim["white"]) == (1.0, 0.1)
+    assert dim["spikes"].mean() == pytest.approx(0.1 * full["spikes"].mean(), rel=0.03)
+
+
+def test_validation_takes_cameras_at_four_levels_of_light(photos):
+    dataset = PhotoScenes(photos, "val", 40, 40, 8, sensors=SENSORS["camera"])
+    whites = [dataset.read(index)["white"] for index in range(8)]
+    assert whites == 2 * [sensor.exposure for sensor in CAMERA_LEVELS]
+    train = PhotoScenes(photos, "train", 40, 40, 8, sensors=SENSORS["camera"])
+    assert len({train.read(index)["white"] for index in range(8)}) == 8
+
+
+class Plain:
+    """A scene of one grey level that grows by a hundredth a step."""
+
+    def frame(self, time):
+        return np.full((40, 60), 0.5 + time / 100, np.float32)
+
+    def carry(self, texture, start, time):
+        return np.roll(texture, round(time) - round(start), axis=1)
+
+
+def test_source_frames_have_grain_of_their_own_that_moves_with_the_scene():
+    video = SourceFrames(Plain(), Sensor(frames_every=15, grain=3.0), np.random.default_rng(0))
+    video.late = 0.0
+    grain = {time: video.light(time) - video.light(time).mean() for time in (-13, 0, 1, 2, 8, 15, 16)}
+    assert grain[1].std() == pytest.approx(3 / 255, rel=0.1)
+    np.testing.assert_allclose(np.roll(grain[1], 8, 1), grain[8], atol=1e-5)  # the steps after a frame have its grain
+    np.testing.assert_allclose(np.roll(grain[-13], 13, 1), grain[0], atol=1e-5)  # and so up to the next one
+    for before, after in ((0, 1), (15, 16)):
+        assert abs((np.roll(grain[before], 1, 1) * grain[after]).mean()) < 0.1 * grain[1].var()
+
+
+def test_a_source_frame_is_shown_sharp_one_step_late_and_is_the_picture():
+    checks = np.indices((40, 60)).sum(0) % 2
+
+    class Still(Plain):
+        def frame(self, time):
+            return checks.astype(np.float32) * 0.5 + 0.25
+
+    video = SourceFrames(Still(), Sensor(frames_every=15, blur=0.6), np.random.default_rng(0))
+    contrast = {time: video.light(time)[10:-10, 10:-10].std() * 4 for time in range(-15, 17)}
+    assert [time for time, value in contrast.items() if value > 0.9999] == [-14, 1, 16]
+    assert contrast[2] > contrast[5] > contrast[9] == pytest.approx(contrast[15])
+    np.testing.assert_allclose(video.picture(0), checks * 0.5 + 0.25)
+    # Its content is of a time at most one step late, not of the step that shows it.
+    video = SourceFrames(Plain(), Sensor(frames_every=15), np.random.default_rng(0))
+    assert 0.5 <= video.picture(0).mean() <= 0.509 and video.light(1).mean() == pytest.approx(video.picture(0).mean())
+    assert video.light(2).mean() == pytest.approx(0.52) and video.light(0).mean() == pytest.approx(0.5)
+
+
+def test_frames_are_displaced_and_their_light_drifts():
+    rng = np.random.default_rng(0)
+    edges = np.tile((np.arange(60) // 10 % 2).astype(np.float32), (40, 1)) * 0.5 + 0.2
+
+    class Edges(Plain):
+        def frame(self, time):
+            return edges
+
+    shown = [SourceFrames(Edges(), Sensor(frames_every=15, displacement=0.1), rng).picture(0) for _ in range(30)]
+    assert 0.01 < np.std([one[:, 10].mean() for one in shown]) / 0.5 < 0.2
+    light = [SourceFrames(Plain(), Sensor(frames_every=15, drift=0.02), rng).picture(0) / 0.5 for _ in range(60)]
+    assert np.std([one.mean() for one in light]) > 0.004 and 0.012 < np.std([one[20, 30] for one in light]) < 0.03
+
+
+def test_shadows_darken_and_soft_objects_have_soft_edges():
+    rng, white = np.random.default_rng(3), np.full((300, 420), 250, np.uint8)
+    shadow = draw_shadow(photo(), 64, 64, STYLES["250"], rng, (-20, 20))
+    behind = np.full((64, 64), 200, np.float32)
+    frame = shadow.frame(0, 64, 64, behind)
+    assert frame.max() <= 200 and 0.25 * 200 < frame.min() < 0.85 * 200 and np.ptp(frame) > 20
+    edges = []
+    for softness in (0.0, 4.0):
+        front = draw_object(white, 64, 64, STYLES["250"], np.random.default_rng(1), (-20, 20), softness=softness)
+        edges.append(np.abs(np.diff(front.frame(0, 64, 64, behind * 0), axis=1)).max())
+    assert edges[1] < 0.25 * edges[0]
+
+
 def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):
     whole = PhotoScenes(photos, "train", 64, 64, 10).read(4, epoch=3)
-    assert set(whole) == {"name", "spikes", "left", "middle", "right"}
+    assert set(whole) == {"name", "spikes", "white", "left", "middle", "right"}
     one = PhotoScenes(photos, "train", 64, 64, 10, key_id=14).read(4, epoch=3)
-    assert set(one) == {"name", "spikes", "left"} and np.array_equal(one["left"], whole["left"])
+    assert set(one) == {"name", "spikes", "white", "left"} and np.array_equal(one["left"], whole["left"])
 
 
 def test_scenes_depend_on_seed_epoch_and_index_alone(photos):

@@ -37,7 +37,7 @@ def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
     """A video of uniform frames, one a step, each 4 grey levels lighter than the one before: an error of a step is seen."""
     greys = [40 + 4 * i for i in range(41)] * 20
     path = write_video(tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]])
-    result = simulate(f"videos:{path}", tmp_path / "out", "--steps_per_frame", "1", "--count", "2")
+    result = simulate(f"videos:{path}", tmp_path / "out", "--steps_per_frame", "1", "--count", "2", "--sensor", "ideal")
     assert result.returncode == 0, result.stderr
     for name in ("scene000000", "scene000001"):
         for key_id in (7, 14, 21, 28, 35):
@@ -54,7 +54,7 @@ def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
 def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
     greys = [min(255, 20 + 5 * abs(i - 150)) for i in range(301)]
     path = write_video(tmp_path / "valley.avi", [np.full((250, 400), grey, np.uint8) for grey in greys] * 10)
-    options = ("--steps_per_frame", "1", "--count", "1", "--split", "test")
+    options = ("--steps_per_frame", "1", "--count", "1", "--split", "test", "--sensor", "ideal")
     assert simulate(f"videos:{path}", tmp_path / "out", *options).returncode == 0
     assert grey_level(tmp_path / "out/test/gt/scene000000_key_id151.png") == pytest.approx(20, abs=1.5)
     spikes = read_dat(tmp_path / "out/test/input/scene000000_key_id151.dat", 250, 400)
@@ -79,19 +79,24 @@ def test_a_dataset_goes_on_where_it_stopped_and_scenes_do_not_depend_on_what_was
         assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
     assert (parts / "train/input/scene000000id21.dat").stat().st_mtime_ns == kept
     meta = json.loads((whole / "meta.json").read_text())["splits"]["train"]
-    assert meta["count"] == 3 and meta["seed"] == 0 and meta["sensor"]["rate"] == 0.6 and len(meta["sources"]) == 2
+    assert meta["count"] == 3 and meta["seed"] == 0 and meta["sensor"] == "reds" and len(meta["sources"]) == 2
+    sensors = meta["sensors"]  # what was drawn for each scene
+    assert list(sensors) == ["scene000000", "scene000001", "scene000002"]
+    assert len({sensor["grain"] for sensor in sensors.values()}) == 3 and sensors["scene000001"]["rate"] == 0.6
 
 
 def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
-    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25")
+    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25", "--exposure", "0.9", "--dark", "0")
     assert simulate(f"photos:{big_photos}", tmp_path / "out", *options).returncode == 0
     dataset = open_dataset(tmp_path / "out", "1000", "train")
     sample = dataset.read(0)
     assert sample["spikes"].shape == (41, 1000, 1000) and dataset.names == ["scene000000"]
-    lit = sample["middle"] > 60
+    lit = sample["middle"] > 90
+    assert sample["middle"].max() <= 0.9 * 256
     assert (sample["spikes"].max(0)[lit] == 0).mean() == pytest.approx(0.25, abs=0.02)
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["train"]
-    assert meta["sensor"]["dead"] == 0.25 and meta["sensor"]["electrons"] == 500
+    sensor = meta["sensors"]["scene000000"]
+    assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 3000
 
 
 def test_what_is_refused(big_photos, tmp_path):
@@ -137,7 +142,7 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
 
     arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path / "out"), "--count", "4", "--workers", "0"]
     monkeypatch.setattr(script, "write_dat", write_until_full)
-    with pytest.raises(UserError, match=r"No space left on device.*the same command goes on"):
+    with pytest.raises(UserError, match=r"No space left on device.*the same command resumes"):
         script.main(arguments)
     assert len(open_dataset(tmp_path / "out", split="train")) == 2
     monkeypatch.setattr(script, "write_dat", write)

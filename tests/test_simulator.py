@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.simulator import SENSORS, Sensor, draw_pattern, integrate_and_fire
+from datasets.simulator import IDEAL, SENSORS, Sensor, draw_pattern, integrate_and_fire
 from models.classical import tfp
 
 
@@ -42,7 +42,8 @@ def still(grey, steps, side=200):
 
 
 def test_a_sensor_that_is_named_ideal_has_no_noise():
-    assert draw_pattern(SENSORS["ideal"], 4, 4, np.random.default_rng(0)) is None
+    assert SENSORS["ideal"].draw(np.random.default_rng(0)) == IDEAL
+    assert draw_pattern(IDEAL, 4, 4, np.random.default_rng(0)) is None
     plain = integrate_and_fire(still(90, 20), np.random.default_rng(0))
     assert np.array_equal(plain, integrate_and_fire(still(90, 20), np.random.default_rng(0), Sensor()))
 
@@ -71,11 +72,37 @@ def test_fixed_patterns():
     np.testing.assert_allclose(spikes.mean(0), pattern.gain * 200 / 255 / pattern.threshold, atol=0.004)
 
 
+def test_columns_and_rows_have_gains_of_their_own():
+    sensor = Sensor(column_spread=0.05, row_spread=0.02)
+    gain = draw_pattern(sensor, 400, 500, np.random.default_rng(0)).gain / 0.6
+    assert gain.mean(0).std() == pytest.approx(0.05, rel=0.1) and gain.mean(1).std() == pytest.approx(0.02, rel=0.1)
+    np.testing.assert_allclose(gain, np.outer(gain.mean(1), gain.mean(0)) / gain.mean(), rtol=1e-5)
+
+
+def test_exposure_dims_the_light_of_every_pixel():
+    for sensor in (Sensor(exposure=0.1), Sensor(exposure=0.1, gain_spread=1e-6)):
+        pattern = draw_pattern(sensor, 200, 200, np.random.default_rng(0))
+        spikes = integrate_and_fire(still(200, 300), np.random.default_rng(0), sensor, pattern)
+        assert spikes.mean() == pytest.approx(0.06 * 200 / 255, rel=0.01)
+
+
+def test_a_sensor_is_drawn_from_its_ranges():
+    rng = np.random.default_rng(0)
+    drawn = [SENSORS["camera"].draw(rng) for _ in range(400)]
+    for name, (least, most) in {**SENSORS["camera"].log, **SENSORS["camera"].linear}.items():
+        values = np.array([getattr(sensor, name) for sensor in drawn])
+        assert least <= values.min() < least + 0.05 * (most - least) and most - 0.05 * (most - least) < values.max() <= most
+    exposures = [sensor.exposure for sensor in drawn]
+    assert np.median(exposures) == pytest.approx(np.sqrt(0.05 * 1.2), rel=0.2)  # as many dark ones as bright ones
+    assert {sensor.rate for sensor in drawn} == {0.6}
+    assert SENSORS["camera"].describe("dark") == "0 to 0.004" and SENSORS["reds"].describe("frames_every") == "15"
+
+
 def test_hot_and_dead_pixels():
     rng = np.random.default_rng(0)
     sensor = Sensor(hot=0.1, dead=0.2)
     spikes = integrate_and_fire(still(0, 100), rng, sensor, draw_pattern(sensor, 200, 200, rng)).mean(0)
-    assert (spikes > 0.15).mean() == pytest.approx(0.1, abs=0.01) and spikes.max() > 0.9
+    assert (spikes > 0).mean() == pytest.approx(0.1, abs=0.01) and spikes.max() > 0.9
     spikes = integrate_and_fire(still(255, 100), rng, sensor, draw_pattern(sensor, 200, 200, rng)).mean(0)
     assert (spikes == 0).mean() == pytest.approx(0.2, abs=0.01)
     assert spikes.max() <= 1

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, multiply_adds, windows
 from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
 from models.classical import tfp
-from models.segments import segments_along_motion
-from models.windows import partition, shift_mask
+from models.motion import along_motion
+from models.windows import Mask, partition, shift_masks, window_kinds
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula
 
@@ -200,10 +200,9 @@ def test_compiled_blocks(monkeypatch):
         return lambda *arguments: (seen.append(arguments[0]), function(*arguments))[1]
 
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr("models.swinsf.check_compiler", lambda device: None)
     with torch.inference_mode():
         plain = model(x).middle
-        model.compile_blocks(torch.device("cpu"))
+        model.compile_blocks()
         copied = copy.deepcopy(model)
         assert torch.equal(copied(x).middle, plain)
     assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
@@ -211,7 +210,7 @@ def test_compiled_blocks(monkeypatch):
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
-@pytest.mark.parametrize("skip", ["rate", "motion"])
+@pytest.mark.parametrize("skip", ["rate", "motion", "aligned"])
 def test_any_size_from_20_up(patch, height, width, skip):
     with torch.inference_mode():
         pictures = tiny(patch=patch, skip=skip)(spikes(1, height, width))
@@ -248,11 +247,14 @@ def test_a_block_on_bands_of_windows_equals_the_block_on_all(tsa):
     model = tiny(tsa=tsa)
     block = model.layers[0].residual_group.blocks[1]
     tokens = torch.randn(6, 20, 15, 8, dtype=torch.float64)
-    windows, mask = partition(tokens, 5), shift_mask(20, 15, 5, 2).double()
+    streams, drop = partition(tokens, 5).chunk(3), block.drop_path.drawn(tokens)
+    kinds, kind = shift_masks(5, 2), window_kinds(20, 15, 5)
     with torch.inference_mode():
-        whole = block.on_windows(windows, mask)
-        bands = [block.on_windows(windows[:, i : i + 3], mask[i : i + 3]) for i in range(0, 12, 3)]
-    torch.testing.assert_close(torch.cat(bands, 1), whole, rtol=0, atol=1e-12)
+        whole = block.on_windows(*streams, Mask(kinds, kind), drop)
+        cuts = [slice(i, i + 3) for i in range(0, 12, 3)]
+        bands = [block.on_windows(*(s[:, cut] for s in streams), Mask(kinds, kind[cut]), drop) for cut in cuts]
+    for stream, parts in zip(whole, zip(*bands)):
+        torch.testing.assert_close(torch.cat(parts, 1), stream, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("tsa", ["released", "paper"])
@@ -263,7 +265,7 @@ def test_tsa_against_a_plain_loop(tsa, masked):
     tokens, size = window**2, channels // heads
     module = TemporalSpatialAttention(channels, window, heads, tsa).double()
     left, middle, right = torch.randn(3, batch, count, tokens, channels, dtype=torch.float64)
-    mask = shift_mask(6, 6, window, 1).double() if masked else None
+    mask = Mask(shift_masks(window, 1), window_kinds(6, 6, window)) if masked else None
     query, key, value = module.to_q(left), module.to_q(right), module.to_q(middle)
     if tsa == "paper":
         key, value = module.to_k(right), module.to_v(middle)
@@ -279,19 +281,22 @@ def test_tsa_against_a_plain_loop(tsa, masked):
                         scores[j] = query[b, n, i, part] @ key[b, n, j, part] / size**0.5
                         scores[j] += module.relative_position_bias_table[row, h]
                         if masked:
-                            scores[j] += mask[n, i, j]
+                            scores[j] += mask.kinds[mask.kind[n], i, j]
                     expected[b, n, i, part] = scores.softmax(0) @ value[b, n, :, part]
     expected = module.proj(expected)
     torch.testing.assert_close(module(left, middle, right, mask), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, bfloat16):
+def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, masked, bfloat16):
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 6, 25, 16).to(dtype)
-    bias = torch.randn(6, 2, 25, 25).to(dtype)
+    query, key, value = torch.randn(3, 2, 6, 25, 16).to(dtype)
+    bias, kind = torch.randn(1, 2, 25, 25), None
+    if masked:
+        bias, kind = torch.randn(4, 2, 25, 25), torch.tensor([0, 1, 2, 3, 1, 0])
     bar = 1e-12 if dtype == torch.float64 else 0.03
-    one, other = (attention(query, key, value, bias) for attention in (fused_attention, stepwise_attention))
+    one, other = (attention(query, key, value, bias, kind) for attention in (fused_attention, stepwise_attention))
     torch.testing.assert_close(one, other, rtol=bar, atol=bar)
 
 
@@ -302,13 +307,14 @@ def test_side_streams_of_a_block():
         torch.nn.init.zeros_(block.mlp.fc2.weight)
         torch.nn.init.zeros_(block.mlp.fc2.bias)
         windows = torch.randn(3, 2, 25, 8, dtype=torch.float64)
-        out, normal = block.on_windows(windows, None), block.norm1(windows).detach()
+        out = block.on_windows(*windows[:, None], None, block.drop_path.drawn(windows))
+        normal = block.norm1(windows).detach()
         for stream in (0, 2):
             added = torch.zeros_like(windows[stream])
             if tsa == "released":
                 for n in range(2):
                     added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(25, 8)
-            torch.testing.assert_close(out[stream], windows[stream] + added)
+            torch.testing.assert_close(out[stream][0], windows[stream] + added)
 
 
 def test_scramble_is_a_permutation():
@@ -339,19 +345,20 @@ def test_a_fresh_network_with_the_rate_skip_is_tfp_over_21_steps():
         torch.testing.assert_close(getattr(pictures, output)[:, 0], tfp(x, key_frame, 21), rtol=1e-5, atol=1e-3)
 
 
-def test_a_fresh_network_with_the_motion_skip_is_a_mean_along_the_motion():
+@pytest.mark.parametrize("skip", ["motion", "aligned"])
+def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
     x = spikes(2, 30, 40).float()
-    model = build_model("small", skip="motion").eval()
+    model = build_model("small", skip=skip).eval()
     with torch.inference_mode():
         pictures = model(x)
     weights = model.segment_scores.detach().softmax(0).view(1, -1, 1, 1).expand(2, -1, 30, 40)
-    for output, segments in segments_along_motion(x).items():
+    for output, (_, segments) in along_motion(x, aligned=False).items():
         torch.testing.assert_close(getattr(pictures, output), segments.mean(weights), rtol=1e-5, atol=1e-3)
     # The network takes part: its scores choose among the segments, in each pixel and for each output.
     torch.nn.init.constant_(model.conv_lm[0].bias[5:6], 100.0)
     with torch.inference_mode():
         chosen = model(x).left
-    torch.testing.assert_close(chosen, 255 * segments_along_motion(x)["left"].light[:, 4:5], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(chosen, 255 * along_motion(x, aligned=False)["left"][1].light[:, 4:5], rtol=1e-4, atol=1e-2)
 
 
 def test_the_network_sees_the_segments():
@@ -361,6 +368,18 @@ def test_the_network_sees_the_segments():
         before = model(x).middle
         model.conv_first.weight[:, 41:] = 0
         assert (model(x).middle - before).abs().max() > 1e-3
+
+
+def test_an_aligned_network_sees_its_steps_along_the_motion(monkeypatch):
+    """With steps that are aligned beforehand, the network that takes them as they lie gives what the aligned one gives."""
+    x = spikes(1, 25, 30)
+    model, plain = tiny(skip="aligned"), tiny(skip="motion")
+    plain.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        aligned, lying = model(x).middle, plain(x).middle
+        assert (aligned - lying).abs().max() > 1e-3
+        monkeypatch.setattr("models.swinsf.along_motion", lambda x, aligned: along_motion(x, aligned=True))
+        torch.testing.assert_close(plain(x).middle, aligned)
 
 
 def test_the_rate_skip_adds_to_pictures_that_may_be_negative():

@@ -4,13 +4,17 @@ import torch
 
 from models import windows
 from models.windows import (
+    FUSED_MOST,
     MASKED,
+    Mask,
     cached_geometry,
     map_windows,
     partition,
     relative_position_index,
-    shift_mask,
+    shift_masks,
+    window_kinds,
     window_order,
+    windows_in_band,
 )
 
 SIZES = [(5, 5, 5), (10, 15, 5), (20, 5, 5), (8, 12, 4), (6, 9, 3)]
@@ -42,7 +46,7 @@ def test_relative_position_index_by_brute_force(window):
 def test_shift_mask_by_brute_force(height, width, window):
     """Two tokens of a window may attend to each other if they were neighbours before the roll: their distance did not wrap."""
     shift = window // 2
-    mask = shift_mask(height, width, window, shift)
+    mask = shift_masks(window, shift)[window_kinds(height, width, window)]
     position = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)
     rolled = torch.roll(position, (-shift, -shift), dims=(0, 1))  # where each token comes from
     windows = partition(rolled[None], window)[0].numpy()
@@ -67,13 +71,25 @@ def test_window_order_is_the_partition_of_the_rolled_picture(height, width, wind
 
 def test_geometry_is_made_once_for_a_size():
     device = torch.device("cpu")
-    first = cached_geometry(10, 15, 5, 2, device, torch.float32)
-    assert cached_geometry(10, 15, 5, 2, device, torch.float32) is first
-    order, inverse, _ = first
-    assert torch.equal(order.flatten()[inverse], torch.arange(150))
+    first = cached_geometry(10, 15, 5, 2, device)
+    assert cached_geometry(10, 15, 5, 2, device) is first
     with torch.inference_mode():
-        made_while_testing = cached_geometry(15, 10, 5, 2, device, torch.float32)
-    assert not any(tensor.is_inference() for tensor in made_while_testing)
+        order, mask = cached_geometry(15, 10, 5, 2, device)
+    assert not any(tensor.is_inference() for tensor in (order, *mask))
+
+
+def test_the_masks_of_a_large_picture_take_no_memory():
+    """A mask of each window would have 100 MB."""
+    _, mask = cached_geometry(1000, 1000, 5, 2, torch.device("cpu"))
+    assert mask.kinds.shape == (4, 25, 25) and mask.kind.shape == (40_000,)
+    cached_geometry.cache_clear()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_a_band_has_no_more_windows_than_a_gpus_attention_takes(batch):
+    tokens = torch.empty(3 * batch, 1000, 1000, 8, dtype=torch.bfloat16, device="meta")  # a device of neither kind: as on CUDA
+    count = windows_in_band(tokens, 5)
+    assert FUSED_MOST - batch < batch * count <= FUSED_MOST
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -82,13 +98,13 @@ def test_map_windows_in_bands_of_any_size(shift, recompute, monkeypatch):
     """Values and gradients do not depend on the bands; without a gradient the tokens themselves are written to."""
     weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
 
-    def function(x, mask):
-        scores = x @ x.transpose(-2, -1) + (0 if mask is None else mask)
-        return scores.softmax(-1) @ x @ weight
+    def function(left, middle, right, mask):
+        scores = left @ right.transpose(-2, -1) + (0 if mask is None else mask.kinds[mask.kind])
+        return left + right, scores.softmax(-1) @ middle @ weight, right
 
-    tokens = torch.randn(2, 10, 15, 3, dtype=torch.float64)
+    tokens = torch.randn(6, 10, 15, 3, dtype=torch.float64)
     results = []
-    for size in (1, 2 * 2 * 25 * 3 * 8, 4 * 2 * 25 * 3 * 8, 2**30):  # bands of 1, 2, 4 and all 6 windows
+    for size in (1, 2 * 6 * 25 * 3 * 8, 4 * 6 * 25 * 3 * 8, 2**30):  # bands of 1, 2, 4 and all 6 windows
         monkeypatch.setitem(windows.BAND_BYTES, "cpu", size)
         x = tokens.clone().requires_grad_()
         out = map_windows(function, x, 5, shift, recompute)
@@ -98,10 +114,10 @@ def test_map_windows_in_bands_of_any_size(shift, recompute, monkeypatch):
             assert map_windows(function, written, 5, shift) is written
         torch.testing.assert_close(written, out)
         results.append((out, *gradients))
-    rolled = torch.roll(tokens, (-shift, -shift), (1, 2))
-    mask = shift_mask(10, 15, 5, shift).double() if shift else None
-    whole = torch.roll(tokens, (-shift, -shift), (1, 2)).flatten(1, 2).clone()
-    whole[:, window_order(10, 15, 5, 0)] = function(partition(rolled, 5), mask)
+    mask = Mask(shift_masks(5, shift).double(), window_kinds(10, 15, 5)) if shift else None
+    cut = partition(torch.roll(tokens, (-shift, -shift), (1, 2)), 5).chunk(3)
+    whole = torch.empty(6, 150, 3, dtype=torch.float64)
+    whole[:, window_order(10, 15, 5, 0)] = torch.cat(function(*cut, mask))
     whole = torch.roll(whole.view_as(tokens), (shift, shift), (1, 2))
     for result in results:
         torch.testing.assert_close(result[0], whole)

@@ -16,7 +16,8 @@ from utils.protocol import KEY_FRAMES, STEPS
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
+LARGEST_THRESHOLD = 2**25  # bytes; glibc takes no more
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 # Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
@@ -241,15 +242,20 @@ def ahead(items, depth=1, patience=None, should_stop=lambda: False):
         thread.join(patience)
 
 
-def keep_freed_memory():
+def keep_freed_memory(training=False):
     """Let the C library keep the memory that is freed. For glibc; elsewhere it does nothing.
 
     By default it hands large pieces back to the system, which clears them page by page when they are asked for again, at each
-    operation on a large picture anew: a third of the time at 1000x1000.
+    operation on a large picture anew: a third of the time at 1000x1000. training: keep the pieces of up to 32 MB alone, since a
+    training step frees too many of different sizes to keep all.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+    if training:
+        options = ((M_MMAP_THRESHOLD, LARGEST_THRESHOLD), (M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD))
+    else:
+        options = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
+    for option, value in options:
         mallopt(option, value)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import read_grey, read_json
+from utils.guard import read_grey, read_json
 from utils.metrics import to_bytes
 from utils.report import write_picture
 

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from utils import checkpoint
 from utils.cli import UserError, one_line
-from utils.files import MOST_TEXT, parse_json, read_plain
+from utils.guard import MOST_TEXT, parse_json, read_plain
 
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 

@@ -1,9 +1,15 @@
-"""Reading files that anyone may have written: what one claims is looked at before any of it is taken into memory."""
+"""Reading files that anyone may have written.
+
+The promise: no file runs code, hangs a script, or takes more memory than a file of its kind and size has a right to; and no
+result is written over what is read. What a file claims is looked at before it is believed.
+"""
 
 import contextlib
 import io
 import json
 import os
+import pickletools
+import re
 import struct
 import threading
 import zipfile
@@ -11,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from utils.cli import UserError
@@ -24,6 +31,17 @@ MOST_BYTES = 2**30  # of a picture's file
 MOST_TEXT = 2**26  # bytes of a file of JSON
 MOST_UNPACKED = 2**31  # bytes of an archive of arrays
 SUSPECT = 2**28, 100  # more bytes than that, unpacked from a hundredth, are no data
+DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
+# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of any size for one.
+PLAIN = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
+)
+OLD_PICKLES = 5  # in torch's older format, one after the other: a number, a version, the system, contents, names
+
+
+class Refused(ValueError):
+    """A file of which no more is read; its text says what is wrong with it."""
+
 
 _one_at_a_time = threading.RLock()
 
@@ -64,6 +82,56 @@ def check_archive(path):
             raise UserError(
                 f"{path}: unpacks to {unpacked:,} bytes, and is unpacked whole; take a .npy file, which is read piece by piece"
             )
+
+
+def check_pickles(path):
+    """Raises `Refused` for a file of torch.save that names more than tensors, is packed, or claims more bytes than it has.
+
+    Nothing of it is loaded. A damaged file fails in many other ways.
+    """
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not stored or sum(entry.file_size for entry in entries) > size:
+                raise Refused("it is packed or claims more bytes than it has")
+            pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.filename.endswith("data.pkl")]
+    else:
+        pickles = [io.BytesIO(path.read_bytes())] * OLD_PICKLES
+    for file in pickles:
+        operations = pickletools.genops(file) if file.tell() < len(file.getbuffer()) else ()
+        names = (str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST"))
+        if not all(map(PLAIN.fullmatch, names)):
+            raise Refused("it holds more than tensors and plain values and could run code on loading")
+
+
+def check_contents(contents, size):
+    """Raises `Refused` for contents of a file of `size` bytes that are small in it and endless in the memory, or not plain.
+
+    Tensors are dense and on a device, none with more bytes than the whole file; what is in what is DEEPEST levels deep at most
+    and has MOST_ITEMS a level; whole numbers have 64 bits.
+    """
+    level = [contents]
+    for _ in range(DEEPEST):
+        inner = []
+        for value in level:
+            if torch.is_tensor(value):
+                dense = value.layout == torch.strided and not value.is_meta and not value.is_nested
+                if not dense or value.numel() * value.element_size() > size:
+                    raise Refused("a tensor in it claims more than the file has")
+            elif isinstance(value, dict):
+                inner += [*value.keys(), *value.values()]
+            elif isinstance(value, list | tuple | set):
+                inner += value
+            elif isinstance(value, int) and abs(value) >= 2**64:
+                raise Refused("it has a number of more than 64 bits")
+            if len(inner) > MOST_ITEMS:
+                raise Refused("its contents are nested without end")
+        if not inner:
+            return
+        level = inner
+    raise Refused("its contents are nested without end")
 
 
 def read_grey(path):
