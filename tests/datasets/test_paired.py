@@ -170,7 +170,7 @@ def test_a_window_before_the_start_of_a_stream(tmp_path):
 
 
 def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photos, tmp_path):
-    assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "right"}
+    assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "white", "right"}
     assert scored_output(open_dataset(f"photos:{photos}", key_id=14)[0]) == "left"
     for path in ("demo", f"photos:{photos}"):
         with pytest.raises(UserError, match="14, 21, 28"):

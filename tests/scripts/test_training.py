@@ -152,7 +152,7 @@ def test_the_papers_network_is_the_default():
     for flags, tsa, skip in (
         ([], "paper", "none"),
         (["--data_mode", "1000"], "paper", "none"),
-        (["--variant", "small"], "paper", "motion"),
+        (["--variant", "small"], "paper", VARIANTS["small"].skip),
         (["--tsa", "released", "--skip", "motion"], "released", "motion"),
     ):
         settings = settings_of(*flags, "--architecture", "channels=4", "depths=1,")
