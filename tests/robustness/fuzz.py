@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.simulation.scenes import read_photo
-from tests import hostile
+from tests.robustness import hostile
 from utils import cli
 from utils.cli import UserError
 

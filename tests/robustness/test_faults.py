@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import train
-from tests import two_hosts
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script
-from utils import checkpoint, runs
+from tests.robustness import two_hosts
+from utils import checkpoint
 from utils.cli import UserError
 
 
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_within_a_file(small_disk):
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     """Full from the middle of the first epoch to that of the second, so that curves and log meet it too."""
-    code = "import sys, train; from utils import cli, runs; runs.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
+    code = "import sys, train; from utils import cli, run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
     arguments = quick(photos, tiny_weights, small_disk, "run", "--save_minutes", "0")[1:]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL

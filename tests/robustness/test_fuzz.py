@@ -23,8 +23,8 @@ from datasets import open_dataset
 from datasets.dat import write_dat
 from datasets.recordings import open_recording
 from models import build_model, load_model
-from tests import fuzz, hostile
 from tests.conftest import random_spikes, write_png, write_reds
+from tests.robustness import fuzz, hostile
 from utils import checkpoint, cli
 from utils.cli import UserError
 from utils.guard import MOST_PIXELS, read_grey, read_json

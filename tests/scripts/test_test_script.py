@@ -12,8 +12,8 @@ import torch
 import models
 import test as script
 from datasets.dat import write_dat
-from results import read_shown
 from tests.conftest import REFERENCE, ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_png, write_reds
+from tools.results import read_shown
 from utils import checkpoint
 from utils.cli import UserError
 from utils.report import comparison_figure

@@ -2,12 +2,12 @@ import json
 
 import pytest
 import torch
-from benchmark import PeakMemory, format_results, list_cases, measure, parse_settings
 
 from models import build_model
 from tests.conftest import run_script
 from tools import benchmark, benchmark_processes, benchmark_recordings
 from tools.arithmetic import multiply_adds
+from tools.benchmark import PeakMemory, format_results, list_cases, measure, parse_settings
 from utils.cli import UserError
 
 

@@ -8,7 +8,7 @@ import torch
 
 from models import Reconstruction, SwinSF, SwinSFConfig, build_model
 from tests.conftest import random_spikes, run_script
-from tests.test_classical import Recording
+from tests.models.test_classical import Recording
 from utils.cli import UserError
 from utils.inference import ENDLESS, OVERLAP, ahead, key_frames, reconstruct, reconstruct_at, tile_spans, tiled
 
