@@ -138,7 +138,7 @@ def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeyp
         return replace(source, target)
 
     monkeypatch.setattr(os, "replace", refusing)
-    monkeypatch.setattr(runs, "RETRY", 0.0)
+    monkeypatch.setattr(run, "RETRY", 0.0)
     if name == "best.pth":
         options += ["--val_every", "1"]
         monkeypatch.setattr(train, "validate", lambda *_: ({"psnr": 30.0, "ssim": 0.9, "loss": 1.0}, None))
@@ -164,7 +164,7 @@ def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(photos,
 
     options = ["--max_steps", "1", "--workers", "0"]
     monkeypatch.setattr(train, "finish_epoch", lambda *_: monkeypatch.setattr(checkpoint, "save", refuse) or True)
-    monkeypatch.setattr(runs, "RETRY", 0.0)
+    monkeypatch.setattr(run, "RETRY", 0.0)
     with pytest.raises(UserError, match=r"No space left.*not saved: last\.pth"):
         train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:])
     assert len(asked) > 5 and checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
