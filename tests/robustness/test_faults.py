@@ -17,7 +17,7 @@ import torch
 import train
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script
 from tests.robustness import two_hosts
-from utils import checkpoint
+from utils import checkpoint, run
 from utils.cli import UserError
 
 
