@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import train
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
 from tests.robustness import two_hosts
 from utils import checkpoint, run
 from utils.cli import UserError
@@ -304,7 +304,7 @@ def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
 
 @pytest.mark.slow
 def test_two_hosts():
-    result = run_script("-m", "tests.robustness.two_hosts", timeout=900)
+    result = run_process("-m", "tests.robustness.two_hosts", timeout=900)
     if result.returncode == two_hosts.SKIPPED:
         pytest.skip(result.stdout.strip().removeprefix("skipped: "))
     assert result.returncode == 0, result.stdout + result.stderr
