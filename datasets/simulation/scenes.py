@@ -343,6 +343,8 @@ class SceneDataset(Dataset):
     `description` and implements `draw(rng, reach)`.
     """
 
+    stream_steps = STEPS  # of a sample, whose middle 41 are those of its pictures
+
     def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
         self.style, self.sensors = style, sensors
@@ -376,11 +378,12 @@ class SceneDataset(Dataset):
 
     def read(self, index, epoch=0):
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
+        keep = {output: step + (self.stream_steps - STEPS) // 2 for output, step in keep.items()}
         rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
         sensor = self.sensors.draw(rng)
         if self.split != "train" and self.sensors is SENSORS["camera"]:
             sensor = CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
-        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, STEPS, keep, sensor)}
+        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, keep, sensor)}
 
     def simulate(self, rng, steps, keep, sensor):
         """`simulate` on a scene and a sensor's fixed pattern that are drawn here."""
