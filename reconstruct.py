@@ -26,23 +26,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.recordings import open_recording
+from datasets.recordings import choose_bin, choose_exposure, open_recording, survey
 from engine import BASELINES
-from models import PRECISIONS, VARIANTS, SwinSF, load_model, shipped_weights
+from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_for
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
+from utils.binning import check_bin, take_as_one
 from utils.cli import UserError
 from utils.distributed import agree, pick_device, processes, wait_for_all
-from utils.inference import ahead, check_tile, group_size, keep_freed_memory, key_frames, reconstruct_at
+from utils.inference import ahead, check_tile, group_size, keep_freed_memory, key_frames, reconstruct_binned
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
 from utils.output import Curve, Output, open_output, picture_name
-from utils.protocol import RATE, STEPS
+from utils.protocol import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
-WHITE = 0.9  # where --exposure auto puts the grey level that all but a hundredth of the pixels stay below
-LOOKS = 8  # windows that it looks at
 MOMENTS = 12  # of a recording that a report shows
+BIN = "steps that are taken as one, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
+EXPOSURE = "factor on the grey levels, or auto for one that makes the bright pixels white (default auto)"
 
 
 def parse_settings(arguments):
@@ -60,23 +61,25 @@ def parse_settings(arguments):
     flag("--steps_per_second", type=cli.number(float, 1, 1e7), default=20000.0, help="of the camera (default 20000)")
     flag("--fps", type=cli.number(float, 0.1, 1000), default=25.0, help="pictures a second of the video (default 25)")
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
-    flag("--load_model", type=Path, help="weights of swinsf (default: the shipped swinsf_small.pth)")
-    flag("--variant", choices=[*VARIANTS], help="the shipped weights of that variant (default small)")
+    flag("--bin", type=auto_or(cli.number(int, 1, 1000)), default="auto", help=BIN)
+    flag("--load_model", type=Path, help="weights of swinsf (default: the shipped ones for recordings)")
+    flag("--variant", choices=[*VARIANTS], help="the shipped weights of that variant")
     flag("--outputs", default="middle", choices=("middle", "all"), help="all: three pictures a pass, with --stride 1 or 7")
-    flag("--window", type=cli.number(int, 1, STEPS), default=STEPS, help=f"steps of tfp (default {STEPS})")
+    flag("--window", type=cli.number(int, 1, 10**6), default=STEPS, help=f"steps of tfp, after --bin (default {STEPS})")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
-    flag("--exposure", type=exposure, default=1.0, help="factor on the grey levels, or auto for one by the brightest (default 1)")
+    flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), default="auto", help=EXPOSURE)
     flag("--report", action="store_true", help="write a page that shows the methods side by side")
     flag("--compare", type=cli.named_folder, action="append", default=[], metavar="NAME=DIR", help="pictures for the page")
     return parser.parse_args(arguments)
 
 
-def exposure(text):
-    return text if text == "auto" else cli.number(float, 1e-3, 1e4)(text)
+def auto_or(kind):
+    """argparse type for "auto", or a value of that kind."""
+    return lambda text: text if text == "auto" else kind(text)
 
 
 def in_steps(moment, settings):
@@ -96,33 +99,64 @@ def check_flags(settings, size):
         raise UserError("--compare: its pictures are for the page; add --report")
     if piped and size > 1:
         raise UserError(f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun")
-    if piped and (settings.report or settings.exposure == "auto"):
-        flag = "--report" if settings.report else "--exposure auto"
-        raise UserError(f"{flag} with standard input: it takes a second look at the recording; name a file")
+    if piped and settings.report:
+        raise UserError("--report with standard input: it takes a second look at the recording; name a file")
 
 
-def choose_keys(spikes, settings):
-    """The key frames to show, a range. Raises UserError where there are none."""
+@dataclass(frozen=True)
+class Plan:
+    """What is chosen by a look at the recording; of several processes one looks, and tells the others."""
+
+    keys: range  # the key frames of the output, in steps of the recording
+    bin: int  # steps that are taken as one
+    curve: Curve
+    lines: tuple = ()  # of text on what was chosen
+
+
+def make_plan(spikes, settings, weights):
+    """The `Plan` of a recording. Raises UserError where there is no picture to show."""
     start, stop, stride = (in_steps(moment, settings) for moment in (settings.start, settings.stop, settings.stride))
     if not stride:
         raise UserError("--stride: less than a step from one picture to the next; take 1 or more")
+    if settings.bin != "auto":
+        check_bin(settings.bin, stride)
+    seen, lines = survey(spikes, start or 0, stop), []
+    bin = 1 if settings.bin == "auto" else settings.bin
+    if settings.bin == "auto" and settings.method == "swinsf":
+        bin, reason = choose_bin(seen, stride, start, stop)
+        lines.append(f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)")
+    exposure = settings.exposure
+    if exposure == "auto":
+        exposure = choose_exposure(seen)
+        lines.append(f"exposure: grey levels times {exposure:.3g}, so that bright pixels are white (--exposure 1 leaves them)")
+    lines += outside(seen, bin, weights)
     steps = len(spikes) if hasattr(spikes, "__len__") else None
-    keys = key_frames(steps, start, stop, stride)
+    keys = key_frames(steps, start, stop, stride, bin)
     if not keys:
         asked = "".join(f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
         raise UserError(
             f"{settings.recording}: no picture to show of {steps or 'its'} steps{asked and ' with' + asked}: one wants "
-            f"{STEPS // 2} steps on either side of its own; record more, or widen --start and --stop"
+            f"{STEPS * bin} steps, half of them on either side of its own; record more, or widen --start and --stop"
+            + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
         )
-    return keys
+    return Plan(keys, bin, Curve(exposure, settings.gamma), tuple(lines))
 
 
-def auto_exposure(spikes, keys):
-    """The factor that brings the brightest hundredth of the grey levels, over a few windows, to WHITE of the range."""
-    starts = {keys[len(keys) * i // LOOKS] - STEPS // 2 for i in range(LOOKS)}
-    rates = np.stack([np.mean(spikes[start : start + STEPS], axis=0, dtype=np.float32) for start in sorted(starts)])
-    bright = float(np.quantile(rates, 0.99)) / RATE
-    return min(64.0, max(1 / 64, WHITE / bright)) if bright > 0 else 1.0
+def outside(seen, bin, weights):
+    """Lines of text on where a recording, `bin` of its steps as one, is outside of what shipped weights were fitted to."""
+    fit, lines = weights and fit_of(weights), []
+    if not fit or not seen.bright:
+        return lines
+    light, (least, most) = min(1.0, bin * seen.bright), fit.light
+    if light < least:
+        lines.append(f"bright pixels have {light:.2g} spikes a step; try a larger --bin, with a --stride that it divides")
+    elif light > most:
+        remedy = "try a smaller --bin" if bin > 1 else "record with less light or a smaller aperture"
+        lines.append(f"bright pixels have {light:.2g} spikes a step, near the end of the range; {remedy}")
+    if seen.motion is not None and bin * seen.motion > fit.motion:
+        remedy = "try a smaller --bin" if bin > 1 else "--method tfi shows fast motion without blur"
+        lines.append(f"things move by {bin * seen.motion:.2g} pixels a step; {remedy}")
+    return [f"warning: {weights.name} was fitted to other data: {line}" for line in lines]
 
 
 def fingerprint(spikes, key):
@@ -137,10 +171,14 @@ class Job:
 
     spikes: object  # (T, H, W), read as it is sliced
     lines: list  # of text on the recording
-    keys: range  # the key frames of the output
-    curve: Curve
+    plan: Plan
     model: SwinSF | None  # of method swinsf
     output: Output
+
+    @property
+    def keys(self):
+        """The key frames of the output, a range."""
+        return self.plan.keys
 
     @property
     def piped(self):
@@ -148,35 +186,36 @@ class Job:
         return not hasattr(self.spikes, "__len__")
 
 
-def prepare(settings, device, keys=None, curve=None):
+def prepare(settings, device, plan=None):
     """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them.
 
-    keys, curve: what process 0 chose, for the others; a recording may have grown since.
+    plan: what process 0 chose, for the others; a recording may have grown since.
     """
     spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
-    keys = keys or choose_keys(spikes, settings)
+    weights = choose_weights(settings)
+    plan = plan or make_plan(spikes, settings, weights)
+    keys = plan.keys
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, main_method(settings)))
     for _, folder in settings.compare:
         for name in names:
             page.read_compared(folder, name, shape)  # what does not fit is better known before the work than after
-    exposure = auto_exposure(spikes, keys) if settings.exposure == "auto" and not curve else settings.exposure
-    curve = curve or Curve(exposure, settings.gamma)
     about = {
         "recording": "-" if piped else str(Path(settings.recording).resolve()),
         "contents": None if piped else fingerprint(spikes, keys[0]),
         "size": "x".join(map(str, shape)),
         "pictures": "as many as come" if piped else len(keys),
-        **{"first": keys.start, "stride": keys.step, "method": settings.method},
-        **{"exposure": curve.exposure, "gamma": curve.gamma, "flip": settings.flip},
+        **{"first": keys.start, "stride": keys.step, "bin": plan.bin, "method": settings.method},
+        **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
     model = None
-    if settings.method == "swinsf":
-        weights = settings.load_model or shipped_weights(settings.variant or "small")
+    if weights:
         model = load_model(weights, device, settings.precision)
+        fit = fit_of(weights)
+        lines.append(f"weights: {weights}{f', for {fit.purpose}' if fit else ''}")
         check_tile(settings.tile, model.config.window * model.config.patch)
-        group_size(keys.step, settings.outputs)
+        group_size(keys.step // plan.bin, settings.outputs)
         if min(shape) < 20:
             raise UserError(
                 f"{settings.recording}: {about['size']}; the network wants 20 pixels a side; take --method tfp or tfi"
@@ -187,7 +226,14 @@ def prepare(settings, device, keys=None, curve=None):
     path = settings.output or Path("results") / f"{'standard_input' if piped else Path(settings.recording).stem}.mp4"
     if not piped and path.exists() and path.samefile(settings.recording):
         raise UserError(f"--output {path}: is the recording itself; take another name")
-    return Job(spikes, lines, keys, curve, model, open_output(path, about, shape, keys, piped))
+    return Job(spikes, [*lines, *plan.lines], plan, model, open_output(path, about, shape, keys, piped))
+
+
+def choose_weights(settings):
+    """The path of the network's weights; None for other methods."""
+    if settings.method != "swinsf":
+        return None
+    return settings.load_model or (shipped_weights(settings.variant) if settings.variant else weights_for("recordings"))
 
 
 def page_path(job, settings):
@@ -204,7 +250,7 @@ def share(job, outputs, rank, size):
     if job.piped:
         return job.keys, None
     done = job.output.done()
-    group = group_size(job.keys.step, outputs) if job.model else 1
+    group = group_size(job.keys.step // job.plan.bin, outputs) if job.model else 1
     groups = [job.keys[i : i + group] for i in range(0, len(job.keys), group)]
     left = [part for part in groups if not done.issuperset(part)]
     own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
@@ -213,13 +259,16 @@ def share(job, outputs, rank, size):
 
 def make_pictures(job, keys, settings, should_stop):
     """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and TFI make ahead."""
+    bin = job.plan.bin
     if settings.method == "swinsf":
         options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
-        return reconstruct_at(job.spikes, job.model, keys, job.keys.step, should_stop=should_stop, **options)
+        return reconstruct_binned(job.spikes, job.model, keys, job.keys.step, bin, should_stop=should_stop, **options)
+    binned = take_as_one(job.spikes, bin, job.keys.start)
     window = [settings.window] if settings.method == "tfp" else []
-    pictures = zip(keys, (tfp_pictures if window else tfi_pictures)(job.spikes, keys, *window))
+    made = (tfp_pictures if window else tfi_pictures)(binned, map(binned.bin_of, keys), *window)
+    pictures = ((key, picture / bin) for key, picture in zip(keys, made))
     if job.piped:
-        return ahead(of_whole_windows(pictures, job.spikes), patience=1, should_stop=should_stop)
+        return ahead(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
     return ahead(pictures, should_stop=should_stop)
 
 
@@ -228,9 +277,9 @@ def of_whole_windows(pictures, piped):
     held = collections.deque()
     for item in pictures:
         held.append(item)
-        while held and held[0][0] + STEPS // 2 < piped.position:
+        while held and piped.bin_of(held[0][0]) + STEPS // 2 < piped.position:
             yield held.popleft()
-    yield from (item for item in held if item[0] + STEPS // 2 < piped.position)
+    yield from (item for item in held if piped.bin_of(item[0]) + STEPS // 2 < piped.position)
 
 
 def write_pictures(job, keys, settings, rank, size, should_stop):
@@ -244,7 +293,7 @@ def write_pictures(job, keys, settings, rank, size, should_stop):
     pictures, written = make_pictures(job, keys, settings, should_stop), collections.deque()
     with bar, contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
         for key, picture in pictures:
-            written.append(writer.submit(lambda key, picture: job.output.write(key, job.curve(picture)), key, picture))
+            written.append(writer.submit(lambda key, picture: job.output.write(key, job.plan.curve(picture)), key, picture))
             if len(written) > 2:
                 written.popleft().result()
             made += 1
@@ -271,13 +320,14 @@ def write_report(path, job, settings, seconds):
     """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
     ours, statistics = main_method(settings), read_statistics()
     rows, frames = [], []
+    binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
     for key in tqdm(moments(job.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
-        window = job.spikes[key - STEPS // 2 : key + STEPS // 2 + 1]
-        window = torch.from_numpy((np.asarray(window) != 0).view(np.uint8))
+        middle = binned.bin_of(key)
+        window = torch.from_numpy(binned[middle - STEPS // 2 : middle + STEPS // 2 + 1])
         pictures, times = {}, {}
         for method, function in BASELINES.items():
             begin = time.perf_counter()
-            pictures[method] = job.curve(function(window, "middle").numpy())
+            pictures[method] = job.plan.curve(function(window, "middle").numpy() / binned.bin)
             times[method] = time.perf_counter() - begin
         pictures[ours], times[ours] = job.output.read(key), seconds
         for method, folder in settings.compare:
@@ -304,7 +354,10 @@ def conclude(job, settings, made, seconds):
             cli.say(f"warning: standard input: its last {job.spikes.left_over} bytes are no whole step")
         if not made:
             job.output.discard()
-            raise UserError(f"standard input: ended after {job.spikes.position} steps; a picture wants {STEPS}")
+            raise UserError(
+                f"standard input: ended after {job.spikes.position} steps; a picture wants {STEPS * job.plan.bin}"
+                + (" where there are so many as one; take --bin 1" if job.plan.bin > 1 else "")
+            )
     missing = len(keys) - len(job.output.done().intersection(keys))
     if missing:
         raise UserError(f"{path}: {missing} pictures are missing, though every process came to its end")
@@ -352,8 +405,8 @@ def main(arguments=None):
             job.output.claim(settings.overwrite)
             for line in job.lines:
                 cli.say(line)
-        chosen = agree((job.keys, job.curve) if rank == 0 else None)
-        job = job or prepare(settings, device, *chosen)
+        plan = agree(job.plan if rank == 0 else None)
+        job = job or prepare(settings, device, plan)
         with contextlib.closing(job.output):
             return run(job, settings, rank, size)
 

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
-from datasets.paired import SPLITS
+from datasets.paired import SPLITS, ClassA
 from engine import BASELINES, evaluate, network
-from models import PRECISIONS, load_model, shipped_weights
+from models import PRECISIONS, fit_of, load_model, weights_for
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import agree, gather, pick_device, processes
@@ -31,6 +31,7 @@ from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.protocol import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
+PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
 
 
 def parse_settings(arguments):
@@ -40,7 +41,7 @@ def parse_settings(arguments):
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
-    flag("--load_model", type=Path, help="weights (default: the shipped swinsf_small.pth)")
+    flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
@@ -90,12 +91,13 @@ def make_score(settings):
 
 def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
-    weights = settings.load_model or shipped_weights()
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
+    purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
+    weights = settings.load_model or weights_for(purpose)
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         model.compile_blocks(device)
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     check_outputs(folder, settings, dataset)
@@ -141,7 +143,8 @@ def main(arguments=None):
         agree(None)
         weights, methods, dataset, score, folder = prepared or prepare(settings, device)
         cli.say(dataset.description)
-        cli.say(f"weights {weights} in {settings.precision} on {device}{f', {size} processes' if size > 1 else ''}")
+        fit, shared = fit_of(weights), f", {size} processes" if size > 1 else ""
+        cli.say(f"weights {weights}{f', for {fit.purpose},' if fit else ''} in {settings.precision} on {device}{shared}")
         names, shown, frames = dataset.names, {}, {}  # of the first streams: pictures for the comparison figure, and for the page
 
         def keep(row, item, pictures):

@@ -14,9 +14,10 @@ import torch
 
 import reconstruct as script
 from datasets.dat import write_dat
+from datasets.simulator import Sensor
 from models import load_model
 from models.classical import tfi, tfp
-from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script
+from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_tiny_weights
 from utils.cli import UserError
 from utils.metrics import to_bytes
 
@@ -34,7 +35,7 @@ def recording(tmp_path_factory):
 
 @pytest.fixture
 def options(tiny_weights):
-    return ["--load_model", str(tiny_weights), "--device", "cpu"]
+    return ["--load_model", str(tiny_weights), "--device", "cpu", "--exposure", "1", "--bin", "1"]
 
 
 def run(*arguments):
@@ -62,7 +63,7 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
     path, spikes = recording
     # 2.5 ms to 5 ms at 20,000 steps a second is steps 50 to 99, and 0.5 ms is 10 steps.
     times = ["--start", "2.5ms", "--stop", "0.005s", "--stride", "0.5ms"]
-    assert run(path, "--method", method, *times, "--window", 21, "--output", tmp_path / "x.npy") == 0
+    assert run(path, "--method", method, *times, "--window", 21, "--exposure", 1, "--output", tmp_path / "x.npy") == 0
     shown = np.load(tmp_path / "x.npy")
     assert shown.shape == (5, 250, 400)
     for key, picture in zip(range(50, 100, 10), shown):
@@ -71,16 +72,59 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
         assert np.abs(picture.astype(int) - to_bytes(expected.numpy())).max() <= 1
 
 
-def test_dark_scenes_are_lit(tmp_path):
-    spikes = (random_spikes(100, 32, 48, rate=0.9) & random_spikes(100, 32, 48, 1, rate=0.05)).astype(np.uint8)
-    np.save(tmp_path / "dark.npy", spikes)
+def test_dark_scenes_are_lit(tmp_path, capsys):
+    np.save(tmp_path / "dark.npy", moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)))
     means = {}
-    for name, flags in {"plain": [], "4": ["--exposure", 4], "auto": ["--exposure", "auto"], "gamma": ["--gamma", 2.2]}.items():
-        assert run(tmp_path / "dark.npy", "--method", "tfp", *flags, "--output", tmp_path / f"{name}.npy") == 0
+    flags = {"plain": ["--exposure", 1], "4": ["--exposure", 4], "auto": [], "gamma": ["--exposure", 1, "--gamma", 2.2]}
+    for name, more in flags.items():
+        assert run(tmp_path / "dark.npy", "--method", "tfp", "--window", 201, *more, "--output", tmp_path / f"{name}.npy") == 0
         means[name] = np.load(tmp_path / f"{name}.npy").astype(float)
     assert means["4"].mean() == pytest.approx(4 * means["plain"].mean(), rel=0.05)
     assert np.quantile(means["auto"], 0.99) == pytest.approx(0.9 * 255, abs=12)
     assert means["gamma"].mean() > 2 * means["plain"].mean()
+    assert "exposure: grey levels times" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_steps_as_one_have_the_same_steps_and_grey_levels(method, piped, options, tmp_path, monkeypatch, capsys):
+    spikes = moving_scene(40, 64, 400, 0.05, sensor=Sensor(rate=0.06))
+    write_dat(tmp_path / "rec.dat", spikes, flip=False)
+    arguments = [*options[:4], "--height", 40, "--width", 64, "--method", method, "--stride", 20, "--start", 100, "--stop", 261]
+    means = {}
+    for bin in ("1", "4", "auto"):
+        file = (tmp_path / "rec.dat").open()
+        monkeypatch.setattr("sys.stdin", file)
+        run("-" if piped else tmp_path / "rec.dat", *arguments, "--exposure", 1, "--bin", bin, "--output", tmp_path / bin)
+        file.close()
+        names = sorted(path.stem for path in (tmp_path / bin).glob("*.png"))
+        assert names == [f"{key:08d}" for key in range(100 if bin != "auto" or method != "swinsf" else 220, 261, 20)] or (
+            bin == "auto" and method == "swinsf" and set(names) <= {f"{key:08d}" for key in range(100, 261, 20)}
+        )
+        pictures = [cv2.imread(str(tmp_path / bin / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in names]
+        means[bin] = np.mean(pictures)
+    text = capsys.readouterr().out
+    assert means["4"] == pytest.approx(means["1"], rel=0.1) and means["auto"] == pytest.approx(means["1"], rel=0.1)
+    assert ("bin: " in text and "steps as one, since bright pixels have 0.0" in text) == (method == "swinsf")
+    with pytest.raises(UserError, match=r"--bin 8 with --stride 20: .* take --stride 16 or 24"):
+        run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "none")
+
+
+def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkeypatch):
+    import models
+
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    small = write_tiny_weights(tmp_path / "swinsf_small.pth")
+    np.save(tmp_path / "dark.npy", moving_scene(40, 60, 60, 0.0, sensor=Sensor(rate=0.06)))
+    run(tmp_path / "dark.npy", "--output", tmp_path / "x.npy")
+    text = capsys.readouterr().out
+    assert f"weights: {small}, for spike-REDS, and other light without noise" in text
+    assert "warning: swinsf_small.pth was fitted to other data: bright pixels have 0.05" in text and "larger --bin" in text
+    camera = write_tiny_weights(tmp_path / "swinsf_camera.pth")
+    run(tmp_path / "dark.npy", "--output", tmp_path / "y.npy")
+    assert f"weights: {camera}, for recordings of cameras" in capsys.readouterr().out
+    assert models.weights_for("spike-REDS") == models.weights_for("spike-X4K") == small
+    assert models.weights_for("recordings") == camera
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp_path):
@@ -233,7 +277,6 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
         ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
         ([path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"], r"00000020\.png among them"),
         ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "the name SwinSF is taken"),
-        (["-", "--exposure", "auto"], "--exposure auto with standard input"),
         (["-", "--report"], "--report with standard input"),
         (["-"], "give --height and --width"),
         ([tmp_path / "small.dat", *options, "--height", "8", "--width", "8"], "8x8; the network wants 20 pixels a side"),
@@ -246,14 +289,14 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
 
 def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
-    read = script.reconstruct_at
+    read = script.reconstruct_binned
 
     def cut(*arguments, **settings):
         with open(tmp_path / "rec.dat", "r+b") as file:
             file.truncate(96 * 70)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(script, "reconstruct_at", cut)
+    monkeypatch.setattr(script, "reconstruct_binned", cut)
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
     with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command goes on"):
         run(*arguments)
@@ -301,6 +344,6 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     settings = script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)])
     first = script.prepare(settings, torch.device("cpu"))
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
-    second = script.prepare(settings, torch.device("cpu"), first.keys, first.curve)
-    assert (second.keys, second.curve, second.output.about) == (first.keys, first.curve, first.output.about)
+    second = script.prepare(settings, torch.device("cpu"), first.plan)
+    assert (second.plan, second.output.about) == (first.plan, first.output.about)
     assert script.prepare(settings, torch.device("cpu")).keys != first.keys

@@ -8,15 +8,17 @@ from datasets.dat import DatFile, camera_of, describe_left_over
 from datasets.recordings.arrays import open_array
 from datasets.recordings.pipes import PipedSpikes
 from datasets.recordings.size import LOOK, guess_camera, rate_picture
+from utils.binning import take_as_one
 from utils.cli import UserError
 
 
-def open_recording(path, height=None, width=None, flip=None):
+def open_recording(path, height=None, width=None, flip=None, bin=1):
     """(spikes, lines of text on it) of a recording: `.npy`, `.npz`, "-" for standard input, else a `.dat` file.
 
     spikes has `shape` (T, H, W) and gives arrays for slices; that of a pipe (`PipedSpikes`) has no T. height, width: of the steps
     of a `.dat` file or a pipe; a known sensor's are found out where they are not given. flip: whether steps are stored upside
-    down; by default that goes by the sensor. Raises UserError where it cannot be read, or its size cannot be told.
+    down; by default that goes by the sensor. bin: steps that are taken as one, see `utils.binning`. Raises UserError where the
+    recording cannot be read, or its size cannot be told.
     """
     path = str(path)
     if (height is None) != (width is None):
@@ -33,7 +35,8 @@ def open_recording(path, height=None, width=None, flip=None):
         camera = camera_of(height, width, flip)
         # Unbuffered: a thread that waits in a buffered file would hold its lock, which the end of the process wants.
         pipe = io.FileIO(sys.stdin.fileno(), closefd=False)
-        return PipedSpikes(pipe, camera), [f"standard input: {camera}"]
+        spikes = PipedSpikes(pipe, camera)
+        return take_as_one(spikes, bin, bin // 2) if bin > 1 else spikes, [f"standard input: {camera}"]
     else:
         camera, text = (camera_of(height, width, flip), "as given") if height else guess_camera(path)
         if flip is not None:
@@ -48,4 +51,4 @@ def open_recording(path, height=None, width=None, flip=None):
     if seen.min() == seen.max() and seen.min() in (0, 1):
         always = "not one spike" if seen.max() == 0 else "a spike of every pixel at every step"
         lines.append(f"warning: {path}: {always} in the {LOOK} steps in its middle; the pictures will show nothing")
-    return spikes, lines
+    return take_as_one(spikes, bin, bin // 2) if bin > 1 else spikes, lines

@@ -17,6 +17,7 @@ class PipedSpikes:
             raise UserError(f"standard input: a step of {camera.height}x{camera.width} is no whole number of bytes; check both")
         self.shape = None, camera.height, camera.columns
         self.left_over = 0
+        self.ready = b""  # bytes that `peek` has read and no slice yet
 
     def __getitem__(self, steps):
         """Steps start..stop-1 as uint8 (t, H, W), or as many as come; start is no step that was read before."""
@@ -27,13 +28,26 @@ class PipedSpikes:
         whole = len(packed) // self.step_bytes
         self.left_over += len(packed) % self.step_bytes
         self.position = steps.start + whole
-        packed = np.frombuffer(packed, np.uint8, whole * self.step_bytes)
+        return self.unpack(packed)
+
+    def unpack(self, packed):
+        """The whole steps in bytes."""
+        packed = np.frombuffer(packed, np.uint8, len(packed) // self.step_bytes * self.step_bytes)
         spikes = unpack(packed, self.camera.height, self.camera.width, self.camera.flip)
         return spikes[..., : self.camera.columns]
 
+    def peek(self, steps):
+        """The next steps as uint8 (t, H, W), or as many as come; they are kept for the slices that are to come."""
+        count, ready = steps * self.step_bytes, self.ready
+        self.ready = b""
+        self.ready = ready + self.read(count - len(ready))
+        return self.unpack(self.ready[:count])
+
     def read(self, count, keep=True):
         """`count` bytes, or as many as come before the end."""
-        parts = []
+        parts = [self.ready[:count]] if keep else []
+        first, self.ready = len(self.ready[:count]), self.ready[count:]
+        count -= first
         while count > 0:
             part = self.file.read(min(count, 1 << 24))
             if not part:
