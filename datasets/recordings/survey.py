@@ -36,7 +36,8 @@ def survey(spikes, first=0, stop=None):
     else:
         total = len(spikes)
         stop = min(total, total if stop is None else stop)
-        first = max(0, min(first, stop - STEPS))
+        spare = max(0, LONGEST - (stop - first)) // 2  # of a short piece, what lies round it too
+        first, stop = max(0, min(first, stop) - spare), min(total, stop + spare)
         length = len(look_long_enough(lambda steps: spikes[first : min(first + steps, stop)]))
         starts = sorted({first + (stop - first - length) * i // (PLACES - 1) for i in range(PLACES)})
         looks = (np.asarray(spikes[start : start + length]) != 0 for start in starts)
@@ -69,7 +70,7 @@ def speeds(look):
     """
     half = len(look) // 2
     none = np.zeros(0, np.float32)
-    if half < 5 or min(look.shape[1:]) < 32:
+    if half < 5 or min(look.shape[1:]) < 32 or np.quantile(look.sum(0), BRIGHT) < ENOUGH / 2:
         return none
     rates = [part.mean(0, dtype=np.float32) for part in (look[:half], look[-half:])]
     bright = float(np.quantile(rates[0], BRIGHT))
