@@ -150,7 +150,7 @@ def training_call(model, case, device):
         truth = torch.full((len(spikes), 1, *spikes.shape[-2:]), 100.0, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=case["precision"] == "bf16"):
             pictures = model(spikes)
-        reconstruction_loss(pictures, dict.fromkeys(pictures._fields, truth), "modern").backward()
+        reconstruction_loss(pictures, dict.fromkeys(pictures._fields, truth), recipe.loss).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -255,9 +255,7 @@ def format_results(results):
         lines.append([name, case["precision"], f"{case['seconds']:.3f}", f"{case['peak_bytes'] / 1e6:.0f}"])
         lines[-1] += [f"{case[key] / 1e9:.1f}" for key in ("multiply_adds_drawn", "multiply_adds_done")]
         lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")] + [f"{100 * case['share']:.0f} %"]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    rows = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in lines]
-    return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
+    return "\n".join(report.text_table(lines))
 
 
 def scaling_figure(path, results):

@@ -1,24 +1,25 @@
-"""What the scripts share: the loss, the learning rate, one epoch of training, evaluation. Plain functions."""
+"""What the scripts share: the recipes, one epoch of training, evaluation. Plain functions."""
 
-import contextlib
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from timm.utils import ModelEmaV3
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets import scored_output, start_worker
+from datasets.augment import unpack
 from models import SwinSF
 from models.classical import tfi, tfp
 from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
-from utils.distributed import gather, total, world
+from utils.distributed import gather, sum_gradients, world
 from utils.inference import check_tile, tiled
 from utils.protocol import KEY_FRAMES
 
@@ -32,76 +33,75 @@ BASELINES = {  # methods for `evaluate`
 
 
 class NotFinite(UserError):
-    """A loss or gradient that is not finite, found by all processes at once and before it reached the weights."""
+    """A loss or a gradient is not finite. All processes see it after the same step, before the weights change."""
+
+
+def smooth_l1(picture, truth):
+    """smooth L1, beta 1, on grey levels"""
+    return F.smooth_l1_loss(picture, truth, beta=1.0)
+
+
+def charbonnier(picture, truth):
+    """Charbonnier, epsilon 1e-3, on 0..1"""
+    return torch.sqrt(((picture - truth) / 255) ** 2 + 1e-6).mean()
+
+
+def halving(lr, step, epoch, total_steps):
+    """half every 300 epochs"""
+    return lr * 0.5 ** (epoch // 300)
+
+
+def warmup_cosine(lr, step, epoch, total_steps):
+    """linear warm-up over 100 steps, a tenth of all at most, then a cosine to a hundredth at the last step"""
+    warmup = min(100, total_steps // 10)
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, total_steps - warmup)
+    return lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train. lr and weight_decay are defaults, which flags replace; the rest is fixed."""
 
+    optimizer: type
     lr: float
     weight_decay: float
-    optimizer: type
-    loss: str  # in words, for the record; `pixel_loss` and `learning_rate` compute them
-    schedule: str
+    loss: Callable  # (picture, truth), grey levels that nothing clamps: a clamp takes the gradient above 255 -> scalar
+    schedule: Callable  # (lr, step, epoch, total_steps) -> learning rate of the step
     clip: float = math.inf  # largest norm of the gradient
-    ema: float = 0.0  # decay of the moving average of the weights; 0: none
-    warmup: int = 0  # steps over which the learning rate rises to lr
+    ema: float = 0.0  # largest decay of the moving average of the weights; 0: none
 
     def describe(self):
         """The recipe as plain values, which a checkpoint carries."""
-        fixed = {"optimizer": self.optimizer.__name__, "betas": BETAS, "clip": self.clip if self.clip < math.inf else None}
-        return {**fixed, "ema": self.ema, "warmup": self.warmup, "loss": self.loss, "schedule": self.schedule}
+        return {
+            "optimizer": self.optimizer.__name__,
+            "betas": BETAS,
+            "loss": f"{self.loss.__doc__}; middle + {SIDE_WEIGHT} (left + right)",
+            "schedule": self.schedule.__doc__,
+            "clip": self.clip if self.clip < math.inf else None,
+            "ema": self.ema,
+            "ema_over": f"about the last step^(2/3) steps, {1 / (1 - self.ema):.0f} at most; 231 at step 3500"
+            if self.ema
+            else None,
+        }
 
 
 RECIPES = {
-    "paper": Recipe(
-        lr=1e-4,
-        weight_decay=0.0,
-        optimizer=torch.optim.Adam,
-        loss="smooth L1, beta 1, on grey levels; middle + 0.1 (left + right)",
-        schedule="half every 300 epochs",
-    ),
+    "paper": Recipe(torch.optim.Adam, lr=1e-4, weight_decay=0.0, loss=smooth_l1, schedule=halving),
     "modern": Recipe(
-        lr=1e-3,
-        weight_decay=1e-4,
-        optimizer=torch.optim.AdamW,
-        loss="Charbonnier, epsilon 1e-3, on 0..1; middle + 0.1 (left + right)",
-        schedule="linear warm-up over a tenth of the steps at most, cosine to a hundredth at the last step",
-        clip=1.0,
-        ema=0.999,
-        warmup=100,
+        torch.optim.AdamW, lr=1e-3, weight_decay=1e-4, loss=charbonnier, schedule=warmup_cosine, clip=1.0, ema=0.999
     ),
 }
 
 
-def pixel_loss(picture, truth, recipe):
-    """Scalar loss of pictures in grey levels. paper: smooth L1, beta 1. modern: Charbonnier, epsilon 1e-3, on 0..1.
-
-    Nothing is clamped: a clamp would take the gradient from every pixel above 255.
-    """
-    if recipe == "paper":
-        return F.smooth_l1_loss(picture, truth, beta=1.0)
-    return torch.sqrt(((picture - truth) / 255) ** 2 + 1e-6).mean()
-
-
-def reconstruction_loss(pictures, batch, recipe):
-    """The loss of a `Reconstruction` beside a batch with all three pictures: middle + 0.1 (left + right)."""
+def reconstruction_loss(pictures, batch, loss):
+    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has."""
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
-    losses = {name: pixel_loss(picture, batch[name], recipe) for name, picture in pictures.items()}
-    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"])
-
-
-def learning_rate(settings, step, epoch, total_steps):
-    """The learning rate of a step. paper: halved every 300 epochs. modern: warm-up, then a cosine down to a hundredth."""
-    if settings.recipe == "paper":
-        return settings.lr * 0.5 ** (epoch // 300)
-    warmup = min(RECIPES[settings.recipe].warmup, total_steps // 10)
-    if step < warmup:
-        return settings.lr * (step + 1) / warmup
-    done = (step - warmup) / max(1, total_steps - warmup)
-    return settings.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    losses = {name: loss(picture, batch[name]) for name, picture in pictures.items() if name in batch}
+    sides = losses.keys() - {"middle"}
+    return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
 
 def make_optimizer(model, settings):
@@ -115,14 +115,37 @@ def make_optimizer(model, settings):
     return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 
+def make_average(model, recipe):
+    """The moving average of a model's weights, or None where the recipe has none.
+
+    After step n, from 1, its decay is 1 - n^(-2/3), and the recipe's once that is larger; so it forgets the first weights.
+    """
+    return ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+
+
+class Forward(nn.Module):
+    """What DataParallel spreads: packed spikes (B, 6, H, W) -> `Reconstruction`, in bfloat16 where it is safe if `amp`.
+
+    Autocast stands inside, since DataParallel's threads take over that it is on, but not its type.
+    """
+
+    def __init__(self, model, amp=False):
+        super().__init__()
+        self.model, self.amp = model, amp
+
+    def forward(self, packed):
+        with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
+            return self.model(unpack(packed))
+
+
 @dataclass
 class TrainingState:
-    """All that a run is made of, so that it can stop after any step and go on as if it had not."""
+    """All that a run is made of, so that it can stop after any step and be resumed as if it had not."""
 
     model: SwinSF  # bare, never wrapped
     optimizer: torch.optim.Optimizer
     ema: ModelEmaV3 | None = None
-    epoch: int = 0  # in hand
+    epoch: int = 0  # the current one
     batch: int = 0  # batches of this epoch that are done
     step: int = 0  # optimiser steps since the start
     best_psnr: float = -math.inf
@@ -153,35 +176,35 @@ class TrainingState:
             setattr(self, name, state[name])
         states = state["random"] if isinstance(state["random"], list) else [state["random"]]
         rank, _ = world()
-        if rank < len(states):  # a process that the run did not have goes on from its own seed
+        if rank < len(states):  # a process that the run did not have keeps its own seed
             restore_random_state(states[rank])
 
 
-def train_one_epoch(state, parallel_model, loader, settings, total_steps, device, after_step=lambda: False):
-    """The rest of the epoch in hand, batch by batch; counts in `state`, over all processes.
+def train_one_epoch(state, forward, loader, settings, total_steps, device, after_step=lambda: False):
+    """The rest of the current epoch, batch by batch; counts in `state`, over all processes.
 
-    parallel_model: state.model itself, or DataParallel or DistributedDataParallel round it. loader: of `settings.accumulate`
-    pieces a batch, see `EpochBatches`. after_step() is called after each step; a true value stops.
+    forward: `Forward` of state.model, or DataParallel round it. loader: of `settings.accumulate` pieces a batch, see
+    `EpochBatches`. after_step() is called after each step; a true value stops.
     Raises NotFinite for a loss or gradient that is not, before it reaches the weights.
     """
-    parallel_model.train()
-    rank, _ = world()
+    forward.train()
+    recipe, (rank, _) = RECIPES[settings.recipe], world()
     batches = zip(*[iter(loader)] * settings.accumulate)
     count = state.batch + len(loader) // settings.accumulate
     bar = tqdm(batches, f"epoch {state.epoch}", count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
     begin = time.perf_counter()
     for pieces in bar:
-        names = [name for piece in pieces for name in piece["name"]]
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, state.step, state.epoch, total_steps)
+            group["lr"] = recipe.schedule(settings.lr, state.step, state.epoch, total_steps)
         state.optimizer.zero_grad(set_to_none=True)
-        loss, pictures = total(*backward(parallel_model, pieces, settings.recipe, device, settings.amp))
-        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), RECIPES[settings.recipe].clip)
-        if not (math.isfinite(loss) and torch.isfinite(norm)):  # in one process and so in all
-            names = sorted({name for part in gather(names) for name in part})
+        figures = backward(forward, pieces, recipe.loss, device)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+        loss, pictures, norm = torch.cat([figures, norm[None]]).tolist()  # the one time that a step waits for the GPU
+        if not math.isfinite(loss + norm):  # in one process and so in all
+            names = {name for part in gather([name for piece in pieces for name in piece["name"]]) for name in part}
             raise NotFinite(
-                f"loss {loss:.4g}, gradient {norm.item():.4g} at step {state.step}, epoch {state.epoch}, "
-                f"batch {state.batch}: {', '.join(names)}; the weights before it are kept. Look at these samples, or lower --lr"
+                f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch}, batch {state.batch}: "
+                f"{', '.join(sorted(names))}; the weights before it are kept. Look at these samples, or lower --lr"
             )
         state.optimizer.step()
         state.step += 1
@@ -201,26 +224,19 @@ def train_one_epoch(state, parallel_model, loader, settings, total_steps, device
             break
 
 
-def backward(parallel_model, pieces, recipe, device, amp=False):
-    """Add the gradients of a batch to the weights' `grad`; (this process's part of the batch's mean loss, its pictures).
+def backward(forward, pieces, loss, device):
+    """Add the gradients of a batch to the weights' `grad`; returns a tensor (2,), the batch's mean loss and its pictures.
 
-    pieces: of this process's share of the batch, see `EpochBatches`. The processes' gradients are exchanged once, after the last.
+    pieces: this process's share of the batch, see `EpochBatches`. All is summed over the processes once, after the last piece.
     """
-    loss, pictures, processes = 0.0, 0, 1
-    if isinstance(parallel_model, DistributedDataParallel):
-        _, processes = world()
-    for number, piece in enumerate(pieces, 1):
-        weight = piece["weight"].sum().item()
-        batch = {key: value.to(device, non_blocking=True) for key, value in piece.items() if key not in ("name", "weight")}
-        alone = processes > 1 and number < len(pieces)
-        with parallel_model.no_sync() if alone else contextlib.nullcontext():
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                output = parallel_model(batch["spikes"])
-            part = weight * reconstruction_loss(output, batch, recipe)
-            (processes * part).backward()  # the exchange takes the mean over the processes; wanted is the sum
-        loss += part.item()
-        pictures += len(piece["name"]) if weight else 0
-    return loss, pictures
+    figures = []
+    for piece in pieces:
+        batch = {key: value.to(device, non_blocking=True) for key, value in piece.items() if key != "name"}
+        part = reconstruction_loss(forward(batch["spikes"]), batch, loss)
+        part = batch["weight"].sum().to(part.dtype) * part
+        part.backward()
+        figures.append(torch.stack([part.detach(), (batch["weight"] > 0).sum().to(part.dtype)]))
+    return sum_gradients(forward.parameters(), torch.stack(figures).sum(0))
 
 
 def make_loader(dataset, workers, device, **options):
@@ -246,38 +262,24 @@ def network(model, tile=0):
 
 
 @torch.inference_mode()
-def evaluate(methods, dataset, device, score, workers=0, on_stream=None, label="evaluate", should_stop=lambda: False):
-    """Score reconstruction methods on a dataset; training's validation and test.py both call this.
+def evaluate(methods, dataset, device, score, workers=0, label="evaluate"):
+    """Reconstruct and score a dataset; training's validation and test.py both call this.
 
     methods: name -> function of spikes (1, 41, H, W) and an output's name, that returns (1, H, W) in grey levels.
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures.
-    on_stream(row, item, pictures) is called after each stream, to save what it wants.
-    Returns a list of {"name": ..., method: {figure: value, "seconds": ...}}, None where should_stop() cut it short.
+    Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream.
 
-    Of N processes each takes every N-th stream, and all return the rows of all, in the dataset's order.
+    Of N processes each takes every N-th stream; `interleaved` puts their lists together.
     """
     rank, processes = world()
-    rows, stopped = {}, False
     share = range(rank, len(dataset), processes)
     loader = make_loader(dataset, workers, device, batch_size=None, sampler=share)
-    bar = tqdm(loader, label, len(share), unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0)
-    for item in bar:
-        stopped = should_stop()
-        if stopped:
-            break
-        row = rows[share[len(rows)]] = {"name": item["name"]}
-        spikes = item["spikes"][None].to(device)
-        output = scored_output(item)
-        truth, pictures = item[output][0].numpy() if output in item else None, {}
+    for item in tqdm(loader, label, len(share), unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0):
+        spikes, output = item["spikes"][None].to(device), scored_output(item)
+        truth, pictures, figures = item[output][0].numpy() if output in item else None, {}, {}
         for name, method in methods.items():
             begin = time.perf_counter()
             pictures[name] = method(spikes, output)[0].cpu().numpy()
             seconds = time.perf_counter() - begin  # of the reconstruction; scoring takes its own time
-            row[name] = {**score(pictures[name], truth), "seconds": seconds}
-        if on_stream:
-            on_stream(row, item, pictures)
-    parts = gather(None if stopped else rows)
-    if None in parts:
-        return None
-    rows = {index: row for part in parts for index, row in part.items()}
-    return [rows[index] for index in sorted(rows)]
+            figures[name] = {**score(pictures[name], truth), "seconds": seconds}
+        yield item, pictures, figures

@@ -160,12 +160,13 @@ def main(arguments=None):
     settings.save_path.mkdir(parents=True, exist_ok=True)
 
     def score(picture, truth):
-        return dict(zip(("psnr", "ssim"), psnr_ssim(picture, truth, settings.protocol)))
+        return psnr_ssim(picture, truth, settings.protocol)._asdict()
 
     scores, rows, seconds = {}, {}, {}
     for column, dataset in datasets.items():
         networks = {name: network(model) for name, model in models.items() if fits(model, column)}
-        rows[column] = evaluate({**BASELINES, **networks}, dataset, device, score, settings.workers, label=column)
+        scored = evaluate({**BASELINES, **networks}, dataset, device, score, settings.workers, column)
+        rows[column] = [{"name": item["name"], **figures} for item, _, figures in scored]
         if column == "demo":
             seconds = {name: statistics.median(row[name]["seconds"] for row in rows[column]) for name in models}
         parts = [[row] for row in rows[column]] if column == "sample" else [rows[column]]
@@ -182,7 +183,7 @@ def main(arguments=None):
     with replacing(settings.save_path / "results.md", "w") as file:
         file.write("\n".join(lines) + "\n")
     with replacing(settings.save_path / "results.json", "w") as file:
-        json.dump(report.finite({"rows": rows, "about": about}), file, indent=1)
+        json.dump(report.plain({"rows": rows, "about": about}), file, indent=1)
     logs = {log.stem: read_lines(log) for path in paths for log in sorted(path.parent.glob(f"{path.stem}*.jsonl"))}
     if logs:
         report.learning_curves(settings.save_path / "curves.png", logs)

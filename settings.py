@@ -1,4 +1,4 @@
-"""What train.py is asked to do: its flags, and those of a run that is gone on with."""
+"""The flags of train.py; the settings of a new run, and of a resumed one."""
 
 import argparse
 import os
@@ -6,13 +6,62 @@ import time
 from pathlib import Path
 
 from datasets import PAIRED, is_simulated
+from datasets.augment import DRAWS
 from datasets.simulator import SENSORS
 from engine import RECIPES
 from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, check_fit, read_config
 from utils import checkpoint, cli
 from utils.cli import UserError
 
-# What a resumed run may be given anew; all else is part of what makes the run exact.
+YES_OR_NO = argparse.BooleanOptionalAction
+
+
+def flag(default, text, **options):
+    """(default, help, options of argparse)"""
+    shown = "" if default in (None, "", False, []) else f" (default {default})"
+    return default, text + shown, options
+
+
+FLAGS = {
+    "data_mode": flag("250", "size and layout of the data", choices=[*PAIRED]),
+    "dataset_path": flag("./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes"),
+    "flip": flag(None, "whether streams are stored upside down, True or False (default: goes by data_mode)", type=cli.truth),
+    "variant": flag(None, "network (default: the data mode's)", choices=[*VARIANTS]),
+    "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES),
+    "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES),
+    "architecture": flag([], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment),
+    "recipe": flag("paper", "loss, optimiser and schedule", choices=[*RECIPES]),
+    "epochs": flag(900, "epochs in all", type=cli.positive_int),
+    "max_steps": flag(0, "end after this many optimiser steps; 0: after the epochs", type=cli.count),
+    "epoch_length": flag(1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples),
+    "sensor": flag(None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS]),
+    "steps_per_frame": flag(40, "steps between two frames of videos:DIR", type=cli.positive_int),
+    "batch_size": flag(4, "samples a step, of all processes together", type=cli.batch_size),
+    "accumulate": flag(1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int),
+    "crop_size": flag(0, "side of a random crop; 0: the whole frame", type=cli.crop_size),
+    "lr": flag(None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10)),
+    "weight_decay": flag(None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10)),
+    "amp": flag(False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true"),
+    "tf32": flag(True, "TF32 in float32 products and convolutions on CUDA; --no-tf32: full float32", action=YES_OR_NO),
+    "grad_checkpoint": flag(False, "less memory, a quarter slower", action=YES_OR_NO),
+    "compile": flag(False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true"),
+    "deterministic": flag(False, "the same weights each time on a GPU too, more slowly", action="store_true"),
+    "seed": flag(0, "of the weights, the order, the crops and the scenes", type=cli.count),
+    "device": flag(None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)"),
+    "device_ids": flag("", "GPUs for DataParallel, as 01 or 0,1,10"),
+    "workers": flag(2, "processes that read or simulate samples", type=cli.workers),
+    "load_model": flag("", "start from these weights and their architecture"),
+    "resume_path": flag("", "resume the run in this folder, or from this last.pth; exact on the same --device only"),
+    "auto_resume": flag(False, "resume RUN_NAME where it is there already, else begin it", action="store_true"),
+    "save_path": flag("checkpoint", "folder of runs"),
+    "run_name": flag("", "the run's folder in it (default: the network's name and the time)"),
+    "val_every": flag(1, "validate after every so many epochs; 0: never", type=cli.count),
+    "save_minutes": flag(10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6)),
+    "keep_last": flag(0, "epochs whose states are kept too, as epoch_0001.pth", type=cli.count),
+    "timeout": flag(1800.0, "seconds until a process gives up waiting for the others", type=cli.number(float, 1, 1e6)),
+}
+DEFAULTS = {name: default for name, (default, *_) in FLAGS.items()}
+# What may change when a run is resumed; all else is part of what makes the run exact.
 RESUME_FLAGS = {
     *("resume_path", "auto_resume", "device", "device_ids", "workers", "dataset_path", "save_minutes", "keep_last"),
     *("grad_checkpoint", "accumulate", "deterministic", "timeout"),
@@ -22,72 +71,39 @@ LENGTH_FLAGS = {"epochs", "max_steps"}
 
 
 def parse_settings(arguments, description=None):
-    """(settings, names of the flags that were given)."""
+    """(settings as they were asked for, names of the flags that were given)."""
     parser = cli.Parser(description, argument_default=argparse.SUPPRESS)
-    defaults = {}
-
-    def flag(option, default, text, **options):
-        defaults[option.removeprefix("--")] = default
-        shown = "" if default in (None, "", False) else f" (default {default})"
-        parser.add_argument(option, help=text + shown, **options)
-
-    flag("--data_mode", "250", "size and layout of the data", choices=[*PAIRED])
-    flag("--dataset_path", "./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes")
-    flag("--variant", None, "network (default: the data mode's)", choices=[*VARIANTS])
-    flag("--tsa", "paper", "temporal-spatial attention", choices=TSA_CHOICES)
-    flag("--skip", "motion", "what the last convolution adds to", choices=SKIP_CHOICES)
-    flag("--architecture", [], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment)
-    flag("--recipe", "paper", "loss, optimiser and schedule", choices=[*RECIPES])
-    flag("--epochs", 900, "epochs in all", type=cli.positive_int)
-    flag("--max_steps", 0, "end after this many optimiser steps; 0: after the epochs", type=cli.count)
-    flag("--epoch_length", 1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples)
-    flag("--sensor", None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS])
-    flag("--steps_per_frame", 40, "steps between two frames of videos:DIR", type=cli.positive_int)
-    flag("--batch_size", 4, "samples a step, of all processes together", type=cli.batch_size)
-    flag("--accumulate", 1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int)
-    flag("--crop_size", 0, "side of a random crop; 0: the whole frame", type=cli.crop_size)
-    flag("--lr", None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
-    flag("--weight_decay", None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10))
-    flag("--amp", False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true")
-    flag("--grad_checkpoint", False, "less memory, a quarter slower", action=argparse.BooleanOptionalAction)
-    flag("--compile", False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true")
-    flag("--deterministic", False, "the same weights each time on a GPU too, more slowly", action="store_true")
-    flag("--seed", 0, "of the weights, the order, the crops and the scenes", type=cli.count)
-    flag("--device", None, "cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--device_ids", "", "GPUs for DataParallel, as 01 or 0,1,10")
-    flag("--workers", 2, "processes that read or simulate samples", type=cli.workers)
-    flag("--load_model", "", "start from these weights and their architecture")
-    flag("--resume_path", "", "go on with the run in this folder, or with this last.pth")
-    flag("--auto_resume", False, "go on with RUN_NAME where it is there already, else begin it", action="store_true")
-    flag("--save_path", "checkpoint", "folder of runs")
-    flag("--run_name", "", "the run's folder in it (default: the network's name and the time)")
-    flag("--val_every", 1, "validate after every so many epochs; 0: never", type=cli.count)
-    flag("--save_minutes", 10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6))
-    flag("--keep_last", 0, "epochs whose states are kept too, as epoch_0001.pth", type=cli.count)
-    flag("--timeout", 1800.0, "seconds until a process gives up waiting for the others", type=cli.number(float, 1, 1e6))
+    for name, (_, text, options) in FLAGS.items():
+        parser.add_argument(f"--{name}", help=text, **options)
     given = vars(parser.parse_args(arguments))
-    return argparse.Namespace(**{**defaults, **given}), set(given)
+    return argparse.Namespace(**DEFAULTS | given), set(given)
 
 
-def new_settings(settings, given):
-    """Fill in what depends on other flags, and refuse what contradicts."""
-    recipe = RECIPES[settings.recipe]
-    settings.lr = recipe.lr if settings.lr is None else settings.lr
-    settings.weight_decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
-    if settings.load_model and given & {"variant", "tsa", "skip", "architecture"}:
+def replaced(settings, **values):
+    """A copy of the settings with these values: nobody writes to settings once they are made."""
+    return argparse.Namespace(**vars(settings) | values)
+
+
+def new_settings(asked, given):
+    """The settings of a new run: what depends on other flags is filled in. Raises UserError for what contradicts."""
+    if asked.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
-    if 0 < settings.crop_size < 20:
-        raise UserError(f"--crop_size {settings.crop_size}: the network needs 20 pixels; take 20 or more, or 0")
-    smallest = min(PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width)
-    if settings.crop_size > smallest and not is_simulated(settings.dataset_path):
-        raise UserError(f"--crop_size {settings.crop_size}: larger than the frames, take at most {smallest}")
-    if Path(settings.run_name).name != settings.run_name or settings.run_name == "..":
-        raise UserError(f"--run_name {settings.run_name}: a plain folder name, please; --save_path says where it lies")
-    return settings
+    if 0 < asked.crop_size < 20:
+        raise UserError(f"--crop_size {asked.crop_size}: the network needs 20 pixels; take 20 or more, or 0")
+    smallest = min(PAIRED[asked.data_mode].height, PAIRED[asked.data_mode].width)
+    if asked.crop_size > smallest and not is_simulated(asked.dataset_path):
+        raise UserError(f"--crop_size {asked.crop_size}: larger than the frames, take at most {smallest}")
+    if Path(asked.run_name).name != asked.run_name or asked.run_name == "..":
+        raise UserError(f"--run_name {asked.run_name}: a plain folder name, please; --save_path says where it lies")
+    variant, recipe = VARIANTS[asked.variant or asked.data_mode], RECIPES[asked.recipe]
+    filled = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if not asked.load_model:
+        filled.update(tsa=variant.tsa, skip=variant.skip)
+    return replaced(asked, **{name: value for name, value in filled.items() if getattr(asked, name) is None})
 
 
 def starts_again(settings):
-    """Whether the same command goes on with a run that it began: by its flag, or since torchrun is to restart it."""
+    """Whether the same command resumes a run that it began: by its flag, or since torchrun is to restart it."""
     return settings.auto_resume or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
 
 
@@ -117,58 +133,69 @@ def run_folder(resume_path):
     return path.parent
 
 
-def resumed_settings(settings, given):
-    """(settings, checkpoint) of the run to go on with; only flags that leave it exact may differ."""
-    path = Path(settings.resume_path)
+def resumed_settings(asked, given):
+    """(settings, checkpoint) of the run to resume; only flags that leave it exact may differ from the run's own."""
+    path = Path(asked.resume_path)
     path = path / "last.pth" if path.is_dir() else path
-    saved = checked(checkpoint.load(path), path)
-    folder = run_folder(settings.resume_path)
-    here = {"save_path": str(folder.parent), "run_name": folder.name, "resume_path": settings.resume_path}
-    old = {**saved["settings"], **here}
-    if "save_path" in given:
-        settings.save_path = os.path.abspath(settings.save_path)
+    saved = checkpoint.load(path)
+    check_run(saved, path)
+    folder = run_folder(asked.resume_path)  # a run that was moved goes by its new place
+    place = {"save_path": str(folder.parent), "run_name": folder.name, "resume_path": asked.resume_path}
+    old = DEFAULTS | saved["settings"] | place
+    new = {name: getattr(asked, name) for name in given}
+    if "save_path" in new:
+        new["save_path"] = os.path.abspath(asked.save_path)
     for name in sorted(given - RESUME_FLAGS):
-        value = getattr(settings, name)
-        if value != old.get(name) and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
+        if new[name] != old[name] and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
             raise UserError(
-                f"--{name} {value}: the run has {old.get(name)}, and a resumed run keeps it; leave the flag out, "
+                f"--{name} {new[name]}: the run has {old[name]}, and a resumed run keeps it; leave the flag out, "
                 "or start a new run with --load_model"
             )
-    new = {name: getattr(settings, name) for name in given}
-    return argparse.Namespace(**{**vars(settings), **old, **new}), saved
+    return argparse.Namespace(**old | new), saved
 
 
-def checked(saved, path):
-    """A last.pth whose settings are such as the flags could give, and whose architecture is that of its weights; or UserError."""
+def check_run(saved, path):
+    """Raises UserError where a last.pth has no settings that the flags could give, or an architecture not of its weights."""
     if not {"training", "settings", "config", "samples"} <= saved.keys():
         raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
     for name, kind in (("training", dict), ("settings", dict), ("config", dict), ("samples", str)):
         if not isinstance(saved[name], kind):
             raise UserError(f"{path}: its entry {name} is no {kind.__name__}; take an undamaged last.pth")
+    if saved.get("draws") != DRAWS:
+        raise UserError(
+            f"{path}: begun by an older version of this program, which draws other samples from a seed; resume it with that "
+            "version, or start a new run with --load_model and its best.pth"
+        )
     weights = saved["training"].get("model")
     if not isinstance(weights, dict):
         raise UserError(f"{path}: its training state has no weights; take an undamaged last.pth")
     check_fit(read_config(saved["config"], path), weights, path)
-    unknown = saved["settings"].keys() - vars(parse_settings([])[0]).keys()
+    settings = saved["settings"]
+    unknown = ", ".join(map(str, settings.keys() - FLAGS.keys()))
     if unknown:
-        raise UserError(f"{path}: its settings {', '.join(map(str, unknown)):.80} are no flags; start a new run by --load_model")
+        raise UserError(f"{path}: its settings {unknown:.80} are no flags; start a new run with --load_model")
+    for name, value in settings.items():
+        if not could_give(name, value):
+            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
     try:
-        parsed, _ = parse_settings([word for name, value in saved["settings"].items() for word in as_words(name, value)])
-        settings = vars(new_settings(parsed, set()))
+        new_settings(argparse.Namespace(**DEFAULTS | settings), set())
     except UserError as error:
         raise UserError(f"{path}: its settings are not those of a run: {error}") from None
-    for name, value in saved["settings"].items():
-        if repr(value) != repr(settings[name]):
-            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
-    return {**saved, "settings": settings}
 
 
-def as_words(name, value):
-    """A setting as the command line has it: the words of its flag."""
-    if value is None or value is False or value == "" or value == []:  # no flag gives these, but by default
-        return []
-    if value is True:
-        return [f"--{name}"]
-    if name == "architecture" and isinstance(value, list):
-        return [f"--{name}", *("=".join(map(str, field)) if isinstance(field, list) else str(field) for field in value)]
-    return [f"--{name}={value}"]
+def could_give(name, value):
+    """Whether a value is such as a flag gives, or has by default."""
+    default, _, options = FLAGS[name]
+    if type(value) is type(default) and value == default:
+        return True
+    if "choices" in options:
+        return isinstance(value, str) and value in options["choices"]
+    if "action" in options:
+        return type(value) is bool
+    if "type" not in options:
+        return isinstance(value, str) and "\0" not in value
+    try:  # a number, or the fields of --architecture: the text of the value gives the value again
+        again = options["type"](repr(value)) if "nargs" not in options else [options["type"](f"{n}={v}") for n, v in value]
+    except (argparse.ArgumentTypeError, TypeError, ValueError):
+        return False
+    return repr(again) == repr(value)

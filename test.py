@@ -11,7 +11,6 @@ Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of eac
 comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
-import collections
 import math
 import os
 import time
@@ -23,8 +22,8 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, fit_of, load_model, weights_for
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import agree, gather, pick_device, processes
-from utils.files import keep_out, real_path
+from utils.distributed import first_then_others, interleaved, pick_device, processes, set_tf32
+from utils.files import keep_out, read_json, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
@@ -41,12 +40,15 @@ def parse_settings(arguments):
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
+    flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
     flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
+    flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
+    flag("--overwrite", action="store_true", help="replace the results of another dataset")
     flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
     flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
     flag("--niqe_params", type=Path, default=PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
@@ -65,6 +67,8 @@ def parse_settings(arguments):
 
 def check_outputs(folder, settings, dataset):
     """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
+    if not settings.overwrite:
+        check_own(folder, settings)
     keep_out(folder, "--save_path", dataset.files, dataset.folders, [place for _, place in settings.compare])
     taken = {"comparison"}
     for name in dataset.names:
@@ -77,6 +81,28 @@ def check_outputs(folder, settings, dataset):
         raise UserError(f"--save_path {folder}: may not be written to; take another folder")
 
 
+def check_own(folder, settings):
+    """Raises UserError where the results of another dataset, or of another split, lie in the folder."""
+    try:
+        scored = read_json(folder / report.METRICS).get("scored")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError):
+        scored = None
+    if scored != describe_source(settings):
+        raise UserError(
+            f"--save_path {folder}: has the results of {scored or 'an older version of this script'}; add --overwrite, or "
+            "take another folder"
+        )
+
+
+def describe_source(settings):
+    """What a dataset's path and --split name, wherever the script was called."""
+    kind, path = settings.dataset_path.partition(":")[0], settings.dataset_path
+    place = path if path == "demo" else f"{kind}:{source_of(path)}" if is_simulated(path) else source_of(path)
+    return f"{place} ({settings.split})"
+
+
 def make_score(settings):
     """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
     statistics = read_statistics(settings.niqe_params)
@@ -84,14 +110,14 @@ def make_score(settings):
     def score(picture, truth):
         if truth is None:
             return {"niqe": niqe(to_bytes(picture), statistics)}
-        return dict(zip(("psnr", "ssim"), psnr_ssim(picture, truth, settings.protocol)))
+        return psnr_ssim(picture, truth, settings.protocol)._asdict()
 
     return score
 
 
 def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id)
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
     weights = settings.load_model or weights_for(purpose)
     model = load_model(weights, device, settings.precision)
@@ -110,69 +136,77 @@ def source_of(path):
     return real_path(path.partition(":")[2] if is_simulated(path) else path)
 
 
-def write_results(folder, settings, rows, shown, frames, facts):
-    """The files of a dataset's figures, and the table on the screen. shown, frames: by stream, see `main`."""
+def write_results(folder, settings, rows, steps, shown, frames, facts):
+    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what `score_streams` has of it.
+
+    steps: stream -> the step of it that was scored, counted from 1.
+    """
     protocol = settings.protocol if "psnr" in rows[0]["SwinSF"] else f"NIQE with {settings.niqe_params.name}"
     about = {
         "protocol": protocol,
         "weights": facts["weights"],
         "weights_sha256": report.sha256(Path(facts["weights"])),
         "dataset": facts["dataset"],
+        "scored": describe_source(settings),
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
     }
-    report.write_metrics(folder, rows, "SwinSF", about)
+    report.write_metrics(folder, rows, "SwinSF", about, steps)
     report.comparison_figure(folder / "comparison.png", [*shown.items()])
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
         page.write_page(folder / "report.html", title, "stream", facts, rows, frames, ("TFP21", "SwinSF"))
-    cli.say(report.format_table(rows))
+    cli.say(report.format_table(rows, steps))
 
 
-def in_order(parts, names):
-    """One dict of the processes' dicts by stream, in the order of the names."""
-    merged = collections.ChainMap(*parts)
-    return {name: merged[name] for name in names if name in merged}
+def score_streams(settings, methods, dataset, device, score, folder):
+    """Reconstruct, score and save this process's share of a dataset.
+
+    Returns a list of (row, figure, frame): {"name": ..., method: figures}; the pictures by title for the comparison figure, and
+    the moment for the page, None where a stream is not shown there.
+    """
+    results, shown, framed = [], dataset.names[:FIGURE_ROWS], dataset.names[: page.STREAMS] if settings.report else ()
+    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers):
+        output, name = scored_output(item), item["name"]
+        spikes = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
+        truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
+        for method, compared in settings.compare:
+            pictures[method] = page.read_compared(compared, name, spikes["spikes"].shape)
+            figures[method] = {**score(pictures[method], truth.get(page.TRUTH)), "seconds": math.nan}
+        if settings.save_image:
+            report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
+            report.write_picture(folder / f"{name}_spike.png", spikes["spikes"])
+            for picture in truth.values():
+                report.write_picture(folder / f"{name}_gt.png", picture)
+        figure = {**spikes, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
+        frame = page.make_frame({**spikes, **pictures, **truth}) if name in framed else None
+        results.append(({"name": name, **figures}, figure if name in shown else None, frame))
+    return results
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
+    set_tf32(settings.tf32)
     with processes() as (rank, size):
-        prepared = prepare(settings, device) if rank == 0 else None  # it alone says what is wrong
-        agree(None)
-        weights, methods, dataset, score, folder = prepared or prepare(settings, device)
+        weights, methods, dataset, score, folder = first_then_others(lambda: prepare(settings, device))
         cli.say(dataset.description)
+        for text in dataset.warnings:
+            cli.say(f"warning: {text}")
         fit, shared = fit_of(weights), f", {size} processes" if size > 1 else ""
         cli.say(f"weights {weights}{f', for {fit.purpose},' if fit else ''} in {settings.precision} on {device}{shared}")
-        names, shown, frames = dataset.names, {}, {}  # of the first streams: pictures for the comparison figure, and for the page
-
-        def keep(row, item, pictures):
-            output, name = scored_output(item), item["name"]
-            shot = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
-            truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}
-            for method, compared in settings.compare:
-                pictures[method] = page.read_compared(compared, name, shot["spikes"].shape)
-                row[method] = {**score(pictures[method], *(truth.values() or [None])), "seconds": math.nan}
-            if settings.save_image:
-                report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
-                report.write_picture(folder / f"{name}_spike.png", shot["spikes"])
-                for picture in truth.values():
-                    report.write_picture(folder / f"{name}_gt.png", picture)
-            if name in names[:FIGURE_ROWS]:
-                shown[name] = {**shot, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
-            if settings.report and name in names[: page.STREAMS]:
-                frames[name] = [page.make_frame({**shot, **pictures, **truth})]
-
         begin = time.perf_counter()
         with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
-            rows = evaluate(methods, dataset, device, score, settings.workers, keep)
+            results = score_streams(settings, methods, dataset, device, score, folder)
         seconds = time.perf_counter() - begin
-        shown, frames = (in_order(gather(part), names) for part in (shown, frames))
+        results = interleaved(results)
         if rank == 0:
+            rows = [row for row, _, _ in results]
+            shown = {row["name"]: figure for row, figure, _ in results if figure}
+            frames = {row["name"]: [frame] for row, _, frame in results if frame}
             facts = {"dataset": dataset.description, "weights": str(weights), "device": str(device)}
-            write_results(folder, settings, rows, shown, frames, facts)
-            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder}")
+            write_results(folder, settings, rows, dataset.steps, shown, frames, facts)
+            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder.resolve()}")
     return 0
 
 

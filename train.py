@@ -8,8 +8,8 @@
 
 A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or SIGUSR1),
 best.pth (the weights with the best validation PSNR, for test.py --load_model), config.json, log.jsonl and TensorBoard's curves.
-It goes on from last.pth to the same weights that it would have had without the stop. A batch is shared by the processes of
-torchrun, so that their number changes how long a run takes and not what it does.
+Resumed from last.pth it comes to the same weights that it would have had without the stop. A batch is shared by the processes
+of torchrun, so that their number changes how long a run takes and not what it does.
 """
 
 import dataclasses
@@ -23,26 +23,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.utils import ModelEmaV3
 from torchvision.utils import make_grid
 
 from datasets import is_simulated, open_dataset, scored_output
-from datasets.augment import Augmented, EpochBatches
+from datasets.augment import DRAWS, Augmented, EpochBatches
 from datasets.paired import hold_out
 from engine import (
     BASELINES,
     RECIPES,
+    Forward,
     NotFinite,
     TrainingState,
     evaluate,
+    make_average,
     make_loader,
     make_optimizer,
     network,
-    pixel_loss,
     train_one_epoch,
 )
 from models import SwinSF, SwinSFConfig, build_model, load_model
-from settings import choose_run, new_settings, parse_settings, resumed_settings, run_folder, starts_again
+from settings import choose_run, new_settings, parse_settings, replaced, resumed_settings, run_folder, starts_again
 from utils import cli
 from utils.cli import UserError
 from utils.distributed import (
@@ -50,11 +50,15 @@ from utils.distributed import (
     agree,
     check_parallel,
     data_parallel,
+    first_then_others,
     gather,
+    interleaved,
     make_deterministic,
     parse_device_ids,
     pick_device,
     processes,
+    set_tf32,
+    share_weights,
     total,
     wait_for_all,
     world,
@@ -64,7 +68,7 @@ from utils.metrics import psnr_ssim, to_bytes
 from utils.resume import restore
 from utils.runs import RunFolder, RunLock, create_folder
 
-LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for what is left of the one before
+LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for the end of the one before
 
 
 def seed_everything(seed):
@@ -77,7 +81,7 @@ def fresh_model(settings):
     if settings.load_model:
         return load_model(settings.load_model)
     try:
-        fields = {"tsa": settings.tsa, "skip": settings.skip, **dict(settings.architecture)}
+        fields = {"tsa": settings.tsa, "skip": settings.skip} | dict(settings.architecture)
         return build_model(settings.variant or settings.data_mode, **fields)
     except (TypeError, ValueError) as error:  # a field or value that there is not
         raise UserError(f"--architecture: {error}; see SwinSFConfig in models/swinsf.py") from None
@@ -88,42 +92,46 @@ def open_data(settings):
     path, mode = settings.dataset_path, settings.data_mode
     scenes = {"sensor": settings.sensor, "steps_per_frame": settings.steps_per_frame}
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
+    scenes["flip"] = settings.flip
     train = open_dataset(path, mode, "train", **options, **scenes)
+    warnings = [f"warning: {text}" for text in train.warnings]
     if not settings.val_every:
-        return train, None, [train.description, "val: none"]
+        return train, None, [train.description, *warnings, "val: none"]
     if is_simulated(path) or (Path(path) / "val").is_dir():
         val = open_dataset(path, mode, "val", **scenes)
-        return train, val, [train.description, val.description]
+        warnings += [f"warning: {text}" for text in val.warnings]
+        return train, val, [train.description, val.description, *warnings]
     kept, held = hold_out(train)
     names = ", ".join(train.streams[i].path.name for i in held)
     val = train.subset(held)
-    return train.subset(kept), val, [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
+    lines = [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}", *warnings]
+    return train.subset(kept), val, lines
 
 
 def validate(state, dataset, settings, device, should_stop):
     """({psnr, ssim, loss} means, comparison picture), or None where it was stopped."""
-    shown = []
+    loss = RECIPES[settings.recipe].loss
 
     def score(picture, truth):
-        loss = pixel_loss(torch.from_numpy(picture), torch.from_numpy(truth), settings.recipe).item()
-        return dict(zip(("psnr", "ssim", "loss"), (*psnr_ssim(picture, truth), loss)))
-
-    def keep_first(_, item, pictures):
-        if not shown:
-            shown.extend([pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()])
+        return {**psnr_ssim(picture, truth)._asdict(), "loss": loss(torch.from_numpy(picture), torch.from_numpy(truth)).item()}
 
     methods = {"TFP21": BASELINES["TFP21"], "SwinSF": network(state.averaged.eval())}
-    rows = evaluate(methods, dataset, device, score, settings.workers, keep_first, "validate", should_stop)
-    if rows is None:
+    rows, comparison = [], None
+    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers, "validate"):
+        rows.append(figures["SwinSF"])
+        if comparison is None:
+            shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
+            comparison = make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+        if should_stop():
+            break
+    if any(gather(should_stop())):
         return None
-    means = {key: float(np.mean([row["SwinSF"][key] for row in rows])) for key in ("psnr", "ssim", "loss")}
-    if not shown:  # a process that had none to score; the first has the first picture
-        return means, None
-    return means, make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+    rows = interleaved(rows)
+    return {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "ssim", "loss")}, comparison
 
 
 def finish_epoch(state, files, val, settings, device, should_stop):
-    """Validate where it is due, keep the best weights, log. False where validation was stopped; it will be done anew."""
+    """Validate where it is due, keep the best weights, log. False where validation was stopped, which resuming repeats."""
     line, comparison = {"epoch": state.epoch, "step": state.step}, None
     line["lr"] = state.optimizer.param_groups[0]["lr"]
     line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
@@ -152,9 +160,12 @@ def run_length(settings, samples):
 
 def fit(state, files, train, val, settings, device, stopper):
     """Train to the end or until stopper() is true, and return whether it was; leaves last.pth, also at a bad sample or loss."""
-    parallel = data_parallel(state.model, device, parse_device_ids(settings.device_ids))
+    forward = data_parallel(Forward(state.model, settings.amp), parse_device_ids(settings.device_ids))
     per_epoch, total_steps = run_length(settings, len(train))
-    samples = Augmented(train, settings.crop_size, settings.seed)
+    samples, share = Augmented(train, settings.crop_size, settings.seed), (*world(), settings.accumulate)
+    batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch, *share)
+    keep = {"persistent_workers": settings.workers > 0}  # with the photographs that they have read
+    loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
 
     def should_stop():
         return total(stopper())[0] > 0  # a signal to one process stops all, after the same step
@@ -166,12 +177,10 @@ def fit(state, files, train, val, settings, device, stopper):
         return stop or state.step >= total_steps
 
     while state.step < total_steps or state.batch:  # batches without a step left: the epoch's validation was stopped
-        share = (*world(), settings.accumulate)
-        batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch, *share)
+        batches.set_epoch(state.epoch, state.batch)
         if len(batches) and state.step < total_steps:
-            loader = make_loader(samples, settings.workers, device, batch_sampler=batches)
             try:
-                train_one_epoch(state, parallel, loader, settings, total_steps, device, after_step)
+                train_one_epoch(state, forward, loader, settings, total_steps, device, after_step)
             except (UserError, OSError) as error:  # a bad sample or loss, found before it reached the weights
                 if isinstance(error, NotFinite) or world()[1] == 1:  # of several processes the others know of no bad sample
                     files.save()
@@ -180,7 +189,7 @@ def fit(state, files, train, val, settings, device, stopper):
         due = settings.val_every and ((state.epoch + 1) % settings.val_every == 0 or ended)
         if should_stop() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
             break
-        if state.batch < per_epoch:  # --max_steps ended the run within an epoch; a longer run goes on right here
+        if state.batch < per_epoch:  # --max_steps ended the run within an epoch, where a longer run resumes
             break
         state.epoch, state.batch = state.epoch + 1, 0
         state.totals = {"loss": 0.0, "pictures": 0, "seconds": 0.0}
@@ -194,8 +203,7 @@ def fit(state, files, train, val, settings, device, stopper):
 def open_run(settings, saved, model, train, lock):
     """(TrainingState, RunFolder) of a new run, whose folder is then made and locked, or of the one that `saved` comes from."""
     recipe = RECIPES[settings.recipe]
-    ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
-    state = TrainingState(model, make_optimizer(model, settings), ema)
+    state = TrainingState(model, make_optimizer(model, settings), make_average(model, recipe))
     samples = hashlib.sha256("\n".join(train.names).encode(errors="surrogateescape")).hexdigest()
     if saved and saved["samples"] != samples:
         raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
@@ -213,9 +221,9 @@ def open_run(settings, saved, model, train, lock):
         create_folder(folder)
         lock.take(folder)
         if (folder / "last.pth").exists():
-            raise UserError(f"{folder}: another process began it meanwhile; take another --run_name, or start again to go on")
+            raise UserError(f"{folder}: another process began it meanwhile; take another --run_name, or start again to resume it")
     about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}
-    files = RunFolder(folder, {**about, "samples": samples}, state, rank == 0)
+    files = RunFolder(folder, {**about, "samples": samples, "draws": DRAWS}, state, rank == 0)
     if not saved:
         files.save()  # from here on the run can be resumed, whatever happens
         if files.trouble:
@@ -226,10 +234,9 @@ def open_run(settings, saved, model, train, lock):
     return state, files
 
 
-def prepare(settings, given, device):
-    """(settings, the checkpoint to go on from or None, model, training set, validation set, lines on them)."""
-    resume = settings.resume_path
-    settings, saved = resumed_settings(settings, given) if resume else (new_settings(settings, given), None)
+def prepare(asked, given, device):
+    """(settings, the checkpoint to resume from or None, model, training set, validation set, lines on them)."""
+    settings, saved = resumed_settings(asked, given) if asked.resume_path else (new_settings(asked, given), None)
     ids = parse_device_ids(settings.device_ids)
     check_parallel(device, ids)
     if settings.compile and len(ids) > 1:
@@ -240,6 +247,7 @@ def prepare(settings, given, device):
             f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
             f"{settings.accumulate}; raise it, it is the batch of all together"
         )
+    set_tf32(settings.tf32)
     if settings.deterministic:
         make_deterministic()
     seed_everything(settings.seed)
@@ -253,21 +261,19 @@ def prepare(settings, given, device):
 
 
 def main(arguments=None):
-    settings, given = parse_settings(arguments, __doc__)
-    device = pick_device(settings.device)
-    with processes(device, settings.timeout) as (rank, size):
-        prepared, lock = None, RunLock()
-        if rank == 0:  # it alone finds and says what is wrong
-            settings.resume_path, settings.run_name = choose_run(settings)
-            if settings.resume_path:  # locked before it is read: the run may be at its last save
-                lock.take(run_folder(settings.resume_path), LOCK_PATIENCE if starts_again(settings) else 0)
-            prepared = prepare(settings, given, device)
-        settings.resume_path, settings.run_name = agree((settings.resume_path, settings.run_name))
-        settings, saved, model, train, val, lines = prepared or prepare(settings, given, device)
+    asked, given = parse_settings(arguments, __doc__)
+    device = pick_device(asked.device)
+    with processes(device, asked.timeout) as (rank, size):
+        resume_path, run_name = agree(choose_run(asked) if rank == 0 else None)
+        asked, lock = replaced(asked, resume_path=resume_path, run_name=run_name), RunLock()
+        if rank == 0 and resume_path:  # locked before it is read: the run may be at its last save
+            lock.take(run_folder(resume_path), LOCK_PATIENCE if starts_again(asked) else 0)
+        settings, saved, model, train, val, lines = first_then_others(lambda: prepare(asked, given, device))
         wait_for_all()  # all have read last.pth before one may write it
         remedy = f"lower --batch_size {settings.batch_size}, or set a smaller --crop_size ({settings.crop_size} now, 0 is all)"
         with cli.memory_errors(remedy), cli.Stopper() as stopper:
-            state, files = open_run(settings, saved, model.to(device), train, lock)
+            share_weights(model.to(device))
+            state, files = open_run(settings, saved, model, train, lock)
             parameters = sum(p.numel() for p in model.parameters())
             lines += [f"SwinSF with {parameters:,} parameters on {device}{f', {size} processes' if size > 1 else ''}"]
             for line in (*lines, f"run {files.folder}, from step {state.step}"):
@@ -278,7 +284,7 @@ def main(arguments=None):
                 lock.release()
     if stopped:
         if rank == 0:
-            print(f"stopped at step {state.step}; go on with: python train.py --resume_path {files.folder}", file=sys.stderr)
+            print(f"stopped at step {state.step}; resume it with: python train.py --resume_path {files.folder}", file=sys.stderr)
         # To torchrun any other status is a failure, which it answers by a restart.
         return 0 if AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""

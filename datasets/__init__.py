@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 
-from datasets.paired import ClassA, SpikeREDS, SpikeX4K, split_folder
+from datasets.paired import ClassA, SpikeREDS, SpikeX4K, has_truth, split_folder
 from datasets.scenes import STYLES, DemoScenes, PhotoScenes
 from datasets.simulator import SENSORS
 from datasets.videos import VideoScenes
@@ -33,6 +33,7 @@ def open_dataset(
     sensor=None,
     steps_per_frame=40,
     steps=STEPS,
+    flip=None,
 ):
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
@@ -40,14 +41,17 @@ def open_dataset(
     classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
     epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
     sensor: of scenes, a name in SENSORS (default: SENSOR_OF).
-    steps_per_frame, and steps that a scene must reach over: of videos.
+    steps_per_frame, and steps that a scene must reach over: of videos. flip: whether a folder's streams are stored upside down
+    (default: as those of its layout are).
 
-    The dataset has `description`, a line to print, and items as in `augment.to_item`. Raises UserError where it cannot be
-    opened or a file in it is bad.
+    The dataset has `description`, a line to print, `warnings`, more such lines, and items as in `augment.to_item`. Raises
+    UserError where it cannot be opened or a file in it is bad.
     """
     path = str(path)
     if key_id is not None and key_id not in KEY_IDS:
         raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
+    if flip is not None and (path == "demo" or is_simulated(path)):
+        raise UserError(f"--flip {flip} with {path}: scenes are made upright; leave it out")
     if path == "demo":
         if (data_mode, split) != ("250", "test"):
             raise UserError(
@@ -67,15 +71,15 @@ def open_dataset(
             options.update(steps_per_frame=steps_per_frame, steps=steps)
         return SCENES[kind](source, split, height, width, length, **options)
     folder = split_folder(Path(path), split)
-    without = data_mode == "250" and split == "test" and not (folder / "gt").is_dir()
+    without = data_mode == "250" and split == "test" and not has_truth(folder)
     if data_mode == "no_gt" or without:
         if key_id is not None:
             raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")
         try:
-            return ClassA(path, split)
+            return ClassA(path, split, flip=flip)
         except UserError as error:
             raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
-    return PAIRED[data_mode](path, split, key_id)
+    return PAIRED[data_mode](path, split, key_id, flip)
 
 
 def is_simulated(path):

@@ -5,13 +5,18 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.cli import UserError
+from utils.protocol import STEPS
+
+# What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
+TAG_ORDER, TAG_CROP = 1, 2
+DRAWS = 2  # version of what follows from a seed; a run is resumed only under the version that it began with
 
 
 def to_item(sample):
     """A sample of uint8 arrays -> the item dict of tensors.
 
-    `spikes` (41, H, W) uint8 of 0 and 1, a quarter of the way from worker to GPU that floats would take; the pictures
-    `middle`, `left`, `right`, as far as the sample has them, (1, H, W) float32 in 0..255; `name` as it is.
+    `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
+    float32 in 0..255; `name` as it is.
     """
     item = dict(sample)
     for key, array in sample.items():
@@ -36,11 +41,23 @@ def crop_and_flip(sample, crop_size, rng):
     }
 
 
+def pack(spikes):
+    """Spikes (41, H, W) as bits, eight steps a byte: (6, H, W) uint8, a seventh of the way from worker to GPU."""
+    return np.packbits(spikes, axis=0)
+
+
+def unpack(packed):
+    """What `pack` made, as a tensor (B, 6, H, W) on any device -> spikes (B, 41, H, W) uint8 of 0 and 1."""
+    shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8).view(8, 1, 1)
+    bits = packed.unsqueeze(2) >> shifts & 1  # (B, 6, 8, H, W)
+    return bits.flatten(1, 2)[:, :STEPS]
+
+
 class Augmented(Dataset):
     """Training's view of a dataset: keys are those of `EpochBatches`; a crop and flips are drawn from (seed, epoch, index).
 
     Nothing depends on workers, on processes or on what was read before, so that a resumed run sees the very samples of an
-    unbroken one. Items have `weight` too, the sample's part of its batch.
+    unbroken one. Items have their spikes as `pack` leaves them, and `weight` too, the sample's part of its batch.
     """
 
     def __init__(self, dataset, crop_size, seed):
@@ -48,8 +65,9 @@ class Augmented(Dataset):
 
     def __getitem__(self, key):
         epoch, index, weight = key
-        rng = np.random.default_rng([self.seed, epoch, index])
-        return {**to_item(crop_and_flip(self.dataset.read(index, epoch), self.crop_size, rng)), "weight": weight}
+        rng = np.random.default_rng([TAG_CROP, self.seed, epoch, index])
+        sample = crop_and_flip(self.dataset.read(index, epoch), self.crop_size, rng)
+        return {**to_item({**sample, "spikes": pack(sample["spikes"])}), "weight": weight}
 
 
 class EpochBatches:
@@ -61,10 +79,15 @@ class EpochBatches:
     """
 
     def __init__(self, length, batch_size, epoch, seed, start=0, rank=0, processes=1, pieces=1):
-        self.order = np.random.default_rng([seed, epoch]).permutation(length)
-        self.batch_size, self.epoch, self.start = batch_size, epoch, start
+        self.length, self.batch_size, self.seed = length, batch_size, seed
         self.shares = range(rank * pieces, (rank + 1) * pieces)  # of all the pieces of a batch, those of this process
         self.pieces = processes * pieces
+        self.set_epoch(epoch, start)
+
+    def set_epoch(self, epoch, start=0):
+        """Give the batches of an epoch from `start` on; a loader whose workers live on takes them at its next `iter`."""
+        self.epoch, self.start = epoch, start
+        self.order = np.random.default_rng([TAG_ORDER, self.seed, epoch]).permutation(self.length)
 
     def __len__(self):
         return (-(-len(self.order) // self.batch_size) - self.start) * len(self.shares)

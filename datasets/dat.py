@@ -1,5 +1,9 @@
-"""Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte, the lowest bit first."""
+"""Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte.
 
+The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is the highest.
+"""
+
+import functools
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +12,7 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
+from utils.spikes import describe_spikes
 
 
 class Camera(NamedTuple):
@@ -23,8 +28,12 @@ class Camera(NamedTuple):
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
-# The 250x400 family, its raw dump, spike-X4K.
+BIT_ORDERS = ("little", "big")  # as numpy calls them: the lowest or the highest bit of a byte is the first
+LOOK = 64  # steps in the middle of a recording that are looked at
+LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
+MARGIN = 0.2  # by which the best candidate must lead
 MOST_PIXELS = 2**21  # of a step; known sensors have a million
+# The 250x400 family, its raw dump, spike-X4K.
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
@@ -74,21 +83,117 @@ def count_steps(path, height, width):
     return steps
 
 
-def read_dat(path, height, width, start=0, stop=None, flip=True):
-    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read from the disk.
+def likely_bit_order(packed, height, width):
+    """Which bit of a byte is the first, "little" or "big", by the bytes of whole steps of one scene (`LOOK` of them are plenty).
 
-    `flip` turns each step upright, for cameras and simulators that store it upside down (the 250x400 family).
+    Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours under the right order,
+    and 15 pixels apart under the other. "little", the usual one, where the scene is too dark or too flat to tell.
+    """
+    counts = np.zeros((height * width // 8, 8), np.uint32)
+    for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
+        counts += np.unpackbits(step, bitorder="little").reshape(-1, 8)
+    rate = counts.astype(np.float32)
+    inside = np.abs(np.diff(rate, axis=1)).mean()
+    little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
+    parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]  # each from all over the picture
+    if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
+        return "little"
+    return "big" if big.mean() - inside < 0.5 * (little.mean() - inside) else "little"
+
+
+def bit_order_of(path, height, width):
+    """`likely_bit_order` of a `.dat` file, by the steps in its middle."""
+    step = height * width // 8
+    total, _ = whole_steps(path, height, width)
+    look = min(LOOK, total)
+    packed = np.fromfile(path, np.uint8, look * step, offset=(total - look) // 2 * step)
+    return likely_bit_order(packed[: packed.size // step * step], height, width)
+
+
+def rate_picture(spikes):
+    """(H, W) mean of the `LOOK` steps in the middle of a recording."""
+    start = max(0, (len(spikes) - LOOK) // 2)
+    stop = min(len(spikes), start + LOOK)
+    fired = sum(np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8))
+    return fired / (stop - start)
+
+
+def neighbour_correlations(picture):
+    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all are alike."""
+
+    def correlation(a, b):
+        if not a.size:  # of a single row
+            return 0.0
+        a, b = a - a.mean(), b - b.mean()
+        size = np.sqrt((a * a).sum() * (b * b).sum())
+        return float((a * b).sum() / size) if size > 1e-9 else 0.0
+
+    return correlation(picture[1:], picture[:-1]), correlation(picture[:, 1:], picture[:, :-1])
+
+
+def likeness(path, camera):
+    """How much a `.dat` file looks like steps of a `Camera`: the smaller of its `neighbour_correlations`."""
+    return min(neighbour_correlations(rate_picture(DatFile(path, camera))))
+
+
+def better_camera(path, height, width):
+    """(the camera that a `.dat` file looks like far more than like steps of this size, its likeness, that of this size), or None.
+
+    Known sensors are tried, and height and width in turn. None too where the file looks like a picture under no size.
+    """
+    length, given = Path(path).stat().st_size, likeness(path, camera_of(height, width))
+    if given >= LIKE_A_PICTURE:
+        return None
+    others = [camera for camera in (*CAMERAS, camera_of(width, height)) if (camera.height, camera.width) != (height, width)]
+    found = [(likeness(path, camera), camera) for camera in others if length >= camera.height * camera.width // 8]
+    best, camera = max(found, default=(-1, None), key=lambda pair: pair[0])
+    return (camera, best, given) if best >= max(LIKE_A_PICTURE, given + MARGIN) else None
+
+
+def look_at(path, height, width):
+    """(bit order, warnings) on a `.dat` file that is taken for steps of this size; each file is looked at once."""
+    stat = Path(path).stat()
+    return _look_at(str(path), height, width, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _look_at(path, height, width, *_):
+    order, texts = bit_order_of(path, height, width), []
+    better = better_camera(path, height, width)
+    if better:
+        camera, its, given = better
+        texts.append(
+            f"{path}: looks like {camera.height}x{camera.width}, not like {height}x{width} (neighbours correlate by "
+            f"{its:.2f} and by {given:.2f}); check its size"
+        )
+    if order != "little":
+        texts.append(f"{path}: the highest bit of a byte is taken as the first, by its looks; bitorder says it otherwise")
+    return order, tuple(texts)
+
+
+def read_dat(path, height, width, start=0, stop=None, flip=None, bitorder=None):
+    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a few in the middle.
+
+    flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that size stores them,
+    which also says which columns are no picture. bitorder: one of `BIT_ORDERS`; by default it is found out. What looks wrong is
+    warned of.
+
     Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or loses them meanwhile.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
     if not 0 <= start <= stop <= total:
         raise UserError(f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}")
-    return read_steps(path, height, width, start, stop, flip)
+    if bitorder is None:
+        bitorder, texts = look_at(path, height, width)
+        for text in texts:
+            warnings.warn(text, stacklevel=2)
+    camera = camera_of(height, width, flip)
+    return read_steps(path, height, width, start, stop, camera.flip, bitorder)[..., : camera.columns]
 
 
-def read_steps(path, height, width, start, stop, flip):
-    """`read_dat` of a file that is known to have the steps."""
+def read_steps(path, height, width, start, stop, flip, bitorder="little"):
+    """All columns of steps of a file that is known to have them, see `read_dat`."""
     step = height * width // 8
     # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
     try:
@@ -99,14 +204,14 @@ def read_steps(path, height, width, start, stop, flip):
         ) from None
     if packed.size < (stop - start) * step:
         raise UserError(f"{path}: became shorter while it was read; restore the stream")
-    return unpack(packed, height, width, flip)
+    return unpack(packed, height, width, flip, bitorder)
 
 
-def unpack(packed, height, width, flip):
-    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1."""
+def unpack(packed, height, width, flip, bitorder="little"):
+    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: one of `BIT_ORDERS`."""
     if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
-    spikes = np.unpackbits(packed.reshape(-1), bitorder="little").reshape(-1, height, width)
+    spikes = np.unpackbits(packed.reshape(-1), bitorder=bitorder).reshape(-1, height, width)
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 
@@ -140,11 +245,13 @@ class StepFile:
 class DatFile(StepFile):
     """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number of bytes after them.
 
+    bitorder: one of `BIT_ORDERS`.
+
     Raises UserError as `read_dat` does, but for a length that does not fit.
     """
 
-    def __init__(self, path, camera):
-        self.path, self.camera = Path(path), camera
+    def __init__(self, path, camera, bitorder="little"):
+        self.path, self.camera, self.bitorder = Path(path), camera, bitorder
         steps, self.left_over = whole_steps(path, camera.height, camera.width)
         if not steps:
             raise UserError(
@@ -155,18 +262,21 @@ class DatFile(StepFile):
     def read(self, start, stop):
         """Steps start..stop-1, uint8 (stop - start, H, W)."""
         camera = self.camera
-        return read_steps(self.path, camera.height, camera.width, start, stop, camera.flip)[..., : camera.columns]
+        steps = read_steps(self.path, camera.height, camera.width, start, stop, camera.flip, self.bitorder)
+        return steps[..., : camera.columns]
 
 
-def open_dat(path, height, width, flip=None):
+def open_dat(path, height, width, flip=None, bitorder=None):
     """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a `DatFile`.
 
-    flip: whether steps are stored upside down; by default as the known sensor of that size stores them, which also says which
-    columns are no picture. Bytes that are left after the last whole step are warned of. Raises UserError as `read_dat` does.
+    flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is what looks wrong.
+    Raises UserError as `read_dat` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
-    if file.left_over:
-        warnings.warn(f"{path}: {describe_left_over(file)}", stacklevel=2)
+    order, texts = look_at(path, height, width) if bitorder is None else (bitorder, ())
+    file.bitorder = order
+    for text in (*texts, *([f"{path}: {describe_left_over(file)}"] if file.left_over else [])):
+        warnings.warn(text, stacklevel=2)
     return file
 
 
@@ -179,11 +289,18 @@ def describe_left_over(file):
     )
 
 
-def write_dat(path, spikes, flip=True):
-    """Write spikes (T, H, W), zero or not, as a `.dat` file: the inverse of `read_dat`. H*W must be a multiple of 8."""
-    spikes = np.asarray(spikes) != 0
-    if spikes.ndim != 3 or spikes[0].size % 8:
+def write_dat(path, spikes, flip=None):
+    """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a multiple of 8.
+
+    flip: whether steps are stored upside down; by default as the known sensor of that size stores them.
+    Raises ValueError for another shape or other values.
+    """
+    spikes = np.asarray(spikes)
+    if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:
         raise ValueError(f"spikes of shape {spikes.shape}: expected (T, H, W) with H*W a multiple of 8")
-    spikes = spikes[:, ::-1] if flip else spikes
+    wrong = describe_spikes(spikes)
+    if wrong:
+        raise ValueError(f"an array {spikes.shape} of {wrong}")
+    spikes = spikes[:, ::-1] != 0 if camera_of(*spikes.shape[1:], flip).flip else spikes != 0
     with replacing(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())

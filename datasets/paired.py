@@ -6,16 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.augment import to_item
-from datasets.dat import count_steps, read_dat
+from datasets.dat import camera_of, count_steps, look_at, read_steps
+from datasets.recordings.size import guess_camera
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.files import WHITES, read_levels, to_eight_bits, visible
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
+LOOKED_AT = 5  # streams of a dataset, evenly spread, whose contents are looked at
+TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
 
 
@@ -31,22 +36,29 @@ class Stream:
 class SpikeDataset(Dataset):
     """Streams of one size below `path`, checked as a whole when it is made, so that no bad file surfaces hours later.
 
+    flip: whether steps are stored upside down (default: as the dataset's are). `warnings`: lines on what looks wrong.
     A subclass sets `height`, `width`, `flip`, `label` and implements `find(folder)`.
     Raises UserError for whatever is missing or does not fit.
     """
 
-    def __init__(self, path, split="test", key_id=None):
-        self.path, self.split, self.key_id = Path(path), split, key_id
+    white = 255  # the pictures' value for white
+
+    def __init__(self, path, split="test", key_id=None, flip=None):
+        self.path, self.split, self.key_id, self.warnings = Path(path), split, key_id, []
         folder = split_folder(Path(path), split)
+        self.camera = camera_of(self.height, self.width, self.flip)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
         if not self.streams:
             raise UserError(f"{folder}: no .dat file there; put the spike streams into it or check the path")
+        self.height, self.width = self.camera.height, self.camera.columns
+        self.flip = self.camera.flip if flip is None else flip
+        self.camera = self.camera._replace(flip=self.flip)
         self.check()
+        self.look()
         truth = "with ground truth" if self.streams[0].pictures else "without ground truth"
-        self.description = (
-            f"{folder}: {self.label}, {len(self)} streams of {self.height}x{self.width} "
-            f"stored {'upside down' if self.flip else 'upright'}, {truth}"
-        )
+        if split == "train" and len(self.streams[0].pictures) == 1:
+            truth += " of the middle alone"
+        self.description = f"{folder}: {self.label}, {len(self)} streams of {self.camera}, {truth}"
 
     def __len__(self):
         return len(self.streams)
@@ -67,15 +79,26 @@ class SpikeDataset(Dataset):
     @property
     def names(self):
         """The streams' names, in order."""
-        return [stream.path.name.removesuffix(".dat") for stream in self.streams]
+        return [stream.path.stem for stream in self.streams]
+
+    @property
+    def steps(self):
+        """Name -> the step of the stream that is scored, counted from 1 as in the names."""
+        outputs = ["middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures)) for s in self.streams]
+        return {s.path.stem: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
 
     def read(self, index, epoch=0):
         """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), and `name`. `epoch` is of no effect."""
-        stream = self.streams[index]
+        stream, camera = self.streams[index], self.camera
         stop = stream.start + STEPS
-        spikes = read_dat(stream.path, self.height, self.width, stream.start, stop, self.flip)
-        pictures = {output: read_picture(path, self.height, self.width) for output, path in stream.pictures.items()}
-        return {"name": self.names[index], "spikes": spikes, **pictures}
+        spikes = read_steps(stream.path, camera.height, camera.width, stream.start, stop, camera.flip, self.bitorder)
+        pictures = {output: self.read_picture(path) for output, path in stream.pictures.items()}
+        return {"name": self.names[index], "spikes": spikes[..., : camera.columns], **pictures}
+
+    def read_picture(self, path):
+        """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have together."""
+        picture = read_picture(path, self.height, self.width)
+        return to_eight_bits(picture, 255 if picture.dtype == np.uint8 else self.white)
 
     def subset(self, indices):
         """The same dataset with these streams only."""
@@ -84,47 +107,86 @@ class SpikeDataset(Dataset):
         return part
 
     def check(self):
+        height, width, *_ = self.camera
         for stream in self.streams:
             if not stream.path.name.isprintable():  # outputs, tables and logs have the name in them
                 raise UserError(f"{stream.path}: its name has characters that are no text; rename the stream")
-            steps = count_steps(stream.path, self.height, self.width)
+            steps = count_steps(stream.path, height, width)
             need = stream.start + STEPS
             if stream.start < 0:
                 raise UserError(f"{stream.path}: the id in its name leaves too few steps before it; rename it, or see --key_id")
             if steps < need:
                 raise UserError(
-                    f"{stream.path}: too short, {steps} steps of {self.height}x{self.width}; steps {stream.start + 1} to {need} "
+                    f"{stream.path}: too short, {steps} steps of {height}x{width}; steps {stream.start + 1} to {need} "
                     "are wanted; record more, or check --data_mode and --key_id"
+                )
+            if self.split == "train" and stream.pictures.keys() != self.streams[0].pictures.keys():
+                few, many = sorted((self.streams[0], stream), key=lambda stream: len(stream.pictures))
+                raise UserError(
+                    f"{few.path}: has one picture, but {many.path.name} those of ids {', '.join(map(str, KEY_IDS))}; add what is "
+                    "missing, or leave one picture beside each stream"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
         pool = ThreadPoolExecutor()
         try:
-            checks = pool.map(lambda path: read_picture(path, self.height, self.width) is None, paths)
+            checks = pool.map(self.deepest, paths)
             # A bar only where there is something to wait for.
-            list(tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2))
+            most = max(tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2), default=0)
         finally:
             pool.shutdown(cancel_futures=True)  # after a bad picture the others need no look
+        self.white = next(white for white in WHITES if most <= white)
+        if most and self.white < WHITES[-1]:
+            self.warnings.append(f"{paths[0].parent}: pictures of 16 bits, up to {most}; {self.white} is taken for white")
+
+    def deepest(self, path):
+        """The largest value of a picture of 16 bits, 0 for one of bytes."""
+        picture = read_picture(path, self.height, self.width)
+        return 0 if picture.dtype == np.uint8 else max(1, int(picture.max()))
+
+    def look(self):
+        """Look into a few streams: at their bit order, their size, and whether they lie as their pictures do."""
+        shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
+        looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
+        self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
+        self.warnings += [text for _, texts in looks for text in texts]
+        gains = []
+        for stream in shown:
+            sample = self.read(self.streams.index(stream))
+            rate = sample["spikes"].mean(0)
+            for picture in (sample[output] for output in stream.pictures):
+                gains.append(correlation(rate[::-1], picture) - correlation(rate, picture))
+        if gains and np.median(gains) > TURNED_OVER:
+            stored = "upside down" if self.flip else "upright"
+            self.warnings.append(
+                f"{shown[0].path.parent}: the streams are taken as stored {stored}, but their pictures fit far better turned "
+                f"over; take --flip {not self.flip}"
+            )
 
 
 class SpikeREDS(SpikeDataset):
-    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png, the step by its id or 151."""
+    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png, the step by its id or 151.
+
+    A stream that has NAME.png alone, as in Spike-Zoo's layout, is trained on too, where all have.
+    """
 
     height, width, flip, label = 250, 400, True, "spike-REDS"
     test_key_id = 151
 
     def find(self, folder):
+        truth = Truth(folder)
         for path in dat_files(folder):
-            pictures = {output: sibling(folder, path, key_id) for key_id, output in KEY_IDS.items()}
+            pictures = {output: truth.of_id(path, key_id) for key_id, output in KEY_IDS.items()}
             there = [output for output, picture in pictures.items() if picture.is_file()]
-            same = folder / "gt" / f"{path.stem}.png"
+            same = truth.named(path.stem)
+            alone = not there or (same.is_file() and len(there) == 1)
             start = 0
-            if self.split == "train":
-                wanted = list(pictures)
-            elif not there or (same.is_file() and len(there) == 1):
+            if alone and (self.split != "train" or same.is_file()):
                 # A stream with one picture, at the step that its name tells: the chosen output is put there.
                 wanted = [KEY_IDS[self.key_id or 21]]
                 pictures = {wanted[0]: same}
-                start = (id_of(path.stem) or self.test_key_id) - 1 - KEY_FRAMES[wanted[0]]
+                start = self.scored_step(path) - 1 - KEY_FRAMES[wanted[0]]
+            elif self.split == "train":
+                wanted = list(pictures)
             elif self.key_id is not None:
                 wanted = [KEY_IDS[self.key_id]]
             else:
@@ -136,6 +198,12 @@ class SpikeREDS(SpikeDataset):
                     )
             yield Stream(path, start, {output: pictures[output] for output in wanted})
 
+    def scored_step(self, path):
+        """The step of a stream's only picture, counted from 1: that of its name, else 151, or the middle of a shorter one."""
+        steps = path.stat().st_size * 8 // (self.height * self.width)
+        usual = self.test_key_id if steps >= self.test_key_id + STEPS // 2 else steps // 2 + 1
+        return id_of(path.stem, steps) or usual
+
 
 class SpikeX4K(SpikeREDS):
     """NAMEid21.dat or NAME.dat with NAME_key_id14.png, ...id21, ...id28, for training and testing."""
@@ -145,19 +213,42 @@ class SpikeX4K(SpikeREDS):
 
 
 class ClassA(SpikeDataset):
-    """recVidarReal2019, whole recordings without ground truth: steps 301 to 341 of each."""
+    """recVidarReal2019 and other recordings without ground truth: steps 301 to 341 of each, or the middle ones of a shorter one.
+
+    Steps of 250x400, but where a known sensor's size stands out by the looks, as in `guess_camera`.
+    """
 
     height, width, flip, label = 250, 400, True, "classA"
 
     def find(self, folder):
-        return [Stream(path, 300) for path in dat_files(folder)]
+        paths = dat_files(folder)
+        found, untold = {}, []
+        for path in tqdm(paths, "looking at streams", unit="stream", leave=False, delay=2):
+            try:
+                found[path] = guess_camera(path)[0]
+            except UserError:
+                untold.append(path)
+        cameras = list(dict.fromkeys(found.values()))
+        if len(cameras) > 1:
+            one, other = (next(path for path in found if found[path] == camera) for camera in cameras[:2])
+            raise UserError(
+                f"{other}: steps of {cameras[1]}, but {one.name} has {cameras[0]}; a dataset has one size, so part them"
+            )
+        if cameras:
+            self.camera = cameras[0]
+        for path in untold:
+            count_steps(path, self.camera.height, self.camera.width)
+            self.warnings.append(f"{path}: its size cannot be told by its looks; it is taken as {self.camera}")
+        for path in paths:
+            steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
+            yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
 
 
 def hold_out(dataset):
     """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
     scenes = {}
     for index, stream in enumerate(dataset.streams):
-        scene = re.split(r"_part\d|_f\d|_?key_|id\d", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
+        scene = re.split(r"_part\d|_f\d|_?key_|_id\d|id21$", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
         scenes.setdefault(scene, []).append(index)
     groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
     if len(groups) < 2:
@@ -177,30 +268,59 @@ def split_folder(path, split):
 
 
 def dat_files(folder):
-    """The `.dat` files of a split: in its folder input or spike, or right in it."""
-    for name in INPUT_FOLDERS:
-        if (folder / name).is_dir():
-            return sorted((folder / name).glob("*.dat"))
-    return sorted(folder.glob("*.dat"))
+    """The `.dat` files of a split, in any case: in its folder input or spike, the first that has any, or right in it."""
+    for place in (*(folder / name for name in INPUT_FOLDERS), folder):
+        found = sorted(path for path in visible(place.glob("*")) if path.suffix.lower() == ".dat")
+        if found:
+            return found
+    return []
 
 
-def id_of(stem):
-    """The key id that ends a stream's name, from 1, or None: 151 for `200_part1_key_id151`."""
-    match = re.search(r"id(\d+)$", stem)
+def id_of(stem, steps):
+    """The key id that ends a stream's name, from 1, or None: 151 for `200_part1_key_id151`; 21 for `NAMEid21` of 41 steps.
+
+    A name may end in digits by itself, as `pyramid60` does.
+    """
+    match = re.search(r"(?:^|_)id(\d+)$", stem) or (steps == STEPS and re.search(r"id(21)$", stem))
     return int(match.group(1)) if match else None
 
 
-def sibling(folder, path, key_id):
-    """The picture of a 41-step stream at a key id: NAMEid7.png or NAME_key_id7.png beside NAMEid21.dat or NAME.dat."""
-    name = re.sub(r"id\d+$", "", path.stem)
-    direct, spelled = (folder / "gt" / f"{name}{middle}id{key_id}.png" for middle in ("", "_key_"))
-    return spelled if name == path.stem or spelled.is_file() else direct
+class Truth:
+    """The pictures in the folder gt of a split, by their names without suffix; folder and suffixes in any case."""
+
+    def __init__(self, folder):
+        places = [place for place in visible(folder.glob("*")) if place.name.lower() == "gt" and place.is_dir()]
+        self.folder = min(places, default=folder / "gt")
+        files = {(path.stem, path.suffix.lower()): path for path in visible(self.folder.glob("*"))}
+        self.paths = {stem: files[stem, suffix] for suffix in reversed(PICTURE_SUFFIXES) for stem, s in files if s == suffix}
+
+    def named(self, stem):
+        """The picture of that name; where there is none, the path that it should have."""
+        return self.paths.get(stem, self.folder / f"{stem}.png")
+
+    def of_id(self, path, key_id):
+        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 beside NAMEid21.dat or NAME.dat."""
+        name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
+        direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
+        return self.named(spelled if name == path.stem or spelled in self.paths else direct)
+
+
+def has_truth(folder):
+    """Whether a split has a folder of pictures."""
+    return Truth(folder).folder.is_dir()
+
+
+def correlation(a, b):
+    """Pearson's correlation of two pictures; 0 where one is flat."""
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / size) if size > 1e-9 else 0.0
 
 
 def read_picture(path, height, width):
-    """A ground-truth picture as grey uint8 (height, width). Raises UserError where it is unreadable or of another size."""
+    """A ground-truth picture as grey uint8 or uint16 (height, width). Raises UserError: unreadable, or of another size."""
     try:
-        picture = read_grey(path)
+        picture = read_levels(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the picture") from None
     if picture is None:

@@ -18,7 +18,7 @@ from datasets.augment import to_item
 from datasets.motion import KINDS, draw_motion, margin
 from datasets.simulator import SENSORS, draw_pattern, integrate_and_fire
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.files import read_grey, visible
 from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -221,7 +221,7 @@ def split_photos(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of photographs; check the path after photos:")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES]
+    paths = [path for path in visible(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
     if len(paths) < 3:
         raise UserError(f"{folder}: {len(paths)} photographs; at least 3 are needed (one each for train, val and test)")
     return split_by_hash(paths)
@@ -268,6 +268,7 @@ class SceneDataset(Dataset):
         """The paths of the photographs or videos."""
         return list(self.sources)
 
+    warnings = ()
     folders = ()  # results may lie below the photographs' one
 
     @property
@@ -276,6 +277,11 @@ class SceneDataset(Dataset):
         if self.split == "train":
             return [source.name for source in self.sources]
         return [f"scene_0_{index:05d}" for index in range(self.length)]
+
+    @property
+    def steps(self):
+        """Name -> the step of a scene that is scored, counted from 1."""
+        return dict.fromkeys(self.names, self.key_id or STEPS // 2 + 1)
 
     def read(self, index, epoch=0):
         keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
@@ -317,11 +323,13 @@ class DemoScenes(Dataset):
         ("demo_coffee_object", "coffee", "chelsea", "translation", 0.4, 3),
         ("demo_brick_slow", "brick", None, "translation", 0.05, 4),
     )
+    warnings = ()
     description = "demo: five scenes simulated over scikit-image's photographs"
 
     def __init__(self, key_id=None):
         self.key_id = key_id
         self.names, self.files, self.folders = [scene[0] for scene in self.SCENES], [], []
+        self.steps = dict.fromkeys(self.names, key_id or STEPS // 2 + 1)
 
     def __len__(self):
         return len(self.SCENES)

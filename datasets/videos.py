@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from datasets.scenes import SceneDataset, split_by_hash
 from utils.cli import UserError
+from utils.files import visible
 from utils.protocol import STEPS
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
@@ -100,7 +101,7 @@ def find_videos(path):
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such video or folder of videos; check the path after videos:")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
+    found = sorted(file for file in visible(path.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES)
     if not found:
         raise UserError(f"{path}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))}); check the path after videos:")
     return found

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from datasets.augment import Augmented, EpochBatches, crop_and_flip, to_item
+from datasets.augment import Augmented, EpochBatches, crop_and_flip, pack, to_item, unpack
 from utils.cli import UserError
 
 
@@ -49,6 +50,33 @@ def test_to_item():
     assert item["spikes"].shape == (41, 4, 5) and item["left"].shape == (1, 4, 5)
     assert (str(item["spikes"].dtype), str(item["left"].dtype)) == ("torch.uint8", "torch.float32")
     assert item["left"].max() == 200 and item["name"] == "a"
+
+
+def test_spikes_travel_as_bits():
+    spikes = np.random.default_rng(0).random((41, 5, 7)) < 0.3
+    flipped = spikes[:, ::-1, ::-1].astype(np.uint8)
+    packed = torch.from_numpy(np.stack([pack(spikes.astype(np.uint8)), pack(flipped)]))
+    assert packed.shape == (2, 6, 5, 7) and packed.dtype == torch.uint8
+    assert np.array_equal(unpack(packed).numpy(), np.stack([spikes, flipped]))
+
+
+def test_no_two_kinds_of_draws_share_a_stream_of_numbers(monkeypatch):
+    """Without a tag they would: default_rng([s, e]) is default_rng([s, e, 0])."""
+    seeds, default_rng = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: seeds.append(seed) or default_rng(seed))
+    for seed in range(3):
+        for epoch in range(3):
+            EpochBatches(3, 2, epoch, seed)
+            for index in range(3):
+                Augmented(Positions(), 12, seed)[epoch, index, 1.0]
+    first = [tuple(default_rng(seed).random(4)) for seed in seeds]
+    assert len(set(first)) == len(first) == 9 + 27
+
+
+def test_a_batch_sampler_takes_the_next_epoch():
+    batches = EpochBatches(10, 4, epoch=0, seed=7)
+    batches.set_epoch(3, start=1)
+    assert list(batches) == list(EpochBatches(10, 4, epoch=3, seed=7, start=1)) and len(batches) == 2
 
 
 def test_epoch_batches():

@@ -106,7 +106,7 @@ def test_device_ids():
         with pytest.raises(UserError, match="--device_ids"):
             parse_device_ids(text)
     model = torch.nn.Identity()
-    assert data_parallel(model, torch.device("cpu"), []) is model
+    assert data_parallel(model, []) is model
     with pytest.raises(UserError, match="needs CUDA"):
         check_parallel(torch.device("cpu"), [0, 1])
 

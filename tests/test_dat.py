@@ -1,12 +1,27 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.dat import Camera, DatFile, camera_of, count_steps, open_dat, read_dat, write_dat
-from tests.conftest import random_spikes
+from datasets.dat import (
+    Camera,
+    DatFile,
+    bit_order_of,
+    camera_of,
+    count_steps,
+    likely_bit_order,
+    open_dat,
+    read_dat,
+    unpack,
+    write_dat,
+)
+from datasets.recordings import open_recording
+from tests.conftest import REFERENCE, moving_scene, random_spikes
 from utils.cli import UserError
 
+REAL = REFERENCE / "data" / "real" / "uhsr_helicopter.npz"  # few spikes, quick blades
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda size: size[0] * size[1] % 8 == 0)
 
 
@@ -113,7 +128,7 @@ def test_an_opened_file_is_sliced_as_an_array_is(tmp_path, flip):
 
 def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
     spikes = random_spikes(5, 6, 16)
-    write_dat(tmp_path / "a.dat", spikes)
+    write_dat(tmp_path / "a.dat", spikes, flip=True)
     with open(tmp_path / "a.dat", "ab") as file:
         file.write(b"12345")
     with pytest.warns(UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"):
@@ -127,7 +142,7 @@ def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
 
 def test_trailer_columns_are_left_out(tmp_path):
     spikes = random_spikes(5, 6, 16)
-    write_dat(tmp_path / "a.dat", spikes)
+    write_dat(tmp_path / "a.dat", spikes, flip=True)
     file = DatFile(tmp_path / "a.dat", Camera(6, 16, 10, True))
     assert file.shape == (5, 6, 10)
     np.testing.assert_array_equal(file[1:3], spikes[1:3, :, :10])
@@ -146,6 +161,45 @@ def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
         opened[3]
 
 
+@pytest.mark.parametrize("height, width", [(250, 400), (250, 416), (1000, 1000), (512, 512), (24, 32)])
+def test_what_is_written_every_door_gives_back(tmp_path, height, width):
+    """Upright, whatever its sensor stores, and without what is no picture; by the size, and where it is told by the looks."""
+    path, spikes = tmp_path / "a.dat", moving_scene(height, width, 20)
+    write_dat(path, spikes)
+    picture = spikes[..., : camera_of(height, width).columns]
+    np.testing.assert_array_equal(read_dat(path, height, width), picture)
+    np.testing.assert_array_equal(open_dat(path, height, width)[:], picture)
+    np.testing.assert_array_equal(open_recording(path, height, width)[0][:], picture)
+    if (height, width) in [(250, 400), (1000, 1000)]:
+        np.testing.assert_array_equal(open_recording(path)[0][:], picture)
+
+
+@pytest.mark.parametrize("door", [read_dat, open_dat])
+@pytest.mark.parametrize("height, width, better", [(400, 250, "250x400"), (1000, 800, "250x400"), (32, 48, "48x32")])
+def test_a_size_that_looks_wrong_is_warned_of_with_the_better_one(tmp_path, door, height, width, better):
+    path, right = tmp_path / "a.dat", tuple(map(int, better.split("x")))
+    write_dat(path, moving_scene(*right, 8 * 60))
+    with pytest.warns(UserWarning, match=rf"a\.dat: looks like {better}, not like {height}x{width}"):
+        door(path, height, width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        door(path, *right)
+        write_dat(path, random_spikes(8 * 60, *right))  # noise is like nothing better
+        door(path, height, width)
+
+
+@pytest.mark.parametrize("door", [read_dat, open_dat])
+def test_the_highest_bit_first_is_found_out_and_said(tmp_path, door):
+    path, spikes = tmp_path / "a.dat", moving_scene(100, 160, 64)
+    np.packbits(spikes.reshape(64, -1), axis=1).tofile(path)
+    with pytest.warns(UserWarning, match=r"a\.dat: the highest bit of a byte is taken as the first"):
+        np.testing.assert_array_equal(door(path, 100, 160)[:], spikes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(door(path, 100, 160, bitorder="big")[:], spikes)
+        assert not np.array_equal(door(path, 100, 160, bitorder="little")[:], spikes)
+
+
 @pytest.mark.parametrize(
     "height, width, columns, flip", [(250, 400, 400, True), (250, 416, 400, True), (1000, 1000, 1000, False)]
 )
@@ -153,3 +207,36 @@ def test_a_known_size_is_opened_as_its_sensor_stores_it(tmp_path, height, width,
     spikes = random_spikes(2, height, width)
     write_dat(tmp_path / "a.dat", spikes, flip)
     np.testing.assert_array_equal(open_dat(tmp_path / "a.dat", height, width)[:], spikes[..., :columns])
+
+
+@pytest.mark.parametrize(
+    "height, width, speed, light", [(250, 400, 0.2, 1.0), (250, 400, 0.2, 0.3), (250, 400, 2.0, 1.0), (100, 172, 0.2, 1.0)]
+)
+def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, speed, light):
+    """At any size, whole bytes a row or not; also where the scene is fast or dim."""
+    spikes = moving_scene(height, width, 64, speed, seed=3)
+    spikes = spikes * (np.random.default_rng(0).random(spikes.shape) < light).astype(np.uint8)
+    for order in ("little", "big"):
+        packed = np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order)
+        assert likely_bit_order(packed, height, width) == order
+        packed.tofile(tmp_path / "a.dat")
+        assert bit_order_of(tmp_path / "a.dat", height, width) == order
+        np.testing.assert_array_equal(unpack(packed, height, width, False, order), spikes)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])
+def test_the_bit_order_is_the_usual_one_where_nothing_tells_it(rate):
+    for seed in range(5):
+        spikes = random_spikes(64, 64, 80, seed, rate)
+        assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1), 64, 80) == "little"
+    assert likely_bit_order(np.packbits(random_spikes(2, 1, 8)), 1, 8) == "little"
+    stripes = np.tile(np.arange(80) // 8 % 2, (64, 64, 1))  # alike inside bytes, unlike across them, in any order
+    assert likely_bit_order(np.packbits(stripes.reshape(64, -1), axis=1), 64, 80) == "little"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no real recording at {REAL}")
+def test_the_bit_order_of_a_dark_recording_of_a_real_camera():
+    with np.load(REAL) as data:
+        spikes = data["spk"][:64, :, :248] != 0
+    for order in ("little", "big"):
+        assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order), 250, 248) == order

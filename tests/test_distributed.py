@@ -18,12 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import write_dat
 from datasets.scenes import PhotoScenes
-from engine import TrainingState, backward, make_loader, make_optimizer, train_one_epoch
+from engine import RECIPES, Forward, TrainingState, backward, make_loader, make_optimizer, train_one_epoch
 from models import SKIP_CHOICES, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES
 from tests.conftest import ROOT, assert_one_line_error, gradient_scene, quick, read_log, run_script, write_png
 from utils import checkpoint
-from utils.distributed import data_parallel, gather, processes, total, world
+from utils.distributed import gather, interleaved, processes, share_weights, total, world
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -47,14 +47,14 @@ def train_a_little(photos, pieces=1):
         model = SwinSF(config).double()
         settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=1e-4, amp=False, accumulate=pieces)
         state = TrainingState(model, make_optimizer(model, settings))
-        parallel = data_parallel(model, CPU, [])
+        forward = Forward(model)
         scenes = PhotoScenes(photos, "train", 20, 20, 13)
         batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)  # of 4, 4, 4 and 1: a process may have none
         loader = make_loader(Augmented(scenes, 20, 0), 0, CPU, batch_sampler=batches)
         first = [piece for piece, _ in zip(loader, range(pieces))]
-        backward(parallel, first, settings.recipe, CPU)
+        backward(forward, first, RECIPES[settings.recipe].loss, CPU)
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        train_one_epoch(state, parallel, loader, settings, 4, CPU)
+        train_one_epoch(state, forward, loader, settings, 4, CPU)
         results.append((gradients, model.state_dict(), {key: state.totals[key] for key in ("loss", "pictures")}))
     return results
 
@@ -67,6 +67,10 @@ def one_of_several(rank, count, port, photos, pieces, path):
     with processes(CPU, 60):
         assert total(rank, 1) == [count * (count - 1) / 2, count]
         assert gather({"rank": rank}) == [{"rank": r} for r in range(count)]
+        assert interleaved([*range(rank, 7, count)]) == [*range(7)]
+        layer = torch.nn.Linear(1, 1).requires_grad_(False).apply(lambda layer: layer.weight.fill_(rank))
+        share_weights(layer)
+        assert layer.weight.item() == 0
         torch.save(train_a_little(photos, pieces), f"{path}.{rank}")
 
 

@@ -1,4 +1,5 @@
 import argparse
+import json
 import math
 
 import numpy as np
@@ -7,14 +8,19 @@ import torch
 
 from engine import (
     BASELINES,
+    RECIPES,
+    Forward,
     TrainingState,
+    charbonnier,
     evaluate,
-    learning_rate,
+    halving,
+    make_average,
     make_optimizer,
     network,
-    pixel_loss,
     reconstruction_loss,
+    smooth_l1,
     train_one_epoch,
+    warmup_cosine,
 )
 from models import Reconstruction, SwinSF, SwinSFConfig
 from models.classical import tfp
@@ -27,28 +33,35 @@ def test_the_papers_loss():
     truth = torch.full((1, 1, 4, 4), 100.0)
     pictures = Reconstruction(truth + 0.5, truth + 3, truth - 11)
     batch = {"middle": truth, "left": truth, "right": truth}
-    assert reconstruction_loss(pictures, batch, "paper").item() == pytest.approx(0.125 + 0.1 * (2.5 + 10.5))
+    assert reconstruction_loss(pictures, batch, RECIPES["paper"].loss).item() == pytest.approx(0.125 + 0.1 * (2.5 + 10.5))
 
 
 def test_the_modern_loss():
     truth = torch.zeros(1, 1, 4, 4)
-    assert pixel_loss(truth + 51, truth, "modern").item() == pytest.approx(math.sqrt(0.04 + 1e-6))
+    assert charbonnier(truth + 51, truth).item() == pytest.approx(math.sqrt(0.04 + 1e-6))
 
 
 def test_no_clamp_takes_the_gradient_above_255():
     picture = torch.full((1, 1, 2, 2), 300.0, requires_grad=True)
-    pixel_loss(picture, torch.full((1, 1, 2, 2), 255.0), "paper").backward()
+    smooth_l1(picture, torch.full((1, 1, 2, 2), 255.0)).backward()
     assert (picture.grad > 0).all()
 
 
 def test_learning_rates():
-    paper = argparse.Namespace(recipe="paper", lr=1e-4)
-    assert [learning_rate(paper, 0, epoch, 1) for epoch in (0, 299, 300, 600, 899)] == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5]
-    modern = argparse.Namespace(recipe="modern", lr=1e-3)
-    rates = [learning_rate(modern, step, 0, 2000) for step in range(2000)]
+    assert [halving(1e-4, 0, epoch, 1) for epoch in (0, 299, 300, 600, 899)] == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5]
+    rates = [warmup_cosine(1e-3, step, 0, 2000) for step in range(2000)]
     assert rates[0] == pytest.approx(1e-5) and rates[99] == rates[100] == pytest.approx(1e-3)
     assert rates[100:] == sorted(rates[100:], reverse=True)
     assert rates[-1] == pytest.approx(1e-5, rel=0.01)
+
+
+def test_a_recipes_record_says_what_its_moving_average_is_over():
+    record = RECIPES["modern"].describe()
+    decay = make_average(torch.nn.Linear(1, 1), RECIPES["modern"]).get_decay(3500)
+    assert decay == pytest.approx(0.9957, abs=5e-5)
+    assert f"{1 / (1 - decay):.0f} at step 3500" in record["ema_over"] and "1000 at most" in record["ema_over"]
+    assert RECIPES["paper"].describe()["ema_over"] is None and make_average(None, RECIPES["paper"]) is None
+    assert json.loads(json.dumps(record)) == {**record, "betas": [0.9, 0.999]}
 
 
 def test_weight_decay_leaves_out_biases_norms_and_kernels():
@@ -60,6 +73,12 @@ def test_weight_decay_leaves_out_biases_norms_and_kernels():
     assert all(names[id(p)].endswith(".weight") for p in decay["params"])
     assert "firing_rate.kernel" in {names[id(p)] for p in keep["params"]}
     assert len(decay["params"]) + len(keep["params"]) == len(names)
+
+
+def packed(count=1, seed=0):
+    """Spikes of `count` samples of 20x20, as `Augmented` gives them."""
+    spikes = np.random.default_rng(seed).random((count, 41, 20, 20)) < 0.3
+    return torch.from_numpy(np.packbits(spikes, axis=1))
 
 
 class TwoItems:
@@ -75,21 +94,15 @@ def test_evaluate_scores_the_output_that_has_a_picture():
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="rate")).eval()
     data, cpu = TwoItems(), torch.device("cpu")
-    seen = []
-    rows = evaluate(
-        {**BASELINES, "SwinSF": network(model)},
-        data,
-        cpu,
-        lambda picture, truth: {"psnr": psnr_ssim(picture, truth)[0]},
-        on_stream=lambda row, item, pictures: seen.append(pictures),
-    )
-    assert [row["name"] for row in rows] == ["0", "1"]
+    rows = [*evaluate({**BASELINES, "SwinSF": network(model)}, data, cpu, lambda *both: psnr_ssim(*both)._asdict())]
+    assert [item["name"] for item, _, _ in rows] == ["0", "1"]
     for index, key_frame in enumerate((20, 13)):
         expected = tfp(data[index]["spikes"], key_frame, 21).numpy()
-        np.testing.assert_allclose(seen[index]["TFP21"], expected, rtol=1e-5)
-        np.testing.assert_allclose(seen[index]["SwinSF"], expected, rtol=1e-4, atol=1e-3)  # fresh weights, rate skip
-        assert rows[index]["TFP21"]["psnr"] == psnr_ssim(expected, np.full((20, 24), 128.0))[0]
-        assert rows[index]["SwinSF"]["seconds"] > 0
+        _, pictures, figures = rows[index]
+        np.testing.assert_allclose(pictures["TFP21"], expected, rtol=1e-5)
+        np.testing.assert_allclose(pictures["SwinSF"], expected, rtol=1e-4, atol=1e-3)  # fresh weights, rate skip
+        assert figures["TFP21"]["psnr"] == psnr_ssim(expected, np.full((20, 24), 128.0)).psnr
+        assert figures["SwinSF"]["seconds"] > 0
 
 
 def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch):
@@ -102,11 +115,7 @@ def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch
 
     methods = {"grey": lambda spikes, output: taking(2.0, torch.zeros(1, 20, 24))}
     rows = evaluate(methods, TwoItems(), torch.device("cpu"), lambda picture, truth: taking(100.0, {"psnr": 0.0}))
-    assert [row["grey"]["seconds"] for row in rows] == [2.0, 2.0]
-
-
-def test_evaluate_can_be_stopped():
-    assert evaluate({}, TwoItems(), torch.device("cpu"), None, should_stop=lambda: True) is None
+    assert [figures["grey"]["seconds"] for _, _, figures in rows] == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
@@ -118,7 +127,7 @@ def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
 
     def batch(name):
         pictures = {key: torch.full((1, 1, 20, 20), 100.0) for key in ("middle", "left", "right")}
-        return {"name": [name], "weight": torch.ones(1), "spikes": (torch.rand(1, 41, 20, 20) < 0.3).float(), **pictures}
+        return {"name": [name], "weight": torch.ones(1), "spikes": packed(seed=0), **pictures}
 
     batches = [batch("good"), batch("fine"), batch("evil"), batch("never seen")]
     if poison == "loss":
@@ -132,6 +141,6 @@ def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
         return False
 
     with pytest.raises(UserError, match=r"step 2, epoch 0, batch 2: evil"):
-        train_one_epoch(state, model, batches, settings, 4, torch.device("cpu"), after_step)
+        train_one_epoch(state, Forward(model), batches, settings, 4, torch.device("cpu"), after_step)
     assert len(kept) == 2
     assert all(torch.equal(value, kept[-1][name]) for name, value in model.state_dict().items())

@@ -36,7 +36,7 @@ def spikes(batch=1, height=20, width=20, seed=0):
 def test_golden(path, dtype):
     variant, height, width, phase = re.match(r"released_(\d+)_(\d+)x(\d+)_phase(\d+)", path.stem).groups()
     bar = 1e-6 if dtype == torch.float64 else {"250": 1e-4, "1000": 1e-3}[variant]
-    model = build_model(variant).eval()
+    model = build_model(variant, tsa="released").eval()
     model.load_state_dict(golden_state(variant))
     model.to(dtype)
     with torch.inference_mode():

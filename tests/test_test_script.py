@@ -13,9 +13,10 @@ import models
 import test as script
 from datasets.dat import write_dat
 from results import read_shown
-from tests.conftest import REFERENCE, ROOT, assert_one_line_error, random_spikes, run_script, write_png
+from tests.conftest import REFERENCE, ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_png, write_reds
 from utils import checkpoint
 from utils.cli import UserError
+from utils.report import comparison_figure
 
 SAMPLE = REFERENCE / "data" / "spike_reds_sample"
 
@@ -179,3 +180,49 @@ def test_the_published_streams_have_the_figures_that_the_readme_shows(tmp_path):
         prefixes = {"SwinSF": "", "TFI": "TFI_", "TFP41": "TFP41_", "TFP21": "TFP21_"}
         means = {method: {key: float(row[prefix + key]) for key in ("psnr", "ssim")} for method, prefix in prefixes.items()}
         assert_as_shown(means, row["name"].split("_key")[0])
+
+
+def score(dataset, weights, out, *more):
+    """The rows of metrics.csv."""
+    options = ["--dataset_path", str(dataset), "--load_model", str(weights), "--device", "cpu", "--workers", "0"]
+    assert script.main([*options, "--save_image", "False", "--save_path", str(out), *more]) == 0
+    with open(out / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_upright_data_are_warned_of_and_turned_by_a_flag(tiny_weights, tmp_path, capsys):
+    spikes = moving_scene(250, 400, 301)
+    (tmp_path / "data/test/input").mkdir(parents=True)
+    write_dat(tmp_path / "data/test/input/a_id60.dat", spikes, flip=False)
+    write_png(tmp_path / "data/test/gt/a_id60.png", np.clip(255 / 0.6 * spikes[49:70].mean(0), 0, 255).astype(np.uint8))
+    (wrong,) = score(tmp_path / "data", tiny_weights, tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "take --flip False" in printed and "PSNR / SSIM at step 60 " in printed and str(tmp_path / "out") in printed
+    (right,) = score(tmp_path / "data", tiny_weights, tmp_path / "out", "--flip", "False")
+    assert "--flip" not in capsys.readouterr().out
+    assert float(right["TFP21_psnr"]) > 50 > float(wrong["TFP21_psnr"]) and right["step"] == "60"
+
+
+def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("one", "two"):
+        write_reds(tmp_path / place / "spike_reds", test=1)
+    (tmp_path / "results").mkdir()
+    base = ["--load_model", str(tiny_weights), "--device", "cpu", "--workers", "0", "--save_image", "False"]
+    assert script.main([*base, "--dataset_path", "one/spike_reds"]) == 0
+    first = (tmp_path / "results/spike_reds/metrics.json").read_bytes()
+    with pytest.raises(UserError, match=r"results/spike_reds: has the results of .*one/spike_reds \(test\); add --overwrite"):
+        script.main([*base, "--dataset_path", "two/spike_reds"])
+    assert (tmp_path / "results/spike_reds/metrics.json").read_bytes() == first
+    assert script.main([*base, "--dataset_path", str(tmp_path / "one/spike_reds")]) == 0  # the same, called by another path
+    assert script.main([*base, "--dataset_path", "two/spike_reds", "--overwrite"]) == 0
+    assert "two/spike_reds" in json.loads((tmp_path / "results/spike_reds/metrics.json").read_text())["scored"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_drawn_without_a_warning(tmp_path):
+    picture = np.tile(np.arange(60, dtype=np.float32), (40, 1))
+    comparison_figure(
+        tmp_path / "a.png", [(name, {"spikes": picture, "SwinSF": picture}) for name in ("街景_一", "거리", "улица", "a$b")]
+    )
+    assert (tmp_path / "a.png").stat().st_size > 1000

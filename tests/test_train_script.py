@@ -58,7 +58,7 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
 
 def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
     result = run_script(
-        "train.py", "--data_mode", "250", "--dataset_path", reds, "--load_model", tiny_weights, "--lr", "1e-2",
+        "train.py", "--data_mode", "250", "--dataset_path", reds, "--load_model", tiny_weights, "--lr", "3e-2",
         "--crop_size", "40", "--batch_size", "3", "--epochs", "30", "--val_every", "30", "--workers", "0", "--device", "cpu",
         "--save_path", tmp_path, "--run_name", "run",
     )  # fmt: skip
@@ -69,11 +69,11 @@ def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights
     losses = [line["train_loss"] for line in log]
     assert sum(losses[20:]) < 0.9 * sum(losses[:10]), losses
     assert log[-1]["val_psnr"] > 15 and 0 < log[-1]["val_ssim"] < 1 and log[-1]["val_loss"] > 0
-    assert log[0]["lr"] == 1e-2 and log[0]["train_pictures_per_second"] > 0
+    assert log[0]["lr"] == 3e-2 and log[0]["train_pictures_per_second"] > 0
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard", ".lock"}
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["settings"]["lr"] == 1e-2 and config["config"]["channels"] == 4
+    assert config["settings"]["lr"] == 3e-2 and config["config"]["channels"] == 4
     best = checkpoint.load(tmp_path / "run/best.pth")
     assert best["best_psnr"] == log[-1]["val_psnr"] and "training" not in best
     load_model(tmp_path / "run/best.pth")

@@ -5,8 +5,10 @@ import ast
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command line that no script takes; of several processes all have the same."""
+    """A wrong command line. Under torchrun every process finds it, and process 0 alone says it."""
 
 
 def shown(text, most=900):
@@ -44,10 +46,19 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(f"{argument!r}: has a NUL character; leave it out")
             if argument.endswith("=--"):  # of which argparse makes an empty list
                 raise UserError(f"{argument}: has no value; give one, or leave it out")
-        return super().parse_args(arguments, namespace)
+        return super().parse_args([expand_home(argument) for argument in arguments], namespace)
 
     def error(self, message):
         raise UsageError(f"{message}; {self.prog} -h lists the flags")
+
+
+def expand_home(argument):
+    """An argument with the home folder in place of a path's `~`, which a shell leaves alone in quotes and after a sign.
+
+    The path is the whole argument, or what follows `--flag=`, `NAME=`, `photos:` or `videos:`.
+    """
+    sign, path = re.fullmatch(r"((?:--\w+=)?(?:photos:|videos:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL).groups()
+    return sign + os.path.expanduser(path)
 
 
 def run(main):
@@ -96,10 +107,10 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 
 class Stopper:
-    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the step in hand.
+    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the current step.
 
     Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
-    PATIENCE seconds ends the process at once.
+    PATIENCE seconds ends the process at once. In a thread, as a notebook or a server may have it, no signal arrives.
     """
 
     PATIENCE = 2.0
@@ -108,7 +119,8 @@ class Stopper:
         self.signal = self.asked_at = None
 
     def __enter__(self):
-        self.before = {number: signal.signal(number, self.ask) for number in STOPPING}
+        main = threading.current_thread() is threading.main_thread()
+        self.before = {number: signal.signal(number, self.ask) for number in STOPPING} if main else {}
         return self
 
     def __exit__(self, *_):

@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from utils.cli import UserError
 
@@ -79,12 +78,17 @@ def check_parallel(device, ids):
         raise UserError(f"--device {device} under torchrun: each process takes the GPU of its number; leave it out")
 
 
-def data_parallel(model, device, ids):
-    """The model spread over the processes of torchrun, or over GPUs by DataParallel, or as it is where there is but one."""
-    if dist.is_initialized():
-        own = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(model, own, gradient_as_bucket_view=True)
+def data_parallel(model, ids):
+    """The model spread over GPUs by DataParallel, or as it is where there is but one."""
     return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
+
+
+def set_tf32(wanted):
+    """Whether CUDA may round the factors of float32 products and convolutions to TF32, 10 bits of mantissa, which is faster.
+
+    PyTorch's own default does so in convolutions alone. A CPU is not concerned.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
 
 
 def make_deterministic():
@@ -131,8 +135,8 @@ def meet(rank, size, seconds):
     """The store by which the processes of this start of the job find each other.
 
     torchrun's own store outlives a restart, and keeps apart what its starts write by a count that each host has for itself: after
-    a failure that not all hosts saw, a process would find the address of one that is gone. So process 0 names each start
-    anew, and another has found the right name when process 0 answers it under that name.
+    a failure that not all hosts saw, a process would find the address of one that is gone. So process 0 gives each start a new
+    name, and another has found the right name when process 0 answers it under that name.
     """
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     server = dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=seconds))
@@ -183,6 +187,37 @@ def total(*numbers):
     return sums.tolist()
 
 
+def interleaved(own):
+    """The whole list in every process, of lists of which process r of N has the entries r, r + N, r + 2N and so on."""
+    parts = gather(own)
+    return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
+
+
+def sum_gradients(parameters, figures):
+    """Replace each parameter's `grad` by its sum over the processes; returns the sums of a tensor `figures` (n,) too.
+
+    One flat tensor, in the parameters' order, is exchanged at once. So each step adds in the same order, and a resumed run as
+    an unbroken one. (DistributedDataParallel cuts gradients into other pieces from its second step on, and from three processes
+    on another order of adding gives other last bits.)
+    """
+    if not dist.is_initialized():
+        return figures
+    parts = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([*(part.flatten() for part in parts), figures])
+    dist.all_reduce(flat)
+    *sums, figures = flat.split([*(part.numel() for part in parts), len(figures)])
+    for part, summed in zip(parts, sums):
+        part.copy_(summed.view_as(part))
+    return figures
+
+
+def share_weights(model):
+    """Have all processes begin with process 0's weights: another machine may have drawn others from the same seed."""
+    if dist.is_initialized():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
 def wait_for_all():
     """Returns when every process of the group has come to this point; ends this one, in silence, where another has ended."""
     if dist.is_initialized():
@@ -202,3 +237,11 @@ def agree(value):
     except RuntimeError:  # process 0 said why
         raise SystemExit(2) from None
     return values[0]
+
+
+def first_then_others(prepare):
+    """What `prepare()` gives, called in process 0 and after it in the others: it alone finds and says what is wrong."""
+    rank, _ = world()
+    prepared = prepare() if rank == 0 else None
+    agree(None)
+    return prepare() if rank else prepared

@@ -19,6 +19,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wro
 Image.MAX_IMAGE_PIXELS = None  # ours is below, and Pillow only reads headers here
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
+WHITES = (255, 1023, 4095, 16383, 65535)  # of 8 to 16 bits
 LARGE_PICTURE = 2**24  # pixels or bytes; pictures above are decoded one at a time
 MOST_BYTES = 2**30  # of a picture's file
 MOST_TEXT = 2**26  # bytes of a file of JSON
@@ -69,14 +70,38 @@ def check_archive(path):
 def read_grey(path):
     """The picture in a file as grey uint8 (h, w), or None where it holds none, a part of one, or more than MOST_PIXELS.
 
-    Raises OSError where it cannot be read.
+    One of 16 bits is brought to bytes by its own `white_of`. Raises OSError where it cannot be read.
     """
+    picture = read_levels(path)
+    return None if picture is None else to_eight_bits(picture, white_of(picture))
+
+
+def read_levels(path):
+    """`read_grey` with the values that the file has: uint8 or uint16 (h, w)."""
     with taking_turns(os.stat(path).st_size):
-        return decode_grey(read_plain(path, MOST_BYTES))
+        return decode_levels(read_plain(path, MOST_BYTES))
 
 
-def decode_grey(data):
-    """`read_grey` of a file's bytes."""
+def white_of(picture):
+    """The value that stands for white, by the largest that is there: 255, or 1023, 4095, 16383, 65535 of pictures of 16 bits.
+
+    Cameras store 10, 12 and 14 bits in 16. A picture that is dark all over is taken for one of fewer bits.
+    """
+    if picture.dtype == np.uint8:
+        return 255
+    most = int(picture.max())
+    return next(white for white in WHITES if most <= white)
+
+
+def to_eight_bits(picture, white):
+    """Grey uint8 of a picture whose white is `white`, rounded."""
+    if white == 255:
+        return picture.astype(np.uint8)
+    return np.round(picture * np.float32(255 / white)).astype(np.uint8)
+
+
+def decode_levels(data):
+    """`read_levels` of a file's bytes."""
     # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
     if data.startswith(b"\x89PNG") and not is_whole_png(data):
         return None
@@ -85,8 +110,14 @@ def decode_grey(data):
     pixels = claimed_pixels(data)
     if not 0 < pixels <= MOST_PIXELS:
         return None
+    # libpng makes grey of colour by the file's gamma, where it has one: other levels for the same picture.
+    colour = data.startswith(b"\x89PNG") and data[25] & 2
+    kind = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     with taking_turns(pixels), contextlib.suppress(cv2.error):
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), kind)
+        if picture is None or picture.dtype not in (np.uint8, np.uint16):
+            return None
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if colour else picture
     return None
 
 
@@ -110,6 +141,11 @@ def claimed_pixels(data):
             return pixels
     except Exception:  # a damaged header fails in many ways
         return 0
+
+
+def visible(paths):
+    """The paths without hidden files, such as the `._NAME` that macOS lays beside every file."""
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def real_path(path):

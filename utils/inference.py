@@ -122,7 +122,7 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **option
 
     Raises UserError where the recording is no such array, or too short for one picture.
     """
-    check_spikes(spikes)
+    check_recording(spikes)
     check_bin(bin, stride)
     steps = len(spikes) if hasattr(spikes, "__len__") else None
     keys = key_frames(steps, start, stop, stride, bin)
@@ -133,7 +133,7 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **option
     return (picture for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options))
 
 
-def check_spikes(spikes):
+def check_recording(spikes):
     """Raises UserError for what is no recording: a path in its place, or an array of other than three dimensions."""
     if isinstance(spikes, str | bytes | os.PathLike):
         raise UserError(f"{spikes}: a path in place of spikes; open it first, by datasets.recordings.open_recording or open_dat")

@@ -1,11 +1,19 @@
 """PSNR and SSIM by protocol: figures of the field compare only where the protocol is named."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 PROTOCOLS = ("released", "kair")
+
+
+class Scores(NamedTuple):
+    """The figures of a picture beside its ground truth."""
+
+    psnr: float  # dB
+    ssim: float
 
 
 def to_bytes(picture):
@@ -14,7 +22,7 @@ def to_bytes(picture):
 
 
 def psnr_ssim(picture, truth, protocol="released"):
-    """(PSNR in dB, SSIM) of a picture (H, W) beside its ground truth, both in grey levels 0..255. Equal pictures: inf, 1.
+    """The `Scores` of a picture (H, W) beside its ground truth, both in grey levels 0..255. Equal pictures: inf, 1.
 
     "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", that of WGSE, STIR, SSIR, BSF and SpikeCV:
     float64, clamped, not quantised; SSIM with an 11x11 Gaussian of sigma 1.5 over its valid area.
@@ -34,4 +42,4 @@ def psnr_ssim(picture, truth, protocol="released"):
     else:
         raise ValueError(f"protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
     equal = np.array_equal(truth, picture)
-    return math.inf if equal else float(peak_signal_noise_ratio(truth, picture, data_range=255)), float(ssim)
+    return Scores(math.inf if equal else float(peak_signal_noise_ratio(truth, picture, data_range=255)), float(ssim))

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import Parser, UserError, run
-from utils.files import check_archive, read_grey
+from utils.files import check_archive, read_grey, visible
 
 BLOCK = 96
 MOST_BYTES = 2**18  # of a file of statistics
@@ -145,7 +145,7 @@ def main():
     parser.add_argument("photographs", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    photos = [read_grey(path) for path in sorted(arguments.photographs.glob("*")) if path.is_file()]
+    photos = [read_grey(path) for path in sorted(visible(arguments.photographs.glob("*"))) if path.is_file()]
     photos = [photo for photo in photos if photo is not None]
     if not photos:
         raise UserError(f"{arguments.photographs}: no readable photograph in it")

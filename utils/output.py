@@ -4,7 +4,6 @@ Pictures come in any order and from any number of processes. Those of a file wai
 the file takes its name once it is whole. One run at a time writes an output, which it locks.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from utils.checkpoint import replacing
 from utils.cli import UserError
 from utils.files import read_grey, read_json
+from utils.locks import lock_folder
 from utils.metrics import to_bytes
 from utils.report import write_picture
 
@@ -83,9 +83,8 @@ class Output:
             self.check_room()
             self.workplace.mkdir(parents=True)
         self.close()
-        self.lock = os.open(self.workplace, os.O_RDONLY)
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = lock_folder(self.workplace)
         except OSError:
             raise UserError(f"--output {self.path}: another run is writing it; wait for it, or take another name") from None
         record = read_record(self.workplace / RECORD)
@@ -204,7 +203,9 @@ class PictureFile(Output):
         shutil.rmtree(self.workplace, ignore_errors=True)
 
     def open(self, name):
-        return os.open(self.workplace / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        return os.open(
+            self.workplace / name, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o644
+        )
 
     def done(self):
         """The key frames whose pictures are there, a set."""
@@ -218,7 +219,8 @@ class PictureFile(Output):
             file = self.open(name)
             try:
                 while data:
-                    written = os.pwrite(file, data, offset)
+                    os.lseek(file, offset, os.SEEK_SET)  # Windows has no pwrite
+                    written = os.write(file, data)
                     data, offset = data[written:], offset + written
             except OSError as error:  # a full disk names no file
                 raise OSError(error.errno, error.strerror, str(self.path)) from None

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import read_grey
+from utils.files import read_levels
 from utils.metrics import to_bytes
-from utils.report import mean_figures
+from utils.report import mean_figures, plain
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = b'<meta name="generator" content="SwinSF">'
@@ -59,7 +58,9 @@ def write_page(path, title, kind, about, rows, streams, shown):
         if kind == "stream" and len(streams) < len(rows)
         else "",
     }
-    text = json.dumps(plain(contents), allow_nan=False).replace("<", "\\u003c")  # so that no name ends the script
+    text = json.dumps(plain(contents, nan=None, inf="∞"), allow_nan=False).replace(
+        "<", "\\u003c"
+    )  # so that no name ends the script
     with replacing(path, "w") as file:
         file.write(TEMPLATE.read_text().replace("/*DATA*/", text))
 
@@ -70,17 +71,6 @@ def is_page(path):
         return False
     with open(path, "rb") as file:
         return MARK in file.read(2000)
-
-
-def plain(value):
-    """The same value as JSON has it: no number for what is missing, the infinite PSNR of equal pictures as text."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "∞"
-    return value
 
 
 def check_folders(folders, names, reserved):
@@ -102,9 +92,11 @@ def check_folders(folders, names, reserved):
 def read_compared(folder, name, shape):
     """The picture of another method, (H, W) float32. Raises UserError where it is unreadable or of another size."""
     path = Path(folder) / f"{name}.png"
-    picture = read_grey(path)
+    picture = read_levels(path)
     if picture is None:
         raise UserError(f"{path}: not a picture; write it anew")
+    if picture.dtype != np.uint8:
+        raise UserError(f"{path}: a picture of 16 bits, whose white cannot be told; write it with 8 bits")
     if picture.shape != tuple(shape):
         size, wanted = ("x".join(map(str, s)) for s in (picture.shape, shape))
         raise UserError(f"{path}: {size}, but the stream is {wanted}; take pictures of the same streams")

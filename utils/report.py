@@ -6,17 +6,34 @@ import json
 import math
 import platform
 import re
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from matplotlib import rcParams
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from utils.checkpoint import replacing
 from utils.metrics import to_bytes
 
+METRICS = "metrics.json"
+# Fonts with the characters of China, Japan and Korea, as systems have them.
+FONTS = (
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "Source Han Sans SC",
+        "WenQuanYi Micro Hei",
+        "WenQuanYi Zen Hei",
+        "Droid Sans Fallback",
+    ),
+    *("Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Hiragino Sans GB", "Arial Unicode MS"),
+)
 ZOOM = 3  # enlargement of the patch in the comparison figure
 
 
@@ -33,8 +50,11 @@ def mean_figures(rows):
     return {m: {figure: float(np.mean([row[m][figure] for row in rows])) for figure in rows[0][m]} for m in methods}
 
 
-def format_table(rows):
-    """Text: one row a stream and one of means; a column a method, its figures PSNR / SSIM or NIQE."""
+def format_table(rows, steps=None):
+    """Text: one row a stream and one of means; a column a method, its figures PSNR / SSIM or NIQE.
+
+    steps: name -> the step that was scored, counted from 1; the heading has them.
+    """
 
     def cell(figures):
         if "niqe" in figures:
@@ -43,35 +63,51 @@ def format_table(rows):
 
     methods = [key for key in rows[0] if key != "name"]
     kind = "NIQE" if "niqe" in rows[0][methods[0]] else "PSNR / SSIM"
+    scored = sorted({steps[row["name"]] for row in rows}) if steps else []
+    if scored:
+        kind += f" at step {scored[0]}" if len(scored) == 1 else f" at steps {scored[0]} to {scored[-1]}"
     lines = [[kind, *methods]]
     lines += [[row["name"], *(cell(row[method]) for method in methods)] for row in rows]
     lines.append([f"mean of {len(rows)}", *(cell(figures) for figures in mean_figures(rows).values())])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    head, rule, *body, mean = text_table(lines)
+    return "\n".join([head, rule, *body, rule, mean])
+
+
+def text_table(lines):
+    """Lists of cells -> lines of text, a rule below the first; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in lines]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:-1], "-" * len(text[0]), text[-1]])
+    return [text[0], "-" * len(text[0]), *text[1:]]
 
 
-def write_metrics(folder, rows, main_method, about):
-    """metrics.csv: name and the figures of the main method, then of the others. metrics.json: means, count, and `about`."""
+def write_metrics(folder, rows, main_method, about, steps=None):
+    """metrics.csv: name and the figures of the main method, then of the others. metrics.json: means, count, and `about`.
+
+    steps: name -> the step that was scored, counted from 1: a last column.
+    """
     others = [key for key in rows[0] if key not in ("name", main_method)]
+    methods, figures = (main_method, *others), list(rows[0][main_method])
+    head = ["name", *figures, *(f"{method}_{figure}" for method in others for figure in figures)]
     with replacing(folder / "metrics.csv", "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        figures = list(rows[0][main_method])
-        writer.writerow(["name", *figures, *(f"{method}_{figure}" for method in others for figure in figures)])
+        writer.writerow([*head, "step"] if steps else head)
         for row in rows:
-            writer.writerow([row["name"], *(row[m][figure] for m in (main_method, *others) for figure in figures)])
+            cells = [row["name"], *(row[method][figure] for method in methods for figure in figures)]
+            writer.writerow([*cells, steps[row["name"]]] if steps else cells)
     contents = {"means": mean_figures(rows), "count": len(rows), **about}
-    with replacing(folder / "metrics.json", "w") as file:
-        json.dump(finite(contents), file, indent=1)
+    with replacing(folder / METRICS, "w") as file:
+        json.dump(plain(contents), file, indent=1)
 
 
-def finite(value):
-    """The same value with what JSON has no number for, such as the infinite PSNR of equal pictures, as text."""
+def plain(value, nan="nan", inf="inf"):
+    """The same value with what JSON has no number for as `nan` and `inf`, such as the infinite PSNR of equal pictures."""
     if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return [plain(inner, nan, inf) for inner in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return nan if math.isnan(value) else inf if value > 0 else f"-{inf}"
 
 
 def device_name(device):
@@ -93,6 +129,16 @@ def sharpest_patch(picture, height, width):
     energy = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     energy = energy[: picture.shape[0] - height + 1, : picture.shape[1] - width + 1]
     return np.unravel_index(np.argmax(energy), energy.shape)
+
+
+def save_figure(path, figure):
+    """Write a matplotlib figure as PNG. Names in any script are drawn where the system has a font for it, else as boxes."""
+    fonts = [*rcParams["font.sans-serif"][:1], *[name for name in FONTS if name in {font.name for font in fontManager.ttflist}]]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(fonts)
+    with replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(file, format="png", dpi=110)
 
 
 def comparison_figure(path, streams):
@@ -122,8 +168,7 @@ def comparison_figure(path, streams):
         row[0].set_ylabel(name, fontsize=7, parse_math=False)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(path, figure)
 
 
 def learning_curves(path, logs):
@@ -136,5 +181,4 @@ def learning_curves(path, logs):
     axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
     axis.legend()
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(path, figure)

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import fcntl
 import functools
 import json
 import os
@@ -17,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from utils import checkpoint
 from utils.cli import UserError, one_line
 from utils.files import MOST_TEXT, parse_json, read_plain
+from utils.locks import lock_file
 
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
@@ -24,7 +24,7 @@ RETRY = 10.0  # seconds from a save that the disk refused to the next
 def create_folder(folder):
     """Make a new run's folder. UserError where it is there already, since a run never writes over another.
 
-    One is taken that a run left which was killed before its first save.
+    A run that was killed before its first save leaves a folder without a state; such a folder is taken.
     """
     there = {path.name for path in folder.glob("[!.]*")} if folder.is_dir() else {""}
     if there <= {"config.json", "log.jsonl"} and not read_lines(folder / "log.jsonl"):
@@ -32,7 +32,7 @@ def create_folder(folder):
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        resume = f", or go on with --resume_path {folder}" if (folder / "last.pth").exists() else ""
+        resume = f", or resume the run in it with --resume_path {folder}" if (folder / "last.pth").exists() else ""
         raise UserError(f"{folder}: is there already; take another --run_name{resume}") from None
 
 
@@ -44,14 +44,13 @@ class RunLock:
     def take(self, folder, patience=0.0):
         """Raises UserError where another process has the lock and keeps it for `patience` seconds."""
         path, begin = folder / ".lock", time.monotonic()
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o644)
         self.file = os.fdopen(handle, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UserError(f"{path}: no plain file; remove it")
         while True:
             try:
-                # Not flock, which the workers would hold too, and for a while after a kill.
-                return fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock_file(handle)
             except OSError:
                 if time.monotonic() - begin > patience:
                     self.release()
@@ -87,7 +86,8 @@ class RunFolder:
                 torn.unlink()
         # A kill between the log and last.pth leaves a line that will come again, or half a one.
         self.lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
-        # Where the epoch in hand has begun, no point of its own may stand on the board; else only those after the step.
+        # TensorBoard drops its points from this step on, for the resumed run writes them again. Where an epoch begins, the point
+        # of the step itself is the last epoch's, and stays.
         self.purge_step = state.step + (state.batch == 0) if state.step else None
         # File name -> what writes it, of files that are not yet as they should be; in this order.
         self.unsaved = {"log.jsonl": self.write_log, "config.json": self.write_config}
@@ -163,7 +163,10 @@ class RunFolder:
             self.unsaved["best.pth"] = lambda: checkpoint.save(contents, self.folder / "best.pth")
 
     def log_epoch(self, line, comparison):
-        """Have a dict of numbers logged with the next save. comparison: (3, H, W) uint8 picture or None."""
+        """Log a dict of numbers: on TensorBoard at once, in log.jsonl with the next save.
+
+        comparison: (3, H, W) uint8 picture for TensorBoard, or None.
+        """
         if not self.writes:
             return
         threading.excepthook = all_but_disk_errors

@@ -3,7 +3,7 @@
 from datasets.recordings.arrays import open_array
 from datasets.recordings.opening import open_recording
 from datasets.recordings.pipes import PipedSpikes
-from datasets.recordings.size import guess_camera, neighbour_correlations, rate_picture
+from datasets.recordings.size import guess_camera
 from datasets.recordings.survey import choose_bin, choose_exposure, survey
 
 __all__ = [
@@ -11,9 +11,7 @@ __all__ = [
     "choose_bin",
     "choose_exposure",
     "guess_camera",
-    "neighbour_correlations",
     "open_array",
     "open_recording",
-    "rate_picture",
     "survey",
 ]

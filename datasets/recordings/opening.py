@@ -4,10 +4,10 @@ import io
 import sys
 from pathlib import Path
 
-from datasets.dat import DatFile, camera_of, describe_left_over
+from datasets.dat import LOOK, DatFile, camera_of, describe_left_over, rate_picture
 from datasets.recordings.arrays import open_array
 from datasets.recordings.pipes import PipedSpikes
-from datasets.recordings.size import LOOK, guess_camera, rate_picture
+from datasets.recordings.size import guess_camera
 from utils.binning import take_as_one
 from utils.cli import UserError
 

@@ -4,12 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.dat import CAMERAS, DatFile
+from datasets.dat import CAMERAS, LIKE_A_PICTURE, MARGIN, likeness
 from utils.cli import UserError
-
-LOOK = 64  # steps in the middle of a recording that are looked at
-LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
-MARGIN = 0.2  # by which the best candidate must lead
 
 
 def guess_camera(path):
@@ -26,17 +22,14 @@ def guess_camera(path):
     length = path.stat().st_size
     if not length:
         raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
-    likeness = {}
-    for camera in CAMERAS:
-        if length >= camera.height * camera.width // 8:
-            likeness[camera] = min(neighbour_correlations(rate_picture(DatFile(path, camera))))
-    ranking = sorted(likeness, key=likeness.get, reverse=True)
+    alike = {camera: likeness(path, camera) for camera in CAMERAS if length >= camera.height * camera.width // 8}
+    ranking = sorted(alike, key=alike.get, reverse=True)
     fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}
     found = [
-        f"{camera.height}x{camera.width} {likeness[camera]:.2f}" + (f" ({fits[camera]} bytes left over)" if fits[camera] else "")
+        f"{camera.height}x{camera.width} {alike[camera]:.2f}" + (f" ({fits[camera]} bytes left over)" if fits[camera] else "")
         for camera in ranking
     ]
-    scores = [likeness[camera] for camera in ranking] + [-1, -1]
+    scores = [alike[camera] for camera in ranking] + [-1, -1]
     alone = bool(ranking) and not fits[ranking[0]] and all(fits[camera] for camera in ranking[1:])  # that divides the length
     if scores[0] >= LIKE_A_PICTURE and (alone or scores[0] - scores[1] >= MARGIN):
         return ranking[0], f"by its looks: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}"
@@ -52,22 +45,3 @@ def guess_camera(path):
         )
         + "; give --height and --width"
     )
-
-
-def rate_picture(spikes):
-    """(H, W) mean of the `LOOK` steps in the middle of a recording."""
-    start = max(0, (len(spikes) - LOOK) // 2)
-    stop = min(len(spikes), start + LOOK)
-    fired = sum(np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8))
-    return fired / (stop - start)
-
-
-def neighbour_correlations(picture):
-    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all are alike."""
-
-    def correlation(a, b):
-        a, b = a - a.mean(), b - b.mean()
-        size = np.sqrt((a * a).sum() * (b * b).sum())
-        return float((a * b).sum() / size) if size > 1e-9 else 0.0
-
-    return correlation(picture[1:], picture[:-1]), correlation(picture[:, 1:], picture[:, :-1])
