@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets.dat import BIT_ORDERS
 from datasets.recordings import choose_bin, choose_exposure, open_recording, survey
 from engine import BASELINES
 from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_for
@@ -55,6 +56,7 @@ def parse_settings(arguments):
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
+    flag("--bit_order", choices=BIT_ORDERS, help="the bit of a byte that is first (default: found out; most files are little)")
     flag("--start", type=cli.moment, help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)")
     flag("--stop", type=cli.moment, help="step or time to end before (default: the end)")
     flag("--stride", type=cli.moment, default="20", help="steps or time from one picture to the next (default 20)")
@@ -191,7 +193,9 @@ def prepare(settings, device, plan=None):
 
     plan: what process 0 chose, for the others; a recording may have grown since.
     """
-    spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
+    spikes, lines = open_recording(
+        settings.recording, settings.height, settings.width, settings.flip, bitorder=settings.bit_order
+    )
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
     weights = choose_weights(settings)
     plan = plan or make_plan(spikes, settings, weights)
@@ -208,6 +212,7 @@ def prepare(settings, device, plan=None):
         "pictures": "as many as come" if piped else len(keys),
         **{"first": keys.start, "stride": keys.step, "bin": plan.bin, "method": settings.method},
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
+        **({"bit_order": settings.bit_order} if settings.bit_order else {}),
     }
     model = None
     if weights:
@@ -373,6 +378,14 @@ def conclude(job, settings, made, seconds):
     )
 
 
+def show_finished(job, settings):
+    """What a command does whose output is there already: the page of the report, where it is asked for."""
+    if settings.report:
+        write_report(page_path(job, settings), job, settings, math.nan)
+        cli.say(f"report: {page_path(job, settings)}")
+    cli.say(f"{job.output.path}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
+
+
 def run(job, settings, rank, size):
     """Make what is left of a claimed output; returns the exit status."""
     left, total = share(job, settings.outputs, rank, size)
@@ -402,10 +415,16 @@ def main(arguments=None):
             check_flags(settings, size)
             job = prepare(settings, device)
             page_path(job, settings)
-            job.output.claim(settings.overwrite)
+            finished = not settings.overwrite and job.output.is_finished(settings.fps)
+            if not finished:
+                job.output.claim(settings.overwrite)
             for line in job.lines:
                 cli.say(line)
-        plan = agree(job.plan if rank == 0 else None)
+        plan, finished = agree((job.plan, finished) if rank == 0 else None)
+        if finished:
+            if rank == 0:
+                show_finished(job, settings)
+            return 0
         job = job or prepare(settings, device, plan)
         with contextlib.closing(job.output):
             return run(job, settings, rank, size)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -148,7 +149,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp
             assert process.returncode == 128 + number and "the same command goes on" in out
     assert run(path, *options, "--stride", 1, "--output", tmp_path / "x.npy") == 0
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", "whole.npy"}
+    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", ".x.npy.json", "whole.npy", ".whole.npy.json"}
 
 
 def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
@@ -161,12 +162,63 @@ def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
     capsys.readouterr()
     run(*arguments)
     assert "11 pictures of steps 20 to 120, 1 made now" in capsys.readouterr().out
-    with pytest.raises(UserError, match="is there already; add --overwrite"):
-        run(*arguments)
-    with pytest.raises(UserError, match="is there already; add --overwrite"):
+    run(*arguments)
+    assert "is there already, by the same settings; nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"is there already, with gamma 1.0, not 2.0; add --overwrite"):
         run(*arguments, "--gamma", 2)
     run(*arguments, "--gamma", 2, "--overwrite")
     assert "11 made now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
+def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tmp_path, capsys):
+    path, _ = recording
+    arguments = [path, "--method", "tfp", "--stride", 50, "--output", tmp_path / kind]
+    run(*arguments)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    assert run(*arguments, "--report") == 0
+    page = tmp_path / ("x/report.html" if kind == "x" else "x.html")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
+    run(path, *arguments[1:-1], tmp_path / "whole.npy")
+    frames = data["streams"][0]["frames"]
+    for frame, picture in zip(frames, np.load(tmp_path / "whole.npy"), strict=True):
+        address = frame["pictures"]["TFP41"]
+        shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert np.abs(shown.astype(int) - picture).mean() < (1.5 if kind[-4:] in (".mp4", ".avi") else 0.01)
+    if kind != "x":  # another file under the name is not taken for ours
+        (tmp_path / kind).write_bytes(b"mine")
+        with pytest.raises(UserError, match="is there already; add --overwrite"):
+            run(*arguments)
+        assert (tmp_path / kind).read_bytes() == b"mine"
+    if kind[-4:] in (".mp4", ".avi"):
+        run(*arguments, "--overwrite")
+        with pytest.raises(UserError, match="is there already"):
+            run(*arguments, "--fps", 10)
+
+
+@pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
+@pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
+def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path, monkeypatch):
+    """Its key frames end at sys.maxsize: whoever walks over them never comes back."""
+    path, _ = recording
+    ended = []
+
+    def work():
+        with path.open() as file:
+            monkeypatch.setattr("sys.stdin", file)
+            arguments = ["-", "--height", 250, "--width", 400, "--method", method, "--stride", 50, *options]
+            ended.append(script.main([*map(str, arguments), "--output", str(tmp_path / kind)]))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert ended == [0]
+    if kind == "x":
+        assert len(list((tmp_path / "x").glob("*.png"))) == 3
 
 
 def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(options, tmp_path):

@@ -70,7 +70,7 @@ class Output:
 
     def __init__(self, path, about, shape, keys, piped):
         self.path, self.about, self.shape = path, json.loads(json.dumps(about)), shape
-        self.keys, self.piped, self.lock = keys, piped, None
+        self.keys, self.piped, self.lock, self.frames = keys, piped, None, None
 
     def claim(self, overwrite=False):
         """Make the workplace, or find that of an interrupted run of the same settings. Of several processes one does it.
@@ -124,9 +124,16 @@ class Output:
                 "MB free; raise --stride, narrow --start and --stop, or take another disk"
             )
 
-    def save_record(self, whole):
-        with replacing(self.workplace / RECORD, "w") as file:
-            json.dump({"made_by": "reconstruct.py", "whole": whole, "about": self.about}, file, indent=1)
+    def save_record(self, whole, path=None, **more):
+        with replacing(path or self.workplace / RECORD, "w") as file:
+            json.dump({"made_by": "reconstruct.py", "whole": whole, "about": self.about, **more}, file, indent=1)
+
+    def is_finished(self, fps):
+        """Whether all is there already, made by the same settings. Never of a recording from a pipe."""
+        if self.piped:
+            return False
+        record = self.finished_record()
+        return bool(record and record["whole"] and record["about"] == self.about and record.get("fps", fps) == fps)
 
 
 class PngFolder(Output):
@@ -141,13 +148,17 @@ class PngFolder(Output):
     def picture_path(self, key):
         return self.path / f"{picture_name(key)}.png"
 
+    def finished_record(self):
+        return read_record(self.path / RECORD) if len(self.done()) == len(self.keys) else None
+
     def refuse_foreign(self, record, overwrite):
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--output {self.path}: is a file; take a folder, or a name that ends in {', '.join(FORMATS)}")
         if self.path.is_dir() and not record and foreign_files(self.path):
             raise UserError(f"--output {self.path}: has files but no {RECORD}, so it is not of this script; take a new folder")
         if record and record["whole"] and not overwrite:
-            raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another folder")
+            changed = describe_change(record["about"], self.about, "")
+            raise UserError(f"--output {self.path}: is there already{changed}; add --overwrite, or take another folder")
 
     def clear(self):
         for file in self.path.glob("*"):
@@ -156,7 +167,8 @@ class PngFolder(Output):
 
     def done(self):
         """The key frames whose pictures are there, a set."""
-        return {key for key in self.keys if self.picture_path(key).is_file()}
+        names = (file.name for file in self.path.glob("*.png"))
+        return {key for key in (int(name[:-4]) for name in names if self.PICTURE.fullmatch(name)) if key in self.keys}
 
     def write(self, key, picture):
         write_picture(self.picture_path(key), picture)
@@ -188,11 +200,28 @@ class PictureFile(Output):
         if self.path.is_dir():
             raise UserError(f"--output {self.path}: is a folder; take the name of a file")
         if self.path.exists() and not overwrite:
-            raise UserError(f"--output {self.path}: is there already; add --overwrite, or take another name")
+            record = self.finished_record()
+            changed = describe_change(record["about"], self.about, "") if record else ""
+            raise UserError(f"--output {self.path}: is there already{changed}; add --overwrite, or take another name")
         place = self.workplace
         foreign = not record and place.exists() and not (place.is_dir() and not foreign_files(place))
         if foreign or place.is_symlink():
             raise UserError(f"{place}: is where pictures wait, but not of this script; move it, or take another --output")
+
+    @property
+    def finished_place(self):
+        """Where the record of the finished file is, hidden beside it."""
+        return self.path.with_name(f".{self.path.name}.json")
+
+    def finished_record(self):
+        """The record of the finished file; None where it is not there, or the file is not the one that was written."""
+        record = read_record(self.finished_place)
+        return record if record and self.path.is_file() and record.get("file") == self.seen() else None
+
+    def seen(self):
+        """What tells the finished file from another of its name."""
+        stat = self.path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
 
     def clear(self):
         for file in self.workplace.iterdir():
@@ -228,10 +257,20 @@ class PictureFile(Output):
                 os.close(file)
 
     def read(self, key):
-        """A picture that was written; not after `finish`."""
+        """A picture that was written; of a finished video as it shows it, where keys rise from one call to the next."""
         height, width = self.shape
+        if not (self.workplace / "pictures").is_file():
+            return self.read_finished(self.keys.index(key))
         offset = HEADER + self.keys.index(key) * height * width
         return np.fromfile(self.workplace / "pictures", np.uint8, height * width, offset=offset).reshape(height, width)
+
+    def read_finished(self, index):
+        """A picture of the finished file."""
+        height, width = self.shape
+        if self.path.suffix.lower() == ".npy":
+            return np.load(self.path, mmap_mode="r")[index]
+        self.frames = self.frames or enumerate(decode_video(self.path))
+        return next(frame for i, frame in self.frames if i == index)[:height, :width]
 
     def finish(self, count, fps):
         if self.path.suffix.lower() == ".npy":
@@ -247,6 +286,8 @@ class PictureFile(Output):
         with open(whole, "rb") as file:
             os.fsync(file.fileno())
         os.replace(whole, self.path)
+        video = {} if self.path.suffix.lower() == ".npy" else {"fps": fps}
+        self.save_record(True, self.finished_place, file=self.seen(), **video)
         self.discard()
 
 
@@ -265,14 +306,23 @@ def foreign_files(folder):
     return [file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.")]
 
 
-def describe_change(old, new):
-    """The settings that differ, as text, and how to go on."""
+def describe_change(old, new, remedy=None):
+    """The settings that differ, as text, and how to resume; remedy: in place of the latter, and text only where any differ."""
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
+    if remedy is not None:
+        return f", with {text}{remedy}" if changed else ""
     if changed == ["pictures"] and isinstance(old["pictures"], int):  # as where the recording has grown
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
         return f"{text}; add --stop {stop} to go on, or --overwrite to begin anew"
     return f"{text}; take the same to go on, or --overwrite to begin anew"
+
+
+def decode_video(path):
+    """Yields the pictures of a video, uint8 (H, W)."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="gray")
 
 
 def encode_video(path, pictures, fps):
