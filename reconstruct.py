@@ -3,6 +3,7 @@
     python reconstruct.py REC.dat                                       # results/REC.mp4, by the shipped weights
     python reconstruct.py REC.dat --output DIR --start 0.1s --stop 0.2s --stride 7
     python reconstruct.py REC.dat --output X.npy --method tfi --stride 1
+    python reconstruct.py REC.dat --inspect                             # what it is like, and results/REC_inspect.png
     python reconstruct.py REC.dat --report                              # and a page to look at, results/REC.html
     torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process takes a share
     zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
@@ -27,6 +28,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.dat import BIT_ORDERS
+from datasets.inspect import contact_sheet, describe, inspect
 from datasets.recordings import choose_bin, choose_exposure, open_recording, survey
 from engine import BASELINES
 from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_for
@@ -74,6 +76,7 @@ def parse_settings(arguments):
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
     flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), default="auto", help=EXPOSURE)
+    flag("--inspect", action="store_true", help="say what the recording is like, and make a sheet of pictures, a PNG, no more")
     flag("--report", action="store_true", help="write a page that shows the methods side by side")
     flag("--compare", type=cli.named_folder, action="append", default=[], metavar="NAME=DIR", help="pictures for the page")
     return parser.parse_args(arguments)
@@ -188,14 +191,18 @@ class Job:
         return not hasattr(self.spikes, "__len__")
 
 
+def open_settings(settings):
+    """The recording of the settings, see `open_recording`."""
+    size = settings.height, settings.width
+    return open_recording(settings.recording, *size, settings.flip, bitorder=settings.bit_order)
+
+
 def prepare(settings, device, plan=None):
     """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them.
 
     plan: what process 0 chose, for the others; a recording may have grown since.
     """
-    spikes, lines = open_recording(
-        settings.recording, settings.height, settings.width, settings.flip, bitorder=settings.bit_order
-    )
+    spikes, lines = open_settings(settings)
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
     weights = choose_weights(settings)
     plan = plan or make_plan(spikes, settings, weights)
@@ -239,6 +246,24 @@ def choose_weights(settings):
     if settings.method != "swinsf":
         return None
     return settings.load_model or (shipped_weights(settings.variant) if settings.variant else weights_for("recordings"))
+
+
+def show_inspection(settings):
+    """What --inspect does: lines on the recording, and the sheet of pictures."""
+    if settings.recording == "-":
+        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
+    path = settings.output or Path("results") / f"{Path(settings.recording).stem}_inspect.png"
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png")
+    spikes, lines = open_settings(settings)
+    for line in lines:
+        cli.say(line)
+    cli.say(f"{len(spikes) / settings.steps_per_second:.4g} s at {settings.steps_per_second:g} steps a second")
+    facts = inspect(spikes)
+    for line in describe(facts, settings.steps_per_second):
+        cli.say(line)
+    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second)
+    cli.say(f"pictures: {path}")
 
 
 def page_path(job, settings):
@@ -410,6 +435,10 @@ def run(job, settings, rank, size):
 def main(arguments=None):
     settings = parse_settings(arguments)
     with processes() as (rank, size):
+        if settings.inspect:
+            if rank == 0:
+                show_inspection(settings)
+            return 0
         device, job = pick_device(settings.device), None
         if rank == 0:
             check_flags(settings, size)

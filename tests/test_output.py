@@ -55,7 +55,7 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
         np.testing.assert_array_equal(again.read(key), picture(key))
     again.finish(len(KEYS), 25)
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {name}
+    assert left == ({name} if name == "x" else {name, f".{name}.json"})
     if name == "x":
         assert {path.name for path in (tmp_path / "x").iterdir()} == {f"{key:08d}.png" for key in KEYS} | {"reconstruct.json"}
         shown = cv2.imread(str(tmp_path / "x/00000050.png"), cv2.IMREAD_UNCHANGED)
@@ -158,14 +158,14 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     out = make(tmp_path / "x.npy")
     out.claim()
     fill(out, KEYS[:3])
-    pwrite = os.pwrite
+    write = os.write
 
-    def full(file, data, offset):
+    def full(file, data):
         if len(data) <= 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return pwrite(file, data[:20], offset)  # as a disk does that has room for a part
+        return write(file, data[:20])  # as a disk does that has room for a part
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match=r"No space left .*x\.npy"):
         out.write(KEYS[3], picture(KEYS[3]))
     monkeypatch.undo()
