@@ -6,18 +6,24 @@
     python reconstruct.py REC.dat --inspect                             # what it is like, and results/REC_inspect.png
     python reconstruct.py REC.dat --report                              # and a page to look at, results/REC.html
     torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process takes a share
-    zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
+    python reconstruct.py A.dat B.dat FOLDER --slowmo 100 --output 'DIR/{name}.mp4'          # several, with one model
+    cat REC.dat | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
-REC: `.dat`, `.npy` or `.npz` of spikes (T, H, W), or - for standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.npy
-(uint8 (N, H, W)) or a folder of PNGs named by their steps. Only what a window needs is in memory. The same command goes on where
-an interrupted one stopped.
+REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for standard input. OUTPUT:
+X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named by their steps. Only what a window needs is in
+memory. The same command resumes where an interrupted one stopped. Dark recordings are brightened, and several of their steps taken
+as one: a line says what was chosen, and --exposure 1 and --bin 1 leave that out.
 """
 
+import argparse
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import math
+import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,31 +35,32 @@ from tqdm import tqdm
 
 from datasets.dat import BIT_ORDERS
 from datasets.inspect import contact_sheet, describe, inspect
-from datasets.recordings import choose_bin, choose_exposure, open_recording, survey
+from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
 from engine import BASELINES
 from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_for
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
-from utils.binning import check_bin, take_as_one
+from utils.binning import take_as_one
 from utils.cli import UserError
 from utils.distributed import agree, pick_device, processes, wait_for_all
-from utils.inference import ahead, check_tile, group_size, keep_freed_memory, key_frames, reconstruct_binned
+from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
-from utils.output import Curve, Output, open_output, picture_name
+from utils.output import Output, open_output, picture_name, stamp
 from utils.protocol import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 MOMENTS = 12  # of a recording that a report shows
 BIN = "steps that are taken as one, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
+OUTPUT = "(default: results/{name}.mp4)"
 EXPOSURE = "factor on the grey levels, or auto for one that makes the bright pixels white (default auto)"
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("recording", help="a .dat, .npy or .npz file, or - for standard input")
-    flag("--output", type=Path, help="X.mp4, X.avi, X.npy or a folder of PNGs (default: results/ and the recording's name, .mp4)")
+    flag("recordings", nargs="+", metavar="REC", help="a .dat (also .gz), .npy or .npz file, a folder, a pattern, or -")
+    flag("--output", type=Path, help="X.mp4, X.avi, X.gif, X.npy or a folder of PNGs, {name} for the recording's name " + OUTPUT)
     flag("--overwrite", action="store_true", help="replace an output that is there")
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
@@ -61,9 +68,11 @@ def parse_settings(arguments):
     flag("--bit_order", choices=BIT_ORDERS, help="the bit of a byte that is first (default: found out; most files are little)")
     flag("--start", type=cli.moment, help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)")
     flag("--stop", type=cli.moment, help="step or time to end before (default: the end)")
-    flag("--stride", type=cli.moment, default="20", help="steps or time from one picture to the next (default 20)")
+    flag("--crop", type=part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
+    flag("--stride", type=cli.moment, help="steps or time from one picture to the next (default 20)")
     flag("--steps_per_second", type=cli.number(float, 1, 1e7), default=20000.0, help="of the camera (default 20000)")
-    flag("--fps", type=cli.number(float, 0.1, 1000), default=25.0, help="pictures a second of the video (default 25)")
+    flag("--fps", type=cli.number(float, 0.1, 1e7), help="pictures a second of the video (default 25)")
+    flag("--slowmo", type=cli.number(float, 1e-3, 1e9), help="times slower than life; the stride follows from it and --fps")
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
     flag("--bin", type=auto_or(cli.number(int, 1, 1000)), default="auto", help=BIN)
     flag("--load_model", type=Path, help="weights of swinsf (default: the shipped ones for recordings)")
@@ -76,6 +85,8 @@ def parse_settings(arguments):
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
     flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), default="auto", help=EXPOSURE)
+    flag("--bits", type=int, default=8, choices=(8, 16, 32), help="of a grey level: 16 in PNGs and .npy, 32 for floats in .npy")
+    flag("--stamp", action="store_true", help="write its step and time into each picture")
     flag("--inspect", action="store_true", help="say what the recording is like, and make a sheet of pictures, a PNG, no more")
     flag("--report", action="store_true", help="write a page that shows the methods side by side")
     flag("--compare", type=cli.named_folder, action="append", default=[], metavar="NAME=DIR", help="pictures for the page")
@@ -87,12 +98,13 @@ def auto_or(kind):
     return lambda text: text if text == "auto" else kind(text)
 
 
-def in_steps(moment, settings):
-    """A `cli.moment` in steps."""
-    if moment is None:
-        return None
-    value, unit = moment
-    return value if unit == "steps" else round(value * settings.steps_per_second)
+def part(text):
+    """argparse type for y0:y1,x0:x1, each end with a default -> ((y0, y1), (x0, x1)), None where there is no number."""
+    found = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
+    ends = [int(number) if number else None for number in found.groups()]
+    return tuple(ends[:2]), tuple(ends[2:])
 
 
 def check_flags(settings, size):
@@ -100,68 +112,16 @@ def check_flags(settings, size):
     piped = settings.recording == "-"
     if settings.load_model and settings.variant:
         raise UserError(f"--load_model {settings.load_model} with --variant {settings.variant}: take one of them")
+    if settings.stamp and settings.bits == 32:
+        raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
+    if settings.bits == 32 and settings.gamma != 1:
+        raise UserError(f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out")
     if settings.compare and not settings.report:
         raise UserError("--compare: its pictures are for the page; add --report")
     if piped and size > 1:
         raise UserError(f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun")
     if piped and settings.report:
         raise UserError("--report with standard input: it takes a second look at the recording; name a file")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is chosen by a look at the recording; of several processes one looks, and tells the others."""
-
-    keys: range  # the key frames of the output, in steps of the recording
-    bin: int  # steps that are taken as one
-    curve: Curve
-    lines: tuple = ()  # of text on what was chosen
-
-
-def make_plan(spikes, settings, weights):
-    """The `Plan` of a recording. Raises UserError where there is no picture to show."""
-    start, stop, stride = (in_steps(moment, settings) for moment in (settings.start, settings.stop, settings.stride))
-    if not stride:
-        raise UserError("--stride: less than a step from one picture to the next; take 1 or more")
-    if settings.bin != "auto":
-        check_bin(settings.bin, stride)
-    seen, lines = survey(spikes, start or 0, stop), []
-    bin = 1 if settings.bin == "auto" else settings.bin
-    if settings.bin == "auto" and settings.method == "swinsf":
-        bin, reason = choose_bin(seen, stride, start, stop)
-        lines.append(f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)")
-    exposure = settings.exposure
-    if exposure == "auto":
-        exposure = choose_exposure(seen)
-        lines.append(f"exposure: grey levels times {exposure:.3g}, so that bright pixels are white (--exposure 1 leaves them)")
-    lines += outside(seen, bin, weights)
-    steps = len(spikes) if hasattr(spikes, "__len__") else None
-    keys = key_frames(steps, start, stop, stride, bin)
-    if not keys:
-        asked = "".join(f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
-        raise UserError(
-            f"{settings.recording}: no picture to show of {steps or 'its'} steps{asked and ' with' + asked}: one wants "
-            f"{STEPS * bin} steps, half of them on either side of its own; record more, or widen --start and --stop"
-            + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
-        )
-    return Plan(keys, bin, Curve(exposure, settings.gamma), tuple(lines))
-
-
-def outside(seen, bin, weights):
-    """Lines of text on where a recording, `bin` of its steps as one, is outside of what shipped weights were fitted to."""
-    fit, lines = weights and fit_of(weights), []
-    if not fit or not seen.bright:
-        return lines
-    light, (least, most) = min(1.0, bin * seen.bright), fit.light
-    if light < least:
-        lines.append(f"bright pixels have {light:.2g} spikes a step; try a larger --bin, with a --stride that it divides")
-    elif light > most:
-        remedy = "try a smaller --bin" if bin > 1 else "record with less light or a smaller aperture"
-        lines.append(f"bright pixels have {light:.2g} spikes a step, near the end of the range; {remedy}")
-    if seen.motion is not None and bin * seen.motion > fit.motion:
-        remedy = "try a smaller --bin" if bin > 1 else "--method tfi shows fast motion without blur"
-        lines.append(f"things move by {bin * seen.motion:.2g} pixels a step; {remedy}")
-    return [f"warning: {weights.name} was fitted to other data: {line}" for line in lines]
 
 
 def fingerprint(spikes, key):
@@ -174,6 +134,7 @@ def fingerprint(spikes, key):
 class Job:
     """What a run works on."""
 
+    settings: argparse.Namespace  # with `recording` and `output` of this one
     spikes: object  # (T, H, W), read as it is sliced
     lines: list  # of text on the recording
     plan: Plan
@@ -194,51 +155,66 @@ class Job:
 def open_settings(settings):
     """The recording of the settings, see `open_recording`."""
     size = settings.height, settings.width
-    return open_recording(settings.recording, *size, settings.flip, bitorder=settings.bit_order)
+    spikes, lines = open_recording(settings.recording, *size, settings.flip, bitorder=settings.bit_order)
+    return crop(spikes, *settings.crop, settings.recording) if settings.crop else spikes, lines
 
 
-def prepare(settings, device, plan=None):
-    """The `Job` of the settings; nothing is written yet. Raises UserError for whatever is wrong with them.
+def prepare(settings, weights, model, plan=None):
+    """The `Job` of one recording; nothing is written yet. Raises UserError for whatever is wrong with it or the settings.
 
-    plan: what process 0 chose, for the others; a recording may have grown since.
+    weights, model: those of `load_weights`. plan: what process 0 chose, for the others; a recording may have grown since.
     """
     spikes, lines = open_settings(settings)
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
-    weights = choose_weights(settings)
-    plan = plan or make_plan(spikes, settings, weights)
+    plan = plan or make_plan(spikes, settings, weights, weights and fit_of(weights))
     keys = plan.keys
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, main_method(settings)))
     for _, folder in settings.compare:
         for name in names:
             page.read_compared(folder, name, shape)  # what does not fit is better known before the work than after
-    about = {
-        "recording": "-" if piped else str(Path(settings.recording).resolve()),
-        "contents": None if piped else fingerprint(spikes, keys[0]),
-        "size": "x".join(map(str, shape)),
-        "pictures": "as many as come" if piped else len(keys),
-        **{"first": keys.start, "stride": keys.step, "bin": plan.bin, "method": settings.method},
-        **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
-        **({"bit_order": settings.bit_order} if settings.bit_order else {}),
-    }
-    model = None
-    if weights:
-        model = load_model(weights, device, settings.precision)
-        fit = fit_of(weights)
-        lines.append(f"weights: {weights}{f', for {fit.purpose}' if fit else ''}")
+    size = "x".join(map(str, shape))
+    if model:
         check_tile(settings.tile, model.config.window * model.config.patch)
         group_size(keys.step // plan.bin, settings.outputs)
         if min(shape) < 20:
-            raise UserError(
-                f"{settings.recording}: {about['size']}; the network wants 20 pixels a side; take --method tfp or tfi"
-            )
+            raise UserError(f"{settings.recording}: {size}; the network wants 20 pixels a side; take --method tfp or tfi")
+    path = settings.output
+    if not piped and path.exists() and path.samefile(settings.recording):
+        raise UserError(f"--output {path}: is the recording itself; take another name")
+    about = {
+        "recording": "-" if piped else str(Path(settings.recording).resolve()),
+        "contents": None if piped else fingerprint(spikes, keys[0]),
+        "size": size,
+        "pictures": "as many as come" if piped else len(keys),
+        **describe_settings(settings, plan, weights),
+    }
+    output = open_output(path, about, shape, keys, piped, plan.fps, settings.bits)
+    return Job(settings, spikes, [*lines, *plan.lines], plan, model, output)
+
+
+def describe_settings(settings, plan, weights):
+    """name -> plain value of what the pictures depend on. Some flags are there only where they are used."""
+    about = {
+        **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
+        **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
+    }
+    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8}
+    about.update({name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused})
+    if weights:
         about.update({name: getattr(settings, name) for name in ("precision", "tile", "outputs")}, weights=report.sha256(weights))
     if settings.method == "tfp":
         about["window"] = settings.window
-    path = settings.output or Path("results") / f"{'standard_input' if piped else Path(settings.recording).stem}.mp4"
-    if not piped and path.exists() and path.samefile(settings.recording):
-        raise UserError(f"--output {path}: is the recording itself; take another name")
-    return Job(spikes, [*lines, *plan.lines], plan, model, open_output(path, about, shape, keys, piped))
+    return about
+
+
+def load_weights(settings, device):
+    """(path, model, a line on it) of the network; (None, None, None) for other methods."""
+    weights = choose_weights(settings)
+    if weights is None:
+        return None, None, None
+    fit = fit_of(weights)
+    return weights, load_model(weights, device, settings.precision), f"weights: {weights}{f', for {fit.purpose}' if fit else ''}"
 
 
 def choose_weights(settings):
@@ -252,7 +228,7 @@ def show_inspection(settings):
     """What --inspect does: lines on the recording, and the sheet of pictures."""
     if settings.recording == "-":
         raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
-    path = settings.output or Path("results") / f"{Path(settings.recording).stem}_inspect.png"
+    path = settings.output
     if path.suffix.lower() != ".png" or path.is_dir():
         raise UserError(f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png")
     spikes, lines = open_settings(settings)
@@ -312,18 +288,20 @@ def of_whole_windows(pictures, piped):
     yield from (item for item in held if piped.bin_of(item[0]) + STEPS // 2 < piped.position)
 
 
-def write_pictures(job, keys, settings, rank, size, should_stop):
+def write_pictures(job, keys, bar, should_stop):
     """Make and write the pictures at the key frames; returns how many there were. Threads of their own read and write.
 
     The network has the main thread, where PyTorch is a quarter faster on a CPU than in another.
     """
-    made, total = 0, None if job.piped else len(keys)
-    label = "reconstruct" if size == 1 else f"process 0 of {size}"
-    bar = tqdm(total=total, desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0)
-    pictures, written = make_pictures(job, keys, settings, should_stop), collections.deque()
-    with bar, contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
+
+    def write(key, picture):
+        picture = job.plan.curve(picture)
+        job.output.write(key, stamp(picture, moment_name(key, job.settings)) if job.settings.stamp else picture)
+
+    made, pictures, written = 0, make_pictures(job, keys, job.settings, should_stop), collections.deque()
+    with contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
         for key, picture in pictures:
-            written.append(writer.submit(lambda key, picture: job.output.write(key, job.plan.curve(picture)), key, picture))
+            written.append(writer.submit(write, key, picture))
             if len(written) > 2:
                 written.popleft().result()
             made += 1
@@ -333,6 +311,11 @@ def write_pictures(job, keys, settings, rank, size, should_stop):
         for future in written:
             future.result()
     return made
+
+
+def moment_name(key, settings):
+    """A step and its time, as text."""
+    return f"step {key}, {key / settings.steps_per_second * 1e3:.4g} ms"
 
 
 def main_method(settings):
@@ -349,7 +332,7 @@ def moments(keys):
 def write_report(path, job, settings, seconds):
     """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
     ours, statistics = main_method(settings), read_statistics()
-    rows, frames = [], []
+    rows, frames, curve = [], [], dataclasses.replace(job.plan.curve, bits=8)
     binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
     for key in tqdm(moments(job.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
         middle = binned.bin_of(key)
@@ -357,9 +340,9 @@ def write_report(path, job, settings, seconds):
         pictures, times = {}, {}
         for method, function in BASELINES.items():
             begin = time.perf_counter()
-            pictures[method] = job.plan.curve(function(window, "middle").numpy() / binned.bin)
+            pictures[method] = curve(function(window, "middle").numpy() / binned.bin)
             times[method] = time.perf_counter() - begin
-        pictures[ours], times[ours] = job.output.read(key), seconds
+        pictures[ours], times[ours] = job.output.read_bytes(key), seconds
         for method, folder in settings.compare:
             pictures[method], times[method] = page.read_compared(folder, picture_name(key), window.shape[1:]), math.nan
         row = {"name": f"step {key}"}
@@ -367,8 +350,8 @@ def write_report(path, job, settings, seconds):
             score = {"niqe": niqe(to_bytes(picture), statistics)} if is_scorable(picture) else {}
             row[method] = {**score, "seconds": times[method]}
         rows.append(row)
-        label = f"step {key}, {key / settings.steps_per_second * 1e3:.1f} ms"
-        frames.append(page.make_frame({"spikes": 255 * window[STEPS // 2].numpy(), **pictures}, label))
+        shot = {"spikes": 255 * window[STEPS // 2].numpy(), **pictures}
+        frames.append(page.make_frame(shot, moment_name(key, settings)))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
     shown = ("TFP21" if ours != "TFP21" else "TFI", ours)
@@ -394,69 +377,108 @@ def conclude(job, settings, made, seconds):
     if settings.report:
         write_report(page_path(job, settings), job, settings, seconds / made if made else math.nan)
         cli.say(f"report: {page_path(job, settings)}")
-    job.output.finish(len(keys), settings.fps)
-    slower = settings.steps_per_second / (keys.step * settings.fps)
+    job.output.finish(len(keys))
+    fps = job.plan.fps
+    several = f"pictures of steps {keys[0]} to {keys[-1]}" if len(keys) > 1 else f"picture of step {keys[0]}"
     cli.say(
-        f"{path}: {len(keys)} pictures of steps {keys[0]} to {keys[-1]}, {made} made now in {seconds:.1f} s "
-        f"({made / seconds:.3g} pictures/s); {len(keys) / settings.fps:.1f} s at {settings.fps:g} pictures a second, "
-        f"{slower:.3g} times slower than life"
+        f"{job.output.place()}: {len(keys)} {several}, {made} made now in {seconds:.1f} s "
+        f"({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {fps:.4g} pictures a second, "
+        f"{settings.steps_per_second / (keys.step * fps):.3g} times slower than life"
     )
 
 
-def show_finished(job, settings):
+def show_finished(job):
     """What a command does whose output is there already: the page of the report, where it is asked for."""
-    if settings.report:
-        write_report(page_path(job, settings), job, settings, math.nan)
-        cli.say(f"report: {page_path(job, settings)}")
-    cli.say(f"{job.output.path}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
+    if job.settings.report:
+        write_report(page_path(job, job.settings), job, job.settings, math.nan)
+        cli.say(f"report: {page_path(job, job.settings)}")
+    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
 
 
-def run(job, settings, rank, size):
+def run(job, bar, rank, size):
     """Make what is left of a claimed output; returns the exit status."""
-    left, total = share(job, settings.outputs, rank, size)
+    left, total = share(job, job.settings.outputs, rank, size)
     wait_for_all()  # all have seen what is done before anyone goes on
+    bar.total = None if job.piped else (bar.total or 0) + len(left)  # of the recordings so far
     begin = time.perf_counter()
     try:
         remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
         with cli.memory_errors(remedy), cli.Stopper() as stopper:
-            made = write_pictures(job, left, settings, rank, size, stopper)
+            made = write_pictures(job, left, bar, stopper)
         if stopper():
             if rank == 0:
                 cli.say(f"stopped. {job.output.kept()}")
             return 128 + stopper.signal
         wait_for_all()
         if rank == 0:
-            conclude(job, settings, made if job.piped else total, time.perf_counter() - begin)
+            conclude(job, job.settings, made if job.piped else total, time.perf_counter() - begin)
     except (UserError, OSError) as error:
         raise UserError(f"{cli.one_line(error)}. {job.output.kept()}") from None
     return 0
 
 
+def start(settings, weights, model, rank, size):
+    """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or an error."""
+    job, finished = None, False
+    if rank == 0:
+        check_flags(settings, size)
+        job = prepare(settings, weights, model)
+        page_path(job, settings)
+        finished = not settings.overwrite and job.output.is_finished()
+        if not finished:
+            job.output.claim(settings.overwrite)
+        for line in job.lines:
+            cli.say(line)
+    plan, finished = agree((job.plan, finished) if rank == 0 else None)
+    return job or prepare(settings, weights, model, plan), finished
+
+
+def for_each(settings, suffix):
+    """The settings of each recording, with its `recording` and `output`."""
+    recordings = list_recordings(settings.recordings)
+    paths = output_paths(recordings, settings.output, suffix)
+    return [argparse.Namespace(**{**vars(settings), "recording": r, "output": path}) for r, path in zip(recordings, paths)]
+
+
+def work_through(all_settings, weights, model, bar, rank, size):
+    """Each recording in turn; returns the exit status. What is wrong with one of several stops that one alone."""
+    status = 0
+    for settings in all_settings:
+        try:
+            job, finished = start(settings, weights, model, rank, size)
+            with contextlib.closing(job.output):
+                if finished and rank == 0:
+                    show_finished(job)
+                ended = 0 if finished else run(job, bar, rank, size)
+            if ended:
+                return ended
+        except (UserError, OSError) as error:
+            if len(all_settings) == 1 or size > 1:  # other processes wait for this one
+                raise
+            print(f"error: {cli.one_line(error)}", file=sys.stderr)
+            status = 2
+    return status
+
+
 def main(arguments=None):
     settings = parse_settings(arguments)
     with processes() as (rank, size):
+        all_settings = agree(for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None)
         if settings.inspect:
-            if rank == 0:
-                show_inspection(settings)
+            for one in all_settings if rank == 0 else []:
+                show_inspection(one)
             return 0
-        device, job = pick_device(settings.device), None
         if rank == 0:
-            check_flags(settings, size)
-            job = prepare(settings, device)
-            page_path(job, settings)
-            finished = not settings.overwrite and job.output.is_finished(settings.fps)
-            if not finished:
-                job.output.claim(settings.overwrite)
-            for line in job.lines:
-                cli.say(line)
-        plan, finished = agree((job.plan, finished) if rank == 0 else None)
-        if finished:
-            if rank == 0:
-                show_finished(job, settings)
-            return 0
-        job = job or prepare(settings, device, plan)
-        with contextlib.closing(job.output):
-            return run(job, settings, rank, size)
+            for one in all_settings:
+                check_flags(one, size)
+        if settings.compare and len(all_settings) > 1:
+            raise UserError(f"--compare with {len(all_settings)} recordings: pictures of one are compared; name one")
+        weights, model, line = load_weights(settings, pick_device(settings.device))
+        if line and rank == 0:
+            cli.say(line)
+        label = "reconstruct" if size == 1 else f"process 0 of {size}"
+        with tqdm(desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0, delay=0.5) as bar:
+            return work_through(all_settings, weights, model, bar, rank, size)
 
 
 if __name__ == "__main__":

@@ -251,6 +251,89 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     np.testing.assert_array_equal(shown, np.load(tmp_path / "x.npy")[0])
 
 
+def test_several_recordings_by_one_command(tmp_path, capsys):
+    """Folders and patterns; names that collide carry their folder's; one that is bad stops itself alone."""
+    for name in ("one/a.npy", "one/b.npy", "two/a.npy", "two/.hidden.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, random_spikes(60 + len(name), 24, 32))
+    flags = ["--method", "tfp", "--output", tmp_path / "out" / "{name}.npy"]
+    assert run(tmp_path / "one", tmp_path / "t*" / "a.npy", *flags) == 0
+    assert {file.name for file in (tmp_path / "out").glob("[!.]*")} == {"one_a.npy", "b.npy", "two_a.npy"}
+    assert run(tmp_path / "one", "--method", "tfp", "--output", tmp_path / "pngs") == 0  # a folder each
+    assert {file.name for file in (tmp_path / "pngs").iterdir()} == {"a", "b"} and list((tmp_path / "pngs/a").glob("*.png"))
+    np.save(tmp_path / "one/aa.npy", np.arange(60 * 24 * 32).reshape(60, 24, 32) % 7)
+    capsys.readouterr()
+    assert run(tmp_path / "one", *flags, "--overwrite") == 2
+    assert "aa.npy: values from 0 to 6" in capsys.readouterr().err and (tmp_path / "out/b.npy").exists()
+    for arguments, words in (
+        ([tmp_path / "one", "--output", tmp_path / "x.npy"], r"one file for 3 recordings; take \{name\}"),
+        ([tmp_path / "one", tmp_path / "one/a.npy"], "named twice"),
+        ([tmp_path / "out/*.dat"], "no file fits"),
+        ([tmp_path / "one/a.npy", "-"], "take it alone"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments, "--method", "tfp")
+
+
+def test_one_model_serves_all_recordings(tmp_path, options, monkeypatch):
+    loads, load = [], script.load_model
+    monkeypatch.setattr(script, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random_spikes(60, 24, 32))
+    assert run(tmp_path / "a.npy", tmp_path / "b.npy", *options, "--output", tmp_path / "{name}.avi") == 0
+    assert len(loads) == 1 and (tmp_path / "a.avi").exists() and (tmp_path / "b.avi").exists()
+
+
+def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
+    for flags, words in (
+        ([], "18 pictures of steps 20 to 360, .* at 25 pictures a second, 40 times slower than life"),
+        (["--slowmo", 100], "45 pictures of steps 20 to 372, .* at 25 pictures a second, 100 times slower"),
+        (["--slowmo", 100, "--fps", 50], "steps 20 to 376, .* at 50 pictures a second, 100 times slower"),
+        (["--slowmo", 100, "--stride", 20], "at 10 pictures a second, 100 times slower"),
+        (["--stride", 1, "--fps", 20000], "at 2e.04 pictures a second, 1 times slower"),
+        (["--slowmo", 100, "--bin", 3], "100 times slower"),
+    ):
+        run(tmp_path / "a.npy", "--method", "tfp", *flags, "--output", tmp_path / "x.mp4", "--overwrite")
+        assert re.search(words, capsys.readouterr().out), flags
+    with pytest.raises(UserError, match="--slowmo 100 with --stride and --fps"):
+        run(tmp_path / "a.npy", "--method", "tfp", "--slowmo", 100, "--fps", 9, "--stride", 9, "--output", tmp_path / "y.mp4")
+
+
+def test_crops_bits_stamps_and_gifs(recording, tmp_path):
+    path, spikes = recording
+    tfp41 = np.stack([tfp(torch.from_numpy(spikes), key).numpy() for key in (20, 120)])
+    shown = to_bytes(tfp41).astype(int)
+    arguments = [path, "--method", "tfp", "--stride", 100, "--exposure", 1]
+    run(*arguments, "--crop", "10:60,100:", "--output", tmp_path / "crop.npy")
+    assert np.abs(np.load(tmp_path / "crop.npy") - shown[:, 10:60, 100:]).max() <= 1
+    run(*arguments, "--bits", 32, "--output", tmp_path / "float.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "float.npy"), tfp41, rtol=1e-5)
+    run(*arguments, "--bits", 16, "--output", tmp_path / "wide.npy")
+    run(*arguments, "--bits", 16, "--output", tmp_path / "wide")
+    wide = np.load(tmp_path / "wide.npy")
+    np.testing.assert_allclose(wide, np.clip(tfp41, 0, 255) * 257, atol=1)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "wide/00000120.png"), cv2.IMREAD_UNCHANGED), wide[1])
+    run(*arguments, "--stamp", "--output", tmp_path / "stamp.npy")
+    changed = np.abs(np.load(tmp_path / "stamp.npy") - shown) > 1
+    assert changed[:, 225:, :150].any() and not changed[:, :220].any() and not changed[:, :, 250:].any()
+    run(*arguments, "--output", tmp_path / "x.gif")
+    first = cv2.VideoCapture(str(tmp_path / "x.gif")).read()[1][..., 0]
+    assert np.abs(first - shown[0]).max() <= 2 and (tmp_path / "x.gif").read_bytes()[:4] == b"GIF8"
+    for flags, words in (
+        (["--crop", "0:9"], "is not y0:y1,x0:x1"),
+        (["--crop", "0:300,:"], "--crop: 0:300 of 250 pixels"),
+        (["--crop", "50:20,:"], "--crop: 50:20 of 250 pixels"),
+        (["--bits", 16], "with --bits 16: these are for PNGs"),
+        (["--bits", 32, "--stamp"], "--stamp with --bits 32"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments, *flags, "--output", tmp_path / "y.mp4")
+    with pytest.raises(UserError, match="a GIF shows 50 pictures a second at most"):
+        run(*arguments, "--fps", 60, "--output", tmp_path / "y.gif")
+    assert not (tmp_path / "y.mp4").exists()
+
+
 def test_a_recording_is_not_written_over(tmp_path):
     np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
     with pytest.raises(UserError, match="is the recording itself"):
@@ -321,7 +404,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     (tmp_path / "pictures").mkdir()
     for arguments, words in (
         ([path, *options, "--stride", "0"], "--stride: less than a step"),
-        ([path, *options, "--start", "5s"], "no picture to show of 150 steps with --start 100000"),
+        ([path, *options, "--start", "5s"], r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms"),
         ([path, *options, "--variant", "small"], "--load_model .* with --variant small"),
         ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
         ([path, *options, "--tile", "10"], "--tile 10"),
@@ -365,7 +448,7 @@ def test_the_default_is_a_video_of_the_shipped_weights(recording):
     try:
         result = run_script("reconstruct.py", named, "--stride", "50", "--overwrite")
         assert result.returncode == 0, result.stderr
-        assert "results/rec_test_video.mp4: 3 pictures of steps 20 to 120" in result.stdout
+        assert f"results/rec_test_video.mp4 (in {ROOT}): 3 pictures of steps 20 to 120" in result.stdout
         capture = cv2.VideoCapture(str(video))
         assert (capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == (250, 400)
     finally:
@@ -393,9 +476,9 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     """Each opens the recording for itself, and it may have grown between."""
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     flags = ("--height", 24, "--width", 32, "--method", "tfp", "--stride", 10, "--output", tmp_path / "x", "--exposure", "auto")
-    settings = script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)])
-    first = script.prepare(settings, torch.device("cpu"))
+    (settings,) = script.for_each(script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), ".mp4")
+    first = script.prepare(settings, None, None)
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
-    second = script.prepare(settings, torch.device("cpu"), first.plan)
+    second = script.prepare(settings, None, None, first.plan)
     assert (second.plan, second.output.about) == (first.plan, first.output.about)
-    assert script.prepare(settings, torch.device("cpu")).keys != first.keys
+    assert script.prepare(settings, None, None).keys != first.keys
