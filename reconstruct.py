@@ -10,9 +10,9 @@
     cat REC.dat | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
 REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for standard input. OUTPUT:
-X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named by their steps. Only what a window needs is in
-memory. The same command resumes where an interrupted one stopped. Dark recordings are brightened, and several of their steps taken
-as one: a line says what was chosen, and --exposure 1 and --bin 1 leave that out.
+X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named by their steps. Only what a window needs is
+in memory. The same command resumes where an interrupted one stopped. Dark recordings are brightened, and several of their steps
+taken as one: a line says what was chosen, and --exposure 1 and --bin 1 leave that out.
 """
 
 import argparse

@@ -51,6 +51,7 @@ class PipedBinned:
         self.spikes, self.bin = spikes, bin
         self.first = (key - bin // 2) % bin  # step of the recording that the first bin begins at
         self.ended = False
+        self.none = None  # no steps, of the size that steps had
 
     @property
     def shape(self):
@@ -82,8 +83,10 @@ class PipedBinned:
                 fired = fired[: len(fired) // self.bin * self.bin].reshape(-1, self.bin, *fired.shape[1:])
                 fired = np.bitwise_or.reduce(fired, axis=1)
             whole.append(fired)
-            self.ended = len(fired) < stop - start
-        return np.concatenate(whole) if whole else np.zeros((0, *self.shape[1:]), np.uint8)
+            self.ended, self.none = len(fired) < stop - start, fired[:0]
+        if whole:
+            return np.concatenate(whole)
+        return np.zeros((0, *self.shape[1:]), np.uint8) if self.none is None else self.none
 
 
 class Binned(PipedBinned):
@@ -92,7 +95,7 @@ class Binned(PipedBinned):
     @property
     def shape(self):
         """(T, H, W)"""
-        return len(self), *self.spikes.shape[-2:]
+        return len(self), *np.shape(self.spikes[0:0])[-2:]  # whatever gives arrays need not have a shape itself
 
     def __len__(self):
         return max(0, len(self.spikes) - self.first) // self.bin
