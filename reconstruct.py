@@ -7,7 +7,7 @@
     python reconstruct.py REC.dat --report                              # and a page to look at, results/REC.html
     torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process takes a share
     python reconstruct.py A.dat B.dat FOLDER --slowmo 100 --output 'DIR/{name}.mp4'          # several, with one model
-    cat REC.dat | python reconstruct.py - --height 250 --width 400 --output X.mp4
+    zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
 REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for standard input. OUTPUT:
 X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named by their steps. Only what a window needs is
