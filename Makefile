@@ -16,17 +16,17 @@ test-all: .venv/installed
 
 # twenty thousand hostile and broken files and command lines; `make test` has two thousand of them
 fuzz: .venv/installed
-	$(BIN)/python -m tests.fuzz --cases 20000
+	$(BIN)/python -m tests.robustness.fuzz --cases 20000
 
 soak: .venv/installed
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.robustness.soak
 
 # make results SAMPLE=path PHOTOS=path: the README's table anew, held against it; columns whose data is not given are left out
 results: .venv/installed
-	$(BIN)/python results.py --check README.md $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
+	$(BIN)/python -m tools.results --check README.md $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 bench: .venv/installed
-	$(BIN)/python benchmark.py
+	$(BIN)/python -m tools.benchmark
 
 lint: .venv/installed
 	$(BIN)/ruff check .

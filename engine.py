@@ -21,7 +21,7 @@ from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
 from utils.distributed import gather, sum_gradients, world
 from utils.inference import check_tile, tiled
-from utils.protocol import KEY_FRAMES
+from utils.timing import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
 SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
@@ -96,10 +96,15 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has."""
+    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has.
+
+    Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
+    way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
+    """
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
-    losses = {name: loss(picture, batch[name]) for name, picture in pictures.items() if name in batch}
+    scale = batch["white"].to(pictures["middle"]).rsqrt().view(-1, 1, 1, 1) if "white" in batch else 1.0
+    losses = {name: loss(picture * scale, batch[name] * scale) for name, picture in pictures.items() if name in batch}
     sides = losses.keys() - {"middle"}
     return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
@@ -266,7 +271,8 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate"):
     """Reconstruct and score a dataset; training's validation and test.py both call this.
 
     methods: name -> function of spikes (1, 41, H, W) and an output's name, that returns (1, H, W) in grey levels.
-    score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures.
+    score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes that have a `white` are
+    scored as if they were exposed up to it.
     Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream.
 
     Of N processes each takes every N-th stream; `interleaved` puts their lists together.
@@ -275,11 +281,11 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate"):
     share = range(rank, len(dataset), processes)
     loader = make_loader(dataset, workers, device, batch_size=None, sampler=share)
     for item in tqdm(loader, label, len(share), unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0):
-        spikes, output = item["spikes"][None].to(device), scored_output(item)
-        truth, pictures, figures = item[output][0].numpy() if output in item else None, {}, {}
+        spikes, output, white = item["spikes"][None].to(device), scored_output(item), item.get("white", 1.0)
+        truth, pictures, figures = item[output][0].numpy() / white if output in item else None, {}, {}
         for name, method in methods.items():
             begin = time.perf_counter()
             pictures[name] = method(spikes, output)[0].cpu().numpy()
             seconds = time.perf_counter() - begin  # of the reconstruction; scoring takes its own time
-            figures[name] = {**score(pictures[name], truth), "seconds": seconds}
+            figures[name] = {**score(pictures[name] / white, truth), "seconds": seconds}
         yield item, pictures, figures

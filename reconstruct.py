@@ -47,7 +47,7 @@ from utils.inference import ahead, check_tile, group_size, keep_freed_memory, re
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
 from utils.output import Output, open_output, picture_name, stamp
-from utils.protocol import STEPS
+from utils.timing import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 MOMENTS = 12  # of a recording that a report shows

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from datasets import PAIRED, is_simulated
 from datasets.augment import DRAWS
-from datasets.simulator import SENSORS
+from datasets.simulation.sensor import SENSORS
 from engine import RECIPES
-from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS, check_fit, read_config
+from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS
+from models.weights import check_fit, read_config
 from utils import checkpoint, cli
 from utils.cli import UserError
 

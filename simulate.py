@@ -7,44 +7,52 @@
 
 --data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout (1000x1000, 41
 steps). Train streams come with the pictures of ids 7, 14, 21, 28 and 35, test streams with the middle one. The splits share no
-photograph. The same command goes on where an interrupted one stopped: scene i depends on the settings and i alone, and a
-scene whose stream is there is left as it is. meta.json keeps every setting; a folder without one is not written to.
+photograph. The same command resumes where an interrupted one stopped: scene i depends on the settings and i alone, and a
+scene whose stream is there is left as it is. meta.json keeps every setting, and the sensor that was drawn for each scene; a
+folder without one is not written to.
 """
 
 import dataclasses
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset
+from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset, start_worker
 from datasets.dat import write_dat
 from datasets.paired import SPLITS
-from datasets.simulator import SENSORS, Sensor, draw_pattern
-from engine import make_loader
+from datasets.simulation.scenes import SCENE_DRAWS
+from datasets.simulation.sensor import SENSORS, Sensor, replaced
 from utils import cli
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import keep_out, read_json
-from utils.protocol import STEPS
+from utils.guard import keep_out, read_json
 from utils.report import write_picture
+from utils.timing import STEPS
 
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
 SENSOR_FLAGS = {  # a field of Sensor each
     "--rate": "spikes a step at grey level 255",
+    "--exposure": "part of the light that reaches the pixels; spikes and pictures get darker",
     "--electrons": "photo-electrons to a spike, for shot noise; 0: none",
     "--dark": "charge of a step without light, in thresholds",
     "--gain_spread": "relative standard deviation of gain over the pixels",
     "--threshold_spread": "relative standard deviation of the threshold over the pixels",
+    "--column_spread": "the same of gain over the columns",
+    "--row_spread": "and over the rows",
     "--hot": "part of the pixels that are hot",
     "--dead": "part of the pixels that never fire",
     "--blur": "of the light beside the ground truth, Gaussian sigma in pixels",
+    "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
+    "--grain": "noise of a frame's own, in grey levels",
+    "--drift": "slow change of the light of a frame's own, relative",
+    "--displacement": "of a frame, in pixels",
 }
 
 
@@ -61,21 +69,28 @@ def parse_settings(arguments):
     flag("--workers", type=cli.workers, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or ideal in data mode 1000)")
     for option, text in SENSOR_FLAGS.items():
-        presets = ", ".join(f"{name} {getattr(sensor, option.removeprefix('--')):g}" for name, sensor in SENSORS.items())
-        flag(option, type=cli.number(float, 0, 1e6), help=f"{text} ({presets})")
+        presets = ", ".join(f"{name} {sensors.describe(option.removeprefix('--'))}" for name, sensors in SENSORS.items())
+        kind = cli.count if option == "--frames_every" else cli.number(float, 0, 1e6)
+        flag(option, type=kind, help=f"{text} ({presets})")
     return parser.parse_args(arguments)
 
 
-def sensor_of(settings):
-    """The preset with what was given replaced; UserError for values that no sensor has."""
+def draw_sensor(settings, index):
+    """The `Sensor` of scene `index`: drawn from the preset, with what was given replaced. UserError for values that none has."""
+    sensors = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
-    preset = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
-    sensor = dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
+    sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given)
     if not 0 < sensor.rate <= 1:
         raise UserError(f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1")
     if sensor.hot + sensor.dead > 1:
         raise UserError(f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1")
     return sensor
+
+
+def scene_rng(settings, index, what):
+    """The random numbers of what is drawn for scene `index`: its "sensor" or its "scene"."""
+    split = list(SPLITS).index(settings.split)
+    return np.random.default_rng([SCENE_DRAWS, settings.seed, split, index, ("sensor", "scene").index(what)])
 
 
 def claim_folder(folder, split, about):
@@ -109,12 +124,14 @@ def claim_folder(folder, split, about):
                 "folder has changed between; take a new --save_path for all splits"
             )
     old = meta["splits"].setdefault(split, about)
-    for name in sorted(about.keys() - {"count", "source"}):  # the same photographs may be reached by another path
+    for name in sorted(about.keys() - {"count", "source", "sensors"}):  # the same photographs may be reached by another path
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
                 "take the same settings to go on, or a new --save_path"
             )
+    if old.get("sensors", {}).items() > about["sensors"].items():  # fewer streams are asked for than are there
+        about = old
     meta["splits"][split] = {**about, "count": max(about["count"], old["count"])}
     with replacing(path, "w") as file:
         json.dump(meta, file, indent=1)
@@ -129,30 +146,43 @@ def is_meta(meta):
     return all(isinstance(s, dict) and all(isinstance(s.get(name), kind) for name, kind in wanted.items()) for s in splits)
 
 
-class SceneWriter(Dataset):
-    """Reading item i of this dataset writes scene i; so a DataLoader's workers share the work."""
+def write_scene(index, scenes, place, settings):
+    """Write the stream and the pictures of scene `index`."""
+    stream, pictures = place.paths(index)
+    keep = {step: step for step in pictures}
+    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, keep, draw_sensor(settings, index))
+    try:
+        for step, path in pictures.items():
+            write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
+        write_dat(stream, scene["spikes"], place.flip)  # last, so that a stream is there only with its pictures
+    except OSError as error:
+        raise UserError(f"{cli.one_line(error)}. What is finished can be used; the same command resumes") from None
 
-    def __init__(self, scenes, indices, place, seed):
-        self.scenes, self.indices, self.place, self.seed = scenes, indices, place, seed
 
-    def __len__(self):
-        return len(self.indices)
-
-    def __getitem__(self, item):
-        index, scenes = self.indices[item], self.scenes
-        split = list(SPLITS).index(scenes.split)
-        # The fixed pattern is the sensor's, the same in all scenes.
-        pattern = draw_pattern(scenes.sensor, scenes.height, scenes.width, np.random.default_rng([self.seed, 0]))
-        stream, pictures = self.place.paths(index)
-        keep = {step: step for step in pictures}
-        scene = scenes.simulate(np.random.default_rng([self.seed, 1, split, index]), self.place.steps, keep, pattern)
+def write_scenes(indices, workers, *job):
+    """`write_scene` for each index, one after the other as they are done, over processes."""
+    if workers < 2:
+        for index in indices:
+            yield write_scene(index, *job)
+        return
+    with ProcessPoolExecutor(workers, initializer=remember, initargs=job) as pool:
         try:
-            for step, path in pictures.items():
-                write_picture(path, scene[step])
-            write_dat(stream, scene["spikes"], self.place.flip)  # last, so that a stream is there only with its pictures
-        except OSError as error:
-            raise UserError(f"{cli.one_line(error)}. What is finished can be used; the same command goes on") from None
-        return index
+            yield from pool.map(write_remembered, indices)
+        except BrokenProcessPool:
+            raise MemoryError("a process was killed, by its looks for want of memory") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def remember(*job):
+    """What a process of the pool works on, handed over once: the frames of videos are large."""
+    global remembered
+    remembered = job
+    start_worker(None)
+
+
+def write_remembered(index):
+    write_scene(index, *remembered)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,9 +211,13 @@ class Place:
         """Of the streams, and of the pictures."""
         return self.folder / "input", self.folder / "gt"
 
+    @staticmethod
+    def name(index):
+        return f"scene{index:06d}"
+
     def paths(self, index):
         """(the stream's path, {step: the path of its picture}) of a scene."""
-        name, (streams, pictures) = f"scene{index:06d}", self.folders
+        name, (streams, pictures) = self.name(index), self.folders
         if self.long:
             middle = TEST_STEPS // 2
             stem = f"{name}_key_id{middle + 1}"
@@ -198,20 +232,20 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
         raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
-    sensor = sensor_of(settings)
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)
-    scenes.sensor = sensor
     about = {
         "source": settings.source,
         "data_mode": settings.data_mode,
         "seed": settings.seed,
         **options,
         "style": dataclasses.asdict(scenes.style),
-        "sensor": dataclasses.asdict(scenes.sensor),
+        "sensor": settings.sensor or SENSOR_OF[settings.data_mode],
+        "given": {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)},
         "sources": {source.name: source.stat().st_size for source in scenes.sources},
         "count": settings.count,
+        "sensors": {place.name(index): dataclasses.asdict(draw_sensor(settings, index)) for index in range(settings.count)},
     }
     for folder in (settings.save_path / settings.split, *place.folders):
         if folder.is_symlink():
@@ -223,10 +257,9 @@ def main(arguments=None):
         torn.unlink()
     missing = [index for index in range(settings.count) if not place.paths(index)[0].exists()]
     there = settings.count - len(missing)
-    writer = SceneWriter(scenes, missing, place, settings.seed)
-    loader = make_loader(writer, min(settings.workers, len(missing)), torch.device("cpu"), batch_size=None)
+    written = write_scenes(missing, min(settings.workers, len(missing)), scenes, place, settings)
     with cli.memory_errors(f"lower --workers {settings.workers}"):
-        for _ in tqdm(loader, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
+        for _ in tqdm(written, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
             pass
     cli.say(f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}")
     return 0

@@ -22,12 +22,12 @@ from engine import BASELINES, evaluate, network
 from models import PRECISIONS, fit_of, load_model, weights_for
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import first_then_others, interleaved, pick_device, processes, set_tf32
-from utils.files import keep_out, read_json, real_path
+from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
+from utils.guard import keep_out, read_json, real_path
 from utils.inference import keep_freed_memory
 from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
 from utils.niqe import PRISTINE, niqe, read_statistics
-from utils.protocol import KEY_FRAMES, KEY_IDS
+from utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
 PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
@@ -122,7 +122,8 @@ def prepare(settings, device):
     weights = settings.load_model or weights_for(purpose)
     model = load_model(weights, device, settings.precision)
     if settings.compile:
-        model.compile_blocks(device)
+        check_compiler(device)
+        model.compile_blocks()
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name

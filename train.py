@@ -48,6 +48,7 @@ from utils.cli import UserError
 from utils.distributed import (
     AGENT,
     agree,
+    check_compiler,
     check_parallel,
     data_parallel,
     first_then_others,
@@ -63,10 +64,11 @@ from utils.distributed import (
     wait_for_all,
     world,
 )
-from utils.files import keep_out
+from utils.guard import keep_out
+from utils.inference import keep_freed_memory
 from utils.metrics import psnr_ssim, to_bytes
 from utils.resume import restore
-from utils.runs import RunFolder, RunLock, create_folder
+from utils.run import RunFolder, RunLock, create_folder
 
 LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for the end of the one before
 
@@ -256,12 +258,14 @@ def prepare(asked, given, device):
         seed_everything(settings.seed + rank)  # what is drawn while training, stochastic depth, is each process's own
     model.set_grad_checkpoint(settings.grad_checkpoint)
     if settings.compile:
-        model.compile_blocks(device)
+        check_compiler(device)
+        model.compile_blocks()
     return settings, saved, model, *open_data(settings)
 
 
 def main(arguments=None):
     asked, given = parse_settings(arguments, __doc__)
+    keep_freed_memory(training=True)
     device = pick_device(asked.device)
     with processes(device, asked.timeout) as (rank, size):
         resume_path, run_name = agree(choose_run(asked) if rank == 0 else None)

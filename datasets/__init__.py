@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 
 from datasets.paired import ClassA, SpikeREDS, SpikeX4K, has_truth, split_folder
-from datasets.scenes import STYLES, DemoScenes, PhotoScenes
-from datasets.simulator import SENSORS
-from datasets.videos import VideoScenes
+from datasets.simulation.scenes import STYLES, DemoScenes, PhotoScenes
+from datasets.simulation.sensor import SENSORS
+from datasets.simulation.videos import VideoScenes
 from utils.cli import STOPPING, UserError
-from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
+from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 # OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
 cv2.setNumThreads(0)
@@ -66,7 +66,9 @@ def open_dataset(
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
-        options = {"seed": seed, "key_id": key_id, "style": STYLES[data_mode], "sensor": SENSORS[sensor or SENSOR_OF[data_mode]]}
+        sensor = sensor or SENSOR_OF[data_mode]
+        style = STYLES[sensor if sensor in STYLES else data_mode]
+        options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
         if kind == "videos":
             options.update(steps_per_frame=steps_per_frame, steps=steps)
         return SCENES[kind](source, split, height, width, length, **options)

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.cli import UserError
-from utils.protocol import STEPS
+from utils.timing import STEPS
 
 # What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
 TAG_ORDER, TAG_CROP = 1, 2
@@ -13,10 +13,10 @@ DRAWS = 2  # version of what follows from a seed; a run is resumed only under th
 
 
 def to_item(sample):
-    """A sample of uint8 arrays -> the item dict of tensors.
+    """A sample of arrays -> the item dict of tensors.
 
     `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
-    float32 in 0..255; `name` as it is.
+    float32 in 0..255; `name`, and `white` of simulated scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():

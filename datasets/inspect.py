@@ -21,7 +21,7 @@ from datasets.recordings.survey import (
 )
 from utils import cli
 from utils.checkpoint import replacing
-from utils.protocol import RATE, STEPS
+from utils.timing import RATE, STEPS
 
 PLACES = 60  # windows that are looked at
 PICTURES = 12  # of the sheet

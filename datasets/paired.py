@@ -14,8 +14,8 @@ from datasets.augment import to_item
 from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
 from utils.cli import UserError
-from utils.files import WHITES, read_levels, to_eight_bits, visible
-from utils.protocol import KEY_FRAMES, KEY_IDS, STEPS
+from utils.guard import WHITES, read_levels, to_eight_bits, visible
+from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken

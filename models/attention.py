@@ -37,38 +37,45 @@ class BiasedAttention(nn.Module):
         self.proj = Linear(channels, channels)
 
     def attend(self, query, key, value, mask):
-        """query, key, value (B, n, N, C), mask (n, N, N) or None -> (B, n, N, C)."""
+        """softmax(q k^T / sqrt(C/heads) + bias + mask) v of each window, projected; mask: a `Mask` or None.
+
+        query, key, value (B, n, N, C) -> (B, n, N, C). For the backward pass no N x N matrix is kept, but in a GPU's kernel none
+        is made.
+        """
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
         bias = rearrange(bias, "i j k -> 1 k i j")
+        kind = None
         if mask is not None:
-            bias = bias.to(mask.dtype) + mask[:, None]  # (n, heads, N, N)
-        return self.proj(recomputed(attend, query, key, value, bias, wanted=self.recompute))
+            bias, kind = bias + mask.kinds[:, None], mask.kind  # (4, heads, N, N)
+        attention = fused_attention if query.is_cuda else stepwise_attention
+        out = recomputed(attention, query, key, value, bias, kind, wanted=self.recompute and not query.is_cuda)
+        return self.proj(out)
 
 
-def attend(query, key, value, bias):
-    """Attention of each window: softmax(q k^T / sqrt(C/heads) + bias) v.
-
-    query, key, value (B, n, N, C), bias (n or 1, heads, N, N) -> (B, n, N, C).
-    """
-    bias = bias.to(query.dtype).expand(*query.shape[:2], -1, -1, -1).flatten(0, 1)  # (B n, heads, N, N)
-    attention = fused_attention if query.is_cuda else stepwise_attention
-    out = attention(*(t.flatten(0, 1) for t in (query, key, value)), bias)  # (B n, N, C)
-    return out.unflatten(0, query.shape[:2])
+def fused_attention(query, key, value, bias, kind):
+    """Attention of windows (B, n, N, C) in one kernel; bias, kind: see `bias_of_each`."""
+    bias = bias_of_each(bias, kind, query)
+    parts = (rearrange(t, "b n t (k d) -> (b n) k t d", k=bias.shape[1]) for t in (query, key, value))
+    out = F.scaled_dot_product_attention(*parts, attn_mask=bias)
+    return rearrange(out, "(b n) k t d -> b n t (k d)", b=len(query))
 
 
-def fused_attention(query, key, value, bias):
-    """`attend` on windows (n, N, C) with a bias (n, heads, N, N), in one kernel."""
-    query, key, value = (rearrange(t, "n t (k d) -> n k t d", k=bias.shape[1]) for t in (query, key, value))
-    return rearrange(F.scaled_dot_product_attention(query, key, value, attn_mask=bias), "n k t d -> n t (k d)")
-
-
-def stepwise_attention(query, key, value, bias):
+def stepwise_attention(query, key, value, bias, kind):
     """The same step by step, each head where it lies: nearly twice as fast on a CPU, where windows are this small."""
-    outs = []
-    for q, k, v, b in zip(*(t.chunk(bias.shape[1], -1) for t in (query, key, value)), bias.unbind(1)):
-        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (n, N, N)
+    bias, outs = bias_of_each(bias, kind, query), []
+    for q, k, v, b in zip(*(t.flatten(0, 1).chunk(bias.shape[1], -1) for t in (query, key, value)), bias.unbind(1)):
+        scores = torch.baddbmm(b, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B n, N, N)
         outs.append(scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype) @ v)
-    return torch.cat(outs, -1)
+    return torch.cat(outs, -1).view(query.shape)
+
+
+def bias_of_each(bias, kind, windows):
+    """(B n, heads, N, N) in the type of windows (B, n, N, C): bias (4, heads, N, N) by their kind (n,), or one for all."""
+    batch, count = windows.shape[:2]
+    bias = bias.to(windows.dtype)
+    if kind is None:
+        return bias.expand(batch * count, -1, -1, -1)
+    return bias.index_select(0, kind.repeat(batch))
 
 
 class WindowAttention(BiasedAttention):
@@ -79,7 +86,7 @@ class WindowAttention(BiasedAttention):
         self.qkv = Linear(channels, 3 * channels)
 
     def forward(self, x, mask):
-        """x (B, n, N, C) -> (B, n, N, C)."""
+        """x (B, n, N, C), mask a `Mask` or None -> (B, n, N, C)."""
         return self.attend(*self.qkv(x).chunk(3, dim=-1), mask)
 
 

@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from utils.protocol import RATE
+from utils.timing import RATE
 
 BLOCK = 32  # steps of a recording that are gone through at a time
 REACH = 512  # steps before and after them in which it looks for a pixel's spikes

@@ -9,6 +9,7 @@ right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are thos
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,12 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from models.attention import TSA_CHOICES, Linear, TemporalSpatialAttention, WindowAttention, scramble
+from models.attention import Linear, TemporalSpatialAttention, WindowAttention, scramble
 from models.collapse import conv_then_embed, unembed_then_conv
-from models.segments import SEGMENTS, segments_along_motion
+from models.motion import SEEN, SEGMENTS, along_motion
 from models.windows import map_windows, recomputed
-from utils.distributed import check_compiler
-from utils.protocol import KEY_FRAMES, RATE, STEPS
+from utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
-SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
 
 
@@ -35,13 +34,9 @@ class Reconstruction(NamedTuple):
     right: torch.Tensor
 
 
-# What fields of SwinSFConfig may be at most, and the sum of depths: nothing is made of what a checkpoint claims beyond.
-LARGEST = {"channels": 4096, "depths": 256, "heads": 256, "window": 16, "patch": 64, "mlp_ratio": 64}
-
-
 @dataclass(frozen=True)
 class SwinSFConfig:
-    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are variant "250"."""
+    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are the released network's."""
 
     channels: int = 96
     depths: tuple = (6, 6)  # blocks in each RSSB
@@ -51,49 +46,47 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "rate", "motion": what the last convolution adds to
+    skip: str = "none"  # or "rate", "motion", "aligned": what the last convolution adds to
 
     def __post_init__(self):
-        depths = self.depths if isinstance(self.depths, list | tuple) else (self.depths,)
-        object.__setattr__(self, "depths", tuple(depths))
-        whole = {name: getattr(self, name) for name in ("channels", "heads", "window", "patch")}
-        for name, value in (*whole.items(), *(("depths", depth) for depth in depths)):
-            if type(value) is not int or not 1 <= value <= LARGEST[name]:
-                raise ValueError(f"{name}={getattr(self, name)!r:.80}: whole numbers from 1 to {LARGEST[name]} are wanted")
-        if not depths or sum(depths) > LARGEST["depths"]:
-            raise ValueError(f"depths={depths!s:.80}: from 1 to {LARGEST['depths']} blocks in all are wanted")
-        if not all(type(value) in (int, float) for value in (self.mlp_ratio, self.drop_path)):
-            raise ValueError(f"mlp_ratio={self.mlp_ratio!r:.80}, drop_path={self.drop_path!r:.80}: numbers are wanted")
-        if not (0 < self.mlp_ratio <= LARGEST["mlp_ratio"] and 0 <= self.drop_path < 1):
-            raise ValueError(
-                f"mlp_ratio={self.mlp_ratio}, drop_path={self.drop_path}: from above 0 to {LARGEST['mlp_ratio']}, and from 0 to "
-                "below 1, are wanted"
-            )
-        for name, choices in (("tsa", TSA_CHOICES), ("skip", SKIP_CHOICES)):
-            if type(getattr(self, name)) is not str or getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r:.80}: choose from {', '.join(choices)}")
-        if self.channels % self.heads:
-            raise ValueError(f"channels={self.channels} is not a multiple of heads={self.heads}")
+        depths = self.depths if isinstance(self.depths, list | tuple) else [self.depths]
+        object.__setattr__(self, "depths", tuple(depths))  # a file or a flag may have a list or a single number
 
 
-SKIP_CHOICES = ("none", "rate", "motion")
+SKIP_CHOICES = ("none", "rate", "motion", "aligned")
+ALONG_MOTION = ("motion", "aligned")  # "aligned" sees the steps along the motion too, "motion" as they lie
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
+    """Two linear layers with an exact GELU between them, on normalised features."""
 
     def __init__(self, channels, hidden):
         super().__init__()
+        self.recompute = True
         self.fc1 = Linear(channels, hidden)
         self.fc2 = Linear(hidden, channels)
 
-    def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x, norm):
+        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest anew."""
+        return recomputed(lambda x: self.fc2(F.gelu(self.fc1(norm(x)))), x, wanted=self.recompute)
 
 
-def scaled(branch, keep, index):
-    """A residual branch times its factor of stochastic depth, if there is one."""
-    return branch if keep is None else branch * keep[index]
+class StochasticDepth(DropPath):
+    """In training, leaves a residual branch out of a sample now and then (Huang et al., ECCV 2016)."""
+
+    def drawn(self, x):
+        """A function for each branch, attention and MLP, and each stream; x (3B, ...) says how many samples there are.
+
+        Each maps a branch (B, ...) to itself times a factor of each sample. They are drawn once for all bands of windows.
+        """
+        if not (self.training and self.drop_prob):
+            return [[identity] * 3] * 2
+        factors = self(x.new_ones(2 * len(x), 1, 1, 1)).view(2, 3, -1, 1, 1, 1)
+        return [[partial(torch.mul, factor) for factor in branch] for branch in factors]
+
+
+def identity(x):
+    return x
 
 
 class SAB(nn.Module):
@@ -105,7 +98,7 @@ class SAB(nn.Module):
         self.norm1 = nn.LayerNorm(config.channels)
         self.attn = WindowAttention(config.channels, config.window, config.heads)
         self.attn_mul = TemporalSpatialAttention(config.channels, config.window, config.heads, config.tsa)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path)
         self.norm2 = nn.LayerNorm(config.channels)
         self.mlp = Mlp(config.channels, int(config.mlp_ratio * config.channels))
         self.grad_checkpoint = False
@@ -113,33 +106,27 @@ class SAB(nn.Module):
 
     def forward(self, x):
         """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
-        keep = None
-        if self.training and self.drop_path.drop_prob:
-            # Stochastic depth: a factor for each stream of each sample and each branch, drawn once for all the bands.
-            keep = self.drop_path(x.new_ones(2 * len(x), 1, 1, 1)).view(2, -1, 1, 1, 1)
-        return map_windows(lambda *band: self.run(self, *band, keep), x, self.window, self.shift, self.grad_checkpoint)
+        drop = self.drop_path.drawn(x)
+        return map_windows(lambda *band: self.run(self, *band, drop), x, self.window, self.shift, self.grad_checkpoint)
 
-    def on_windows(self, x, mask, keep=None):
-        """The block on windows (3B, n, N, C), mask (n, N, N) or None; any n of them, since each window stands alone.
+    def on_windows(self, left, middle, right, mask, drop):
+        """The block on windows, three of (B, n, N, C), any n of them, since each window stands alone.
 
-        keep (2, 3B, 1, 1, 1): factors of the two residual branches, or None.
+        mask: a `windows.Mask` or None. drop: see `StochasticDepth.drawn`.
         """
-        x = x + scaled(self.attention(self.norm1(x), mask), keep, 0)
-        x = x + scaled(recomputed(lambda x: self.mlp(self.norm2(x)), x, wanted=not self.grad_checkpoint), keep, 1)
-        return x
-
-    def attention(self, x, mask):
-        """What the residual connection adds to the three streams, windows (3B, n, N, C) -> (3B, n, N, C)."""
-        left, middle, right = x.chunk(3)
-        attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
+        (drop_left, drop_middle, drop_right), drop_mlp = drop
+        n_l, n_m, n_r = self.norm1(left), self.norm1(middle), self.norm1(right)
+        middle = middle + drop_middle(self.attn(n_m, mask) + 0.1 * self.attn_mul(n_l, n_m, n_r, mask))
         if self.tsa == "released":
-            return torch.cat([scramble(left), attended, scramble(right)])
-        nothing = torch.zeros_like(left)  # the side streams keep their own features
-        return torch.cat([nothing, attended, nothing])
+            left, right = left + drop_left(scramble(n_l)), right + drop_right(scramble(n_r))
+        return [x + drop(self.mlp(x, self.norm2)) for x, drop in zip((left, middle, right), drop_mlp)]
 
 
 class PatchEmbed(nn.Module):
-    """Weights of the way from a picture to tokens: `proj`, strided, where a token is more than a pixel, and a norm."""
+    """Weights of the way from a picture to tokens: `proj`, strided, where a token is more than a pixel, and a norm.
+
+    It has no forward: `proj` never runs alone, but in one convolution with those before it (see `models.collapse`).
+    """
 
     def __init__(self, channels, patch, norm):
         super().__init__()
@@ -148,7 +135,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchUnembed(nn.Module):
-    """Weights of the way back from tokens to a picture, `unproj`."""
+    """Weights of the way back from tokens to a picture, `unproj`. It has no forward, for the reason that PatchEmbed has none."""
 
     def __init__(self, channels, patch):
         super().__init__()
@@ -171,18 +158,17 @@ class RSSB(nn.Module):
     def forward(self, x):
         """Tokens (3B, h, w, C) -> (3B, h, w, C), in place where no gradient is wanted."""
         y = self.residual_group.blocks(x.clone(memory_format=torch.contiguous_format))
-        # Tokens -> picture, 3x3 convolution, picture -> tokens.
-        convolve = unembed_then_conv(self.patch_unembed.unproj, self.conv.weight, self.conv.bias, self.patch_embed.proj)
+        conv = self.convolution()  # tokens -> picture, 3x3 convolution, picture -> tokens
         if torch.is_grad_enabled():
-            return x + on_tokens(convolve, y)
+            return x + conv(y)
         for stream, features in zip(x.split(1), y.split(1)):  # one at a time: a whole picture's sum would not fit the memory
-            stream += on_tokens(convolve, features)
+            stream += conv(features)
         return x
 
-
-def on_tokens(function, x):
-    """A function of pictures (B, C, h, w) on tokens (B, h, w, C), with the result's channels last again; copies nothing."""
-    return function(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    def convolution(self):
+        """`unproj`, `conv` and `proj` in a row, as one function of tokens (B, h, w, C)."""
+        conv = unembed_then_conv(self.patch_unembed.unproj, self.conv.weight, self.conv.bias, self.patch_embed.proj)
+        return lambda tokens: conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class FiringRate(nn.Module):
@@ -212,7 +198,7 @@ class SwinSF(nn.Module):
         super().__init__()
         self.config = config = config or SwinSFConfig()
         channels = config.channels
-        seen = SEGMENTS if config.skip == "motion" else 0  # pictures that a stream sees beside its steps
+        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees beside its steps
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
@@ -225,12 +211,12 @@ class SwinSF(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
         # Sequential, so that the convolutions have the released files' names conv_last.0 and conv_lm.0.
-        # The last convolution gives a picture; with skip="motion" a residual, and a score for each segment.
+        # The last convolution gives a picture; along the motion a residual, and a score for each segment.
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip == "rate":
             self.firing_rate = FiringRate()
-        if config.skip == "motion":
+        if config.skip in ALONG_MOTION:
             self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS) - SEGMENTS // 2) ** 2)  # to begin with
         if config.skip != "none":
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
@@ -246,14 +232,10 @@ class SwinSF(nn.Module):
         for block in self.blocks:
             block.grad_checkpoint = wanted
             # Within a block that is computed anew as a whole, nothing else need be.
-            block.attn.recompute = block.attn_mul.recompute = not wanted
+            block.attn.recompute = block.attn_mul.recompute = block.mlp.recompute = not wanted
 
-    def compile_blocks(self, device):
-        """Run the blocks through torch.compile, which compiles at the first call for each new size.
-
-        Raises UserError where the device's compiler is missing.
-        """
-        check_compiler(device)
+    def compile_blocks(self):
+        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
         compiled = torch.compile(SAB.on_windows)
         for block in self.blocks:
             block.run = compiled
@@ -276,14 +258,14 @@ class SwinSF(nn.Module):
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
         # Spike feature extraction.
-        steps = {"left": x[:, :SIDE_STEPS], "middle": x, "right": x[:, -SIDE_STEPS:]}
-        segments = None
-        if self.config.skip == "motion":
+        seen, segments = {output: x[:, steps] for output, steps in SEEN.items()}, {}
+        if self.config.skip in ALONG_MOTION:
             with torch.autocast(x.device.type, enabled=False):
-                segments = segments_along_motion(x)
-            steps = {output: torch.cat([part, segments[output].light], 1) for output, part in steps.items()}
-        convs = self.conv_first_ref, self.conv_first, self.conv_first_ref
-        tokens = torch.cat([self.embed(part, conv) for part, conv in zip(steps.values(), convs)])  # (3B, h, w, C)
+                streams = along_motion(x, aligned=self.config.skip == "aligned")
+            for output, (steps, segments[output]) in streams.items():
+                seen[output] = torch.cat([steps, segments[output].light], 1)  # (B, 35 or 48, H, W)
+        convs = {"left": self.conv_first_ref, "middle": self.conv_first, "right": self.conv_first_ref}
+        tokens = torch.cat([self.embed(seen[stream], conv) for stream, conv in convs.items()])  # (3B, h, w, C)
 
         # Spatial-temporal feature extraction.
         for layer in self.layers:
@@ -293,7 +275,7 @@ class SwinSF(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             pictures = self.reconstruct(*tokens.to(x.dtype).chunk(3))  # three (B, 1 or 8, H, W)
             pictures = [
-                self.add_skip(picture, output, x, segments)  # (B, 1, H, W)
+                self.add_skip(picture, output, x, segments.get(output))  # (B, 1, H, W)
                 for output, picture in zip(Reconstruction._fields, pictures)
             ]
         return Reconstruction(*(picture[..., :height, :width] for picture in pictures))
@@ -322,7 +304,7 @@ class SwinSF(nn.Module):
         """What the last convolution gives for an output, (B, 1 or 8, H, W) -> its picture (B, 1, H, W)."""
         if self.config.skip == "rate":
             return picture + self.firing_rate(x, KEY_FRAMES[output])
-        if self.config.skip == "motion":
+        if segments is not None:
             residual, scores = picture.split([1, SEGMENTS], dim=1)
-            return residual + segments[output].mean((scores + self.segment_scores.view(1, -1, 1, 1)).softmax(1))
+            return residual + segments.mean((scores + self.segment_scores.view(1, -1, 1, 1)).softmax(1))
         return picture.relu()

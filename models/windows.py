@@ -5,6 +5,7 @@ in row-major order, each of N = w*w tokens in row-major order.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -13,12 +14,9 @@ from torch.utils.checkpoint import checkpoint
 MASKED = -100.0  # added to the attention between tokens of different regions, as in Swin and the released weights
 
 # What the tokens of a band may take, in bytes. A CPU's band must stay in its caches together with what a block makes of it,
-# six times as much; a GPU wants many windows at once, but its fused attention takes no more than 65,535.
+# six times as much; a GPU wants many windows at once.
 BAND_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
-
-# glibc hands freed blocks above a threshold back to the system, and each operation faults its memory in anew, which can take
-# as long as the operation. The threshold rises to the largest block freed so far, up to 32 MiB: this one, never touched.
-torch.empty(31 * 2**20, dtype=torch.uint8)
+FUSED_MOST = 65_535  # windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
 
 
 def partition(x, window):
@@ -48,66 +46,80 @@ def relative_position_index(window):
     return dy * (2 * window - 1) + dx
 
 
-def shift_mask(height, width, window, shift):
-    """(n, N, N) float32, added to the attention of a picture that was rolled by -shift: 0 or MASKED.
+class Mask(NamedTuple):
+    """What is added to the attention of windows of a picture that was rolled: of each window, one of a few kinds."""
 
-    Rolling brings tokens from opposite edges into one window. Each axis falls into three regions: untouched windows, the
-    part of the last window that was there before, and the part that came round. Only equal regions attend to each other.
+    kinds: torch.Tensor  # (4, N, N) of 0 and MASKED, see `shift_masks`
+    kind: torch.Tensor  # (n,) int64, of each window
+
+
+def shift_masks(window, shift):
+    """(4, N, N) float32 of 0 and MASKED, for the windows of a picture rolled by -shift: see `window_kinds`.
+
+    Rolling brings tokens from opposite edges into the last row and the last column of windows, where those that came round lie
+    behind those that were there before. Only tokens of the same part attend to each other.
     """
-    region = torch.zeros(1, height, width, 1)
-    for y, rows in enumerate((slice(0, -window), slice(-window, -shift), slice(-shift, None))):
-        for x, columns in enumerate((slice(0, -window), slice(-window, -shift), slice(-shift, None))):
-            region[:, rows, columns] = 3 * y + x
-    region = partition(region, window).squeeze(-1).squeeze(0)  # (n, N)
-    return (region[:, :, None] != region[:, None, :]).float() * MASKED
+    here = torch.zeros(window, dtype=torch.int64)
+    came_round = (torch.arange(window) >= window - shift).long()
+    part = torch.stack([2 * y[:, None] + x for y in (here, came_round) for x in (here, came_round)]).flatten(1)  # (4, N)
+    return (part[:, :, None] != part[:, None, :]).float() * MASKED
+
+
+def window_kinds(height, width, window):
+    """(n,) int64: 0 for a window inside, 1 in the last column, 2 in the last row, 3 in both."""
+    last_row, last_column = (torch.arange(side // window) == side // window - 1 for side in (height, width))
+    return (2 * last_row[:, None] + last_column.long()).flatten()
 
 
 @lru_cache(maxsize=32)
-def cached_geometry(height, width, window, shift, device, dtype):
-    """(`window_order`, its inverse (H*W,), `shift_mask` or None without a shift) on a device; not to be written to.
-
-    Made once for each size.
-    """
+def cached_geometry(height, width, window, shift, device):
+    """(`window_order`, `Mask` or None without a shift) on a device; made once for each size, and not to be written to."""
     with torch.inference_mode(False):  # what is made while testing must serve training too
-        order = window_order(height, width, window, shift)
-        mask = shift_mask(height, width, window, shift).to(device, dtype) if shift else None
-        return order.to(device), order.flatten().argsort().to(device), mask
+        order = window_order(height, width, window, shift).to(device)
+        if not shift:
+            return order, None
+        return order, Mask(shift_masks(window, shift).to(device), window_kinds(height, width, window).to(device))
 
 
 def map_windows(function, tokens, window, shift, recompute=False):
-    """function(windows (B, n, N, C), mask (n, N, N) or None) on all windows of contiguous tokens (B, H, W, C), shifted.
+    """A function of windows on all windows of three streams, contiguous tokens (3B, H, W, C), shifted.
 
+    function(left, middle, right, mask) takes windows (B, n, N, C) and a `Mask` or None, and returns the three anew.
     After the cyclic shift the windows are independent of one another, so the function is called on one band of them after
-    the other, each small enough for the caches (`BAND_BYTES`). Returns tokens (B, H, W, C).
+    the other, each small enough for the caches (`BAND_BYTES`). Returns tokens (3B, H, W, C).
     - Where no gradient is wanted, the result takes the place of `tokens`.
     - Where one is, it is a new tensor; with `recompute`, only the bands' inputs are kept, and the backward pass runs the
       function on each band again (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
     """
-    batch, height, width, channels = tokens.shape
-    precise = torch.promote_types(tokens.dtype, torch.float32)  # a CPU adds masks in half precision four times more slowly
-    order, inverse, mask = cached_geometry(height, width, window, shift, tokens.device, precise)
-    flat = tokens.view(-1, channels)  # (B H W, C)
-    first = (height * width) * torch.arange(batch, device=tokens.device)  # of each picture's tokens
-    order = order + first.view(-1, 1, 1)  # (B, n, N)
-    count = windows_in_band(batch * window**2 * channels * tokens.element_size(), tokens.device)
-    masks = mask.split(count) if shift else [None] * len(order[0].split(count))
-
-    def gather(part):
-        return flat.index_select(0, part.flatten()).view(*part.shape, channels)
+    streams, height, width, channels = tokens.shape
+    order, mask = cached_geometry(height, width, window, shift, tokens.device)
+    first = (height * width) * torch.arange(streams, device=tokens.device)  # of each picture's tokens
+    order = order + first.view(-1, 1, 1)  # (3B, n, N)
+    count = windows_in_band(tokens, window)
+    bands = [part.unflatten(0, (3, -1)) for part in order.split(count, 1)]  # (3, B, n, N) each
+    masks = [Mask(mask.kinds, kind) for kind in mask.kind.split(count)] if shift else [None] * len(bands)
+    flat = tokens.view(-1, channels)  # (3B H W, C)
 
     if not torch.is_grad_enabled():
-        for part, mask in zip(order.split(count, 1), masks):
-            flat.index_copy_(0, part.flatten(), function(gather(part), mask).flatten(0, 2))
+        for band, mask in zip(bands, masks):
+            windows = flat.index_select(0, band.flatten()).view(*band.shape, channels)
+            for place, stream in zip(band, function(*windows, mask)):
+                flat.index_copy_(0, place.flatten(), stream.flatten(0, 2))
         return tokens
-    bands = gather(order).split(count, 1)
-    bands = [recomputed(function, band, mask, wanted=recompute) for band, mask in zip(bands, masks)]
-    windows = torch.cat(bands, 1)  # (B, n, N, C)
-    return windows.flatten(0, 2).index_select(0, (inverse + first.view(-1, 1)).flatten()).view_as(tokens)
+    order = torch.cat([band.flatten() for band in bands])
+    inputs = flat.index_select(0, order).split([band.numel() for band in bands])
+    outputs = []
+    for band, windows, mask in zip(bands, inputs, masks):
+        outputs += recomputed(function, *windows.view(*band.shape, channels), mask, wanted=recompute)
+    outputs = torch.cat([stream.flatten(0, 2) for stream in outputs])
+    return torch.empty_like(outputs).index_put_((order,), outputs).view_as(tokens)  # index_copy_ would keep its source
 
 
-def windows_in_band(window_bytes, device):
-    """How many windows of so many bytes make a band."""
-    return max(1, BAND_BYTES.get(device.type, BAND_BYTES["cuda"]) // window_bytes)
+def windows_in_band(tokens, window):
+    """How many windows of each picture of tokens (3B, H, W, C) make a band."""
+    window_bytes = len(tokens) * window**2 * tokens.shape[-1] * tokens.element_size()
+    count = BAND_BYTES.get(tokens.device.type, BAND_BYTES["cuda"]) // window_bytes
+    return max(1, min(count, 3 * FUSED_MOST // len(tokens)))
 
 
 def recomputed(function, *arguments, wanted=True):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from datasets.dat import write_dat
-from datasets.simulator import SENSORS, integrate_and_fire
+from datasets.simulation.sensor import IDEAL, integrate_and_fire
 from models import SwinSF, SwinSFConfig
 from tests.golden import formula
 from utils import checkpoint
@@ -82,7 +82,7 @@ def random_spikes(steps, height, width, seed=0, rate=0.3):
     return (np.random.default_rng(seed).random((steps, height, width)) < rate).astype(np.uint8)
 
 
-def moving_scene(height, width, steps, speed=0.2, seed=0, sensor=SENSORS["ideal"], pattern=None):
+def moving_scene(height, width, steps, speed=0.2, seed=0, sensor=IDEAL, pattern=None):
     """Spikes (T, H, W) of a soft texture that moves to the left by `speed` pixels a step."""
     rng = np.random.default_rng(seed)
     texture = cv2.GaussianBlur(rng.random((height, width + int(speed * steps) + 4), np.float32), None, 3)

@@ -14,7 +14,8 @@ from tests.conftest import ROOT
 from utils.cli import UserError
 
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.read_text())
-MODULES = ["utils.checkpoint", "utils.niqe"]  # with a command line of their own
+TOOLS = sorted(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text())
+MODULES = ["utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
 OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", *torchrun_parser()._option_string_actions}  # pip's, torchrun's
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
@@ -167,7 +168,7 @@ def test_command_lines_are_found():
 
 
 def test_every_flag_is_some_script_s(monkeypatch, capsys):
-    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, "tests.fuzz"]))
+    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *MODULES, "tests.robustness.fuzz"]))
     assert {"--resume_path", "--compare", "--dark", "--parts", "--check", "--steps_per_second"} <= flags
     assert flags_in("| `--sensor reds` | `--made_up` |\n| --- | --- |") - flags == {"--made_up"}
     for name, text in TEXTS.items():

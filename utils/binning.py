@@ -8,7 +8,7 @@ fast, and pictures that are made of it, divided by N, have the grey levels of th
 import numpy as np
 
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES, STEPS
+from utils.timing import KEY_FRAMES, STEPS
 
 BLOCK = 64  # steps that are read at a time
 

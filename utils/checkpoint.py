@@ -8,28 +8,17 @@ writes a run's weights in half precision, to be shipped.
 import contextlib
 import io
 import os
-import pickle
-import pickletools
 import random
-import re
 import sys
 import tempfile
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from utils import cli
+from utils import cli, guard
 from utils.cli import UserError
-
-DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
-# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of any size for one.
-PLAIN = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
-)
-OLD_PICKLES = 5  # in torch's older format, one after the other: a number, a version, the system, contents, names
 
 
 @contextlib.contextmanager
@@ -69,93 +58,25 @@ def load(path, device="cpu"):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file{' (a folder)' if path.is_dir() else ''}; check the path")
-    check_records(path)
     try:
+        guard.check_pickles(path)
         with warnings.catch_warnings():  # of the pickle's protocol, which is no user's concern
             warnings.simplefilter("ignore")
             contents = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            reason = "refused, since it holds more than tensors and plain values and could run code on loading"
-        else:
-            reason = "not a checkpoint, or damaged"
-        raise UserError(f"{path}: {reason}; take a file written by train.py, or a released weights file") from None
+        guard.check_contents(contents, path.stat().st_size)
+    except guard.Refused as reason:
+        raise UserError(
+            f"{path}: refused, since {reason}; take a file of train.py, or save the weights anew where they load: "
+            "torch.save(model.state_dict(), PATH)"
+        ) from None
     except Exception as error:  # a damaged file fails in a dozen ways
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise UserError(f"{path}: not a checkpoint, or damaged ({first:.300}); take an undamaged copy") from None
     if not isinstance(contents, dict):
-        raise UserError(f"{path}: holds a {type(contents).__name__}, not a checkpoint's dict; take a file of train.py")
-    check_contents(contents, path)
-    return contents
-
-
-def check_records(path):
-    """Raises UserError for a zip archive that torch.save did not write: with packed records, or more bytes than the file has."""
-    try:
-        names = global_names(path)
-        if not zipfile.is_zipfile(path):
-            entries = []  # torch's older format claims nothing
-        else:
-            with zipfile.ZipFile(path) as archive:
-                entries = archive.infolist()
-    except Exception as error:  # a damaged file fails in many ways
-        raise UserError(f"{path}: not a checkpoint, or damaged ({error!s:.300}); take an undamaged copy") from None
-    if not all(map(PLAIN.fullmatch, names)):
         raise UserError(
-            f"{path}: refused, since it holds more than tensors and plain values and could run code on loading; "
-            "take a file written by train.py, or a released weights file"
+            f"{path}: holds a {type(contents).__name__}, not a dict of weights; save them by torch.save(model.state_dict(), PATH)"
         )
-    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise UserError(f"{path}: refused, since it is packed or claims more bytes than it has; take a file of torch.save")
-
-
-def global_names(path):
-    """What the pickles of a file of torch.save name of Python's modules, as "module name"; nothing of them is loaded."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
-            size = path.stat().st_size
-            pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.file_size <= size]
-    else:
-        pickles = [io.BytesIO(path.read_bytes())] * OLD_PICKLES
-    names = set()
-    for file in pickles:
-        operations = pickletools.genops(file) if file.tell() < len(file.getbuffer()) else ()
-        names |= {str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST")}
-    return names
-
-
-def check_contents(contents, path):
-    """Raises UserError for contents that are small in the file and endless in the memory, or not plain.
-
-    Tensors are dense and on a device, none with more bytes than the whole file; what is in what is DEEPEST levels deep at most
-    and has MOST_ITEMS a level; whole numbers have 64 bits.
-    """
-    size, level = path.stat().st_size, [contents]
-    for _ in range(DEEPEST):
-        inner = []
-        for value in level:
-            if torch.is_tensor(value):
-                dense = value.layout == torch.strided and not value.is_meta and not value.is_nested
-                if not dense or value.numel() * value.element_size() > size:
-                    raise UserError(
-                        f"{path}: refused, since a tensor in it claims more than the file has; take a file of train.py"
-                    )
-            elif isinstance(value, dict):
-                inner += [*value.keys(), *value.values()]
-            elif isinstance(value, (list, tuple, set)):
-                inner += value
-            elif isinstance(value, int) and abs(value) >= 2**64:
-                raise UserError(f"{path}: refused, since it has a number of more than 64 bits; take a file of train.py")
-            if len(inner) > MOST_ITEMS:
-                break
-        if not inner:
-            return
-        if len(inner) > MOST_ITEMS:
-            break
-        level = inner
-    raise UserError(f"{path}: refused, since its contents are nested without end; take a file of train.py")
+    return contents
 
 
 def ship(source, target):

@@ -13,12 +13,13 @@ import torch
 
 from utils.binning import check_bin, first_key, last_key, take_as_one
 from utils.cli import UserError
-from utils.protocol import KEY_FRAMES, STEPS
+from utils.timing import KEY_FRAMES, STEPS
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
+LARGEST_THRESHOLD = 2**25  # bytes; glibc takes no more
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 # Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes has faded there
@@ -120,7 +121,8 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **option
     order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`, in steps of the recording. bin: steps
     that are taken as one, for dark recordings, see `utils.binning`; stride is a multiple of it. options: of `reconstruct_at`.
 
-    Raises UserError where the recording is no such array, or too short for one picture.
+    Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window, UserError for a stride
+    that is no multiple of bin.
     """
     check_recording(spikes)
     check_bin(bin, stride)
@@ -128,18 +130,16 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **option
     keys = key_frames(steps, start, stop, stride, bin)
     if not keys:
         asked = "".join(f", {name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
-        window = f"{STEPS * bin} steps, half of them on either side of its own"
-        raise UserError(f"no picture to make of {steps} steps{asked}: one wants {window}")
+        raise ValueError(f"no key frame: {steps} steps{asked}; a picture wants {STEPS * bin} steps")
     return (picture for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options))
 
 
 def check_recording(spikes):
-    """Raises UserError for what is no recording: a path in its place, or an array of other than three dimensions."""
-    if isinstance(spikes, str | bytes | os.PathLike):
-        raise UserError(f"{spikes}: a path in place of spikes; open it first, by datasets.recordings.open_recording or open_dat")
-    shape = getattr(spikes, "shape", (1, 1, 1))
-    if len(shape) != 3:
-        raise UserError(f"spikes of shape {tuple(shape)}: a recording is (T, H, W)")
+    """Raises TypeError for a path in place of spikes, ValueError for an array of other than three dimensions."""
+    if isinstance(spikes, str | os.PathLike):
+        raise TypeError(f"{spikes!s:.80}: a {type(spikes).__name__}, not an array of spikes (T, H, W); open a file by open_dat")
+    if len(getattr(spikes, "shape", "THW")) != 3:
+        raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
 
 
 def reconstruct_binned(spikes, model, keys, stride, bin=1, **options):
@@ -282,15 +282,20 @@ def ahead(items, depth=1, patience=None, should_stop=lambda: False):
         thread.join(patience)
 
 
-def keep_freed_memory():
+def keep_freed_memory(training=False):
     """Let the C library keep the memory that is freed. For glibc; elsewhere it does nothing.
 
     By default it hands large pieces back to the system, which clears them page by page when they are asked for again, at each
-    operation on a large picture anew: a third of the time at 1000x1000.
+    operation on a large picture anew: a third of the time at 1000x1000. training: keep the pieces of up to 32 MB alone, since a
+    training step frees too many of different sizes to keep all.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+    if training:
+        options = ((M_MMAP_THRESHOLD, LARGEST_THRESHOLD), (M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD))
+    else:
+        options = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
+    for option, value in options:
         mallopt(option, value)

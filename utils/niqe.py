@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import Parser, UserError, run
-from utils.files import check_archive, read_grey, visible
+from utils.guard import check_archive, read_grey, visible
 
 BLOCK = 96
 MOST_BYTES = 2**18  # of a file of statistics

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import read_grey, read_json
+from utils.guard import read_grey, read_json
 from utils.locks import lock_folder
 from utils.metrics import to_bytes
 from utils.report import write_picture
@@ -292,8 +292,7 @@ class PictureFile(Output):
             file = self.open(name)
             try:
                 while data:
-                    os.lseek(file, offset, os.SEEK_SET)  # Windows has no pwrite
-                    written = os.write(file, data)
+                    written = write_at(file, data, offset)
                     data, offset = data[written:], offset + written
             except OSError as error:  # a full disk names no file
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
@@ -333,6 +332,14 @@ class PictureFile(Output):
         video = {} if self.path.suffix.lower() == ".npy" else {"fps": self.fps}
         self.save_record(True, self.finished_place, file=self.seen(), **video)
         self.discard()
+
+
+def write_at(file, data, offset):
+    """`os.pwrite`, which Windows has not."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, offset)
+    os.lseek(file, offset, os.SEEK_SET)
+    return os.write(file, data)
 
 
 def read_record(path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.files import read_levels
+from utils.guard import read_levels
 from utils.metrics import to_bytes
 from utils.report import mean_figures, plain
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.dat import LIKE_A_PICTURE, LOOK, StepFile, check_size, neighbour_correlations, rate_picture
 from utils.cli import UserError
-from utils.files import check_archive
+from utils.guard import check_archive
 from utils.spikes import describe_spikes
 
 

@@ -7,7 +7,7 @@ from utils.binning import check_bin
 from utils.cli import UserError
 from utils.inference import key_frames
 from utils.output import Curve
-from utils.protocol import STEPS
+from utils.timing import STEPS
 
 STRIDE, FPS = 20, 25.0  # by default
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from utils.binning import first_key, last_key
-from utils.protocol import RATE, STEPS
+from utils.timing import RATE, STEPS
 
 PLACES = 5  # of a recording that are looked at
 ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it has them,

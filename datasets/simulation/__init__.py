@@ -1,0 +1,1 @@
+"""Scenes and sensors: photographs or videos -> moving light -> spikes."""

@@ -1,0 +1,211 @@
+"""Weights files: what one claims is held against the architecture, and the architecture against its limits, before it is built.
+
+So no file makes more than its own tensors, and none whose names or shapes differ is taken for another.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from models.attention import TSA_CHOICES
+from models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
+from models.variants import VARIANTS
+from utils import checkpoint
+from utils.cli import UserError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SHIPPED = Path(__file__).parent.parent / "checkpoint"
+
+WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")  # entries that toolboxes keep weights in
+# What the numbers of a SwinSFConfig may be, both ends included.
+LIMITS = {
+    **{"channels": (int, 1, 4096), "heads": (int, 1, 256), "window": (int, 1, 16), "patch": (int, 1, 64)},
+    **{"mlp_ratio": (float, 0.1, 64), "drop_path": (float, 0, 0.99)},
+}
+MOST_BLOCKS = 256
+CHOICES = {"tsa": TSA_CHOICES, "skip": SKIP_CHOICES}
+
+
+def shipped_weights(variant="small"):
+    """The path of the shipped weights; by default the file that scores best on every validation set of the README's table.
+
+    Raises UserError where it is not there.
+    """
+    path = SHIPPED / f"swinsf_{variant}.pth"
+    if not path.is_file():
+        raise UserError(f"{path}: no shipped weights there; name a file with --load_model")
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What a shipped file was fitted to."""
+
+    purpose: str
+    light: tuple  # spikes a step of bright pixels, least and most
+    motion: float  # pixels a step, at most
+
+
+# file -> what it is for. swinsf_camera.pth is taken once it is there, swinsf_1000.pth once it is ahead on spike-X4K.
+SHIPPED_FOR = {
+    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.1, 0.7), 0.5),
+    "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
+    "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
+    "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),
+}
+CHOICE = {
+    "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),
+    "spike-REDS": ("swinsf_small.pth",),
+    "spike-X4K": ("swinsf_small.pth",),
+}
+
+
+def weights_for(purpose):
+    """The path of the shipped weights for "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K"."""
+    there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
+    return there[0] if there else shipped_weights()
+
+
+def fit_of(path):
+    """The `Fit` of a shipped file, None of any other."""
+    return SHIPPED_FOR.get(Path(path).name) if Path(path).resolve().parent == SHIPPED.resolve() else None
+
+
+def load_model(path, device="cpu", precision="fp32"):
+    """The model that a weights file holds, in eval mode on `device`.
+
+    path: the project's own checkpoint, a run's folder (its best.pth), a released file, or a state_dict of a released or shipped
+    architecture, by itself or under a name of `WRAPPERS`, by torch.save or as `.safetensors`.
+
+    precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32 themselves. bf16 is
+    the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on most CPUs.
+
+    Raises UserError where the file is missing, damaged or unsafe, or where its weights do not fit, with the names of the
+    missing and the unexpected ones.
+    """
+    config, state = read_weights(path)
+    check_fit(config, state, path)
+    model = SwinSF(config)
+    model.load_state_dict(state)
+    model.set_precision(PRECISIONS[precision])
+    return model.to(device).eval()
+
+
+def read_weights(path):
+    """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for the errors."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.pth"
+        if not path.is_file():
+            raise UserError(f"{path.parent}: a folder without best.pth; name a weights file, or a run that has validated")
+    contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
+    if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
+        return read_config(contents["config"], path), plain_names(contents["model"])
+    found = next((contents[name] for name in WRAPPERS if isinstance(contents.get(name), dict)), contents)
+    state = plain_names(found)
+    if not torch.is_tensor(state.get("conv_first.weight")):
+        some_names = ", ".join(map(str, list(found)[:5])) or "nothing"
+        raise UserError(
+            f"{path}: neither a checkpoint of this project (config, model) nor the weights of a SwinSF (a state_dict, or one as "
+            f"{', '.join(WRAPPERS)}); it holds {some_names}; save them by torch.save(model.state_dict(), PATH)"
+        )
+    return fitting_config(state), state
+
+
+def load_safetensors(path):
+    """name -> tensor of a `.safetensors` file. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file; check the path")
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path}: no safetensors file, or damaged ({error!s:.300}); take an undamaged copy") from None
+
+
+def plain_names(state):
+    """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
+
+    Buffers derived from geometry are left out, since they are made anew (the masks in released files belong to one picture
+    size), and so is `conv_after_body`, which was never used.
+    """
+    state = {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}
+    derived = ("relative_position_index", "attn_mask")
+    return {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
+
+
+def fitting_config(state):
+    """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the one that fits best.
+
+    "released" and "paper" attention have the same weights: those with the released `skip` are taken for released ones, the
+    others for our own.
+    """
+    released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
+    own = [dataclasses.replace(variant, tsa="paper", skip=skip) for variant in VARIANTS.values() for skip in ("motion", "rate")]
+    candidates = [*released, *own, dataclasses.replace(VARIANTS["small"], skip="none")]
+    return min(candidates, key=lambda config: count_misfits(config, state))
+
+
+def count_misfits(config, state):
+    with torch.device("meta"):
+        expected = SwinSF(config).state_dict()
+    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
+    return len({(n, v.shape) for n, v in expected.items()} ^ set(shapes.items()))
+
+
+def read_config(fields, path):
+    """The SwinSFConfig of a checkpoint's entry config, or UserError."""
+    try:
+        config = SwinSFConfig(**fields)
+        check_config(config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
+    return config
+
+
+def check_config(config):
+    """Raises ValueError where a SwinSFConfig has a value that no network is built of."""
+    for name, (kind, least, most) in LIMITS.items():
+        value = getattr(config, name)
+        if type(value) not in (int, kind) or not least <= value <= most:
+            raise ValueError(f"{name}={value!r:.80}: a {'whole ' if kind is int else ''}number from {least} to {most} is wanted")
+    for name, choices in CHOICES.items():
+        if not isinstance(getattr(config, name), str) or getattr(config, name) not in choices:
+            raise ValueError(f"{name}={getattr(config, name)!r:.80}: choose from {', '.join(choices)}")
+    if not all(type(depth) is int and depth > 0 for depth in config.depths) or not 0 < sum(config.depths) <= MOST_BLOCKS:
+        raise ValueError(f"depths={config.depths!s:.80}: whole numbers are wanted, from 1 to {MOST_BLOCKS} in all")
+    if config.channels % config.heads:
+        raise ValueError(f"channels={config.channels} is not a multiple of heads={config.heads}")
+
+
+def check_fit(config, state, path):
+    """Raises UserError where weights, name -> tensor, are not those of a `SwinSFConfig`. What it claims takes no memory."""
+    misfit = "more blocks than tensors" if sum(config.depths) > len(state) else ""
+    if not misfit:
+        with torch.device("meta"):
+            misfit = describe_misfit(SwinSF(config).state_dict(), state)
+    if misfit:
+        raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
+
+
+def describe_misfit(expected, found):
+    """Text that names missing, unexpected and differently shaped weights, or "" where `found` fits."""
+
+    def fits(key):
+        return torch.is_tensor(found[key]) and found[key].is_floating_point() and found[key].shape == expected[key].shape
+
+    groups = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape or type": [
+            f"{key} {tuple(getattr(found[key], 'shape', ()))} for {tuple(expected[key].shape)}"
+            for key in expected
+            if key in found and not fits(key)
+        ],
+    }
+    return "; ".join(f"{len(keys)} {name}: {some(keys)}" for name, keys in groups.items() if keys)
+
+
+def some(keys, most=6):
+    return ", ".join(map(str, keys[:most])) + (f" and {len(keys) - most} more" if len(keys) > most else "")

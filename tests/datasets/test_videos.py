@@ -1,0 +1,95 @@
+import cv2
+import numpy as np
+import pytest
+
+from datasets import open_dataset
+from datasets.simulation.videos import VideoScene, VideoScenes, in_between, optical_flows, part_in_time, read_clips
+from tests.conftest import write_video
+from utils.cli import UserError
+
+
+def texture(height=160, width=200):
+    noise = np.random.default_rng(0).random((height, width)).astype(np.float32)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 30, 220, cv2.NORM_MINMAX)
+
+
+def shifted(pixels):
+    """The texture's inside, moved to the right by so many pixels."""
+    matrix = np.array([[1, 0, pixels - 20.0], [0, 1, -20.0]])
+    return cv2.warpAffine(texture(), matrix, (160, 120), flags=cv2.INTER_CUBIC)
+
+
+def test_a_frame_in_between_lies_in_between():
+    first, second = (np.round(shifted(pixels)).astype(np.uint8) for pixels in (0, 4))
+    flows = optical_flows(first, second)
+    for part in (0.0, 0.25, 0.5, 1.0):
+        inside = (slice(16, -16), slice(16, -16))
+        error = np.abs(in_between(first, second, *flows, part) - shifted(4 * part))[inside].mean()
+        blend = np.abs((1 - part) * shifted(0) + part * shifted(4) - shifted(4 * part))[inside].mean()
+        assert error < 0.6, part
+        assert error < 0.2 * blend or part in (0.0, 1.0), part
+
+
+def test_a_scene_shows_each_frame_at_its_step():
+    frames = np.stack([np.full((40, 60), 20 * i, np.uint8) for i in range(5)])
+    scene = VideoScene(frames, 10, 24, 32)
+    for time, grey in ((-20, 0), (-10, 20), (0, 40), (5, 50), (10, 60), (20, 80)):
+        light = scene.frame(time)
+        assert light.shape == (24, 32) and light.dtype == np.float32
+        np.testing.assert_allclose(255 * light, grey, atol=1e-3)
+
+
+def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
+    greys = [10, 20, 30, 200, 210, 220, 230, 240]
+    path = write_video(tmp_path / "a.avi", [np.full((48, 64), grey, np.uint8) for grey in greys])
+    clips, count = read_clips(path, 2, 2**20)
+    assert count == 8 and [first for first, _ in clips] == [0, 3, 5]
+    np.testing.assert_allclose([clip[:, 20, 20] for _, clip in clips], [[10, 20], [200, 210], [220, 230]], atol=3)
+    # No clip over the cut between 30 and 200; with little memory every second clip.
+    small, _ = read_clips(path, 2, 2 * 2 * 48 * 64)
+    assert [first for first, _ in small] == [0, 5]
+
+
+@pytest.mark.parametrize("count", [20, 48, 78, 190])
+def test_the_parts_of_a_video_share_no_frame_whatever_the_length_of_clips(count):
+    frames = {"train": set(), "val": set(), "test": set(), None: set()}
+    for length in (2, 3, 9):
+        for first in range(count - length + 1):
+            frames[part_in_time(first, length, count)].update(range(first, first + length))
+    assert not frames["train"] & frames["val"] and not frames["train"] & frames["test"] and not frames["val"] & frames["test"]
+    assert max(frames["train"]) < 0.8 * count <= min(frames["val"]) and min(frames["test"]) >= 0.9 * count
+
+
+def test_endless_scenes_over_videos(tmp_path):
+    for name in "abc":
+        write_video(tmp_path / f"{name}.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
+    write_video(tmp_path / "d.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
+    dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64, length=7)
+    assert len(dataset) == 7
+    item = dataset[3]
+    assert item["spikes"].shape == (41, 64, 64) and set(item) == {"name", "spikes", "white", "left", "middle", "right"}
+    assert item["spikes"].float().mean() / (item["middle"].mean() / 255) == pytest.approx(0.6, rel=0.03)
+    assert np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 5)["spikes"])
+    assert not np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 6)["spikes"])
+    parts = {
+        split: {source.name for source in VideoScenes(tmp_path, split, 64, 64, 5).sources} for split in ("train", "val", "test")
+    }
+    assert not parts["train"] & parts["val"] and not parts["val"] & parts["test"] and not parts["train"] & parts["test"]
+    assert len(set.union(*parts.values())) == 4
+
+
+def test_bad_videos(tmp_path):
+    with pytest.raises(UserError, match="no such video or folder"):
+        open_dataset(f"videos:{tmp_path / 'none'}", split="train", crop_size=64)
+    with pytest.raises(UserError, match="no video in it"):
+        open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"no video to use for train: bad\.mp4 \(unreadable, or too large\)"):
+        open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
+    write_video(tmp_path / "good.avi", [np.round(shifted(i)).astype(np.uint8) for i in range(9)])
+    dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64)
+    assert "1 skipped: bad.mp4 (unreadable, or too large)" in dataset.description
+    with pytest.raises(UserError, match=r"good\.avi \(smaller than 250x400\)"):
+        open_dataset(f"videos:{tmp_path}", split="train")
+    with pytest.raises(UserError, match=r"good\.avi \(9 frames, too few for 3 in a row"):
+        open_dataset(f"videos:{tmp_path}", split="val", crop_size=64)

@@ -1,0 +1,195 @@
+"""Hostile and broken input, by the thousand: every case ends in a result or in one clear line, and runs nothing of its own.
+
+    python -m tests.robustness.fuzz --cases 20000                  # make fuzz
+    python -m tests.robustness.fuzz --seed 0 --only 123            # one case again, with its traceback
+
+Case i comes from (seed, i) alone. It is run in this process, under limits of time and memory, in a folder of its own. It passes
+where it ends in a result, in a UserError or an OSError that `utils.cli.run` prints as one line, or in SystemExit with 0 or 2;
+where the datasets beside it are untouched; and where no code was run that a file brought.
+"""
+
+import collections
+import contextlib
+import faulthandler
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.simulation.scenes import read_photo
+from tests.robustness import hostile
+from utils import cli
+from utils.cli import UserError
+
+SECONDS = 20  # of a case
+MEMORY = 2 * 10**9  # bytes at its peak, of the whole process
+LONGEST = 1000  # characters of an error's line
+ORDER = (  # of kinds; case i is of ORDER[i % len(ORDER)]
+    *("recording", "picture", "weights", "flags", "array", "dataset", "picture", "recording", "weights", "resume"),
+    *("array", "niqe", "picture", "text", "weights", "recording", "dataset", "array", "picture", "flags"),
+)
+KINDS = tuple(dict.fromkeys(ORDER))
+
+
+class OverTime(BaseException):
+    """A case has had its seconds; no `except Exception` on the way may keep it."""
+
+
+def kind_of(index):
+    return ORDER[index % len(ORDER)]
+
+
+def run_case(ground, seed, index):
+    """(outcome, None or what is wrong with it) of one case. outcome: "result", "error" or "exit"."""
+    rng = np.random.default_rng([seed, index])
+    torch.manual_seed(index)
+    folder = Path(tempfile.mkdtemp(dir=ground.root, prefix=f"case{index}_"))
+    before = ground.signature()
+    place = folder / "a" / "b" / "c"  # so that ../.. is the case's own
+    place.mkdir(parents=True)
+    read_photo.clear()
+    memory = reset_peak()
+    try:
+        with quiet(place), within(SECONDS):
+            outcome, fault = judged(lambda: hostile.CASES[kind_of(index)](rng, ground, place))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if memory and peak_memory() > MEMORY:
+        fault = fault or f"memory: {peak_memory() / 1e9:.2f} GB"
+    if ground.marker.exists():
+        ground.marker.unlink()
+        fault = "code of a file was run"
+    if ground.signature() != before:
+        fault = "a file of the datasets was changed"
+    return outcome, fault
+
+
+def judged(case):
+    """(outcome, fault) of a call."""
+    try:
+        status = case()
+    except SystemExit as end:
+        return "exit", None if end.code in (0, 2) else f"exit status {end.code}"
+    except (UserError, OSError) as error:
+        return "error", judged_line(cli.one_line(error))
+    except OverTime:
+        return "error", f"more than {SECONDS} s: {''.join(traceback.format_exc()).splitlines()[-3:]}"
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return "error", f"{type(error).__name__}: {error!s:.200} ({place.filename}:{place.lineno})\n{traceback.format_exc()}"
+    return "result", f"exit status {status}" if isinstance(status, int) and status else None
+
+
+def judged_line(line):
+    """What is wrong with an error's line, or None."""
+    if not line.strip() or not line.isprintable():
+        return f"no line: {line!r}"
+    if len(line) >= LONGEST:
+        return f"a line of {len(line)} characters: {line[:200]}"
+    if not re.search(r"--\w|[/\\]|\.\w|argument|standard input|: no such |check its folder", line):
+        return f"a line that names neither file nor flag: {line}"
+    return None
+
+
+@contextlib.contextmanager
+def quiet(place):
+    """Within `with`, the working folder is `place`, standard input is empty and nothing is printed."""
+    before, stdin = os.getcwd(), sys.stdin
+    # A real file: scripts ask standard output for its number and its encoding.
+    with open(os.devnull) as nothing, open(os.devnull, "w") as sink, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.chdir(place)
+        sys.stdin = nothing
+        try:
+            with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            sys.stdin = stdin
+            os.chdir(before)
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Raises OverTime in what takes longer; ends the process, with a traceback, where that is stuck in C for a minute more."""
+
+    def ring(*_):
+        raise OverTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def reset_peak():
+    """Let the kernel begin its count of peak memory anew; whether it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return peak_memory() > 0
+    except (OSError, TypeError):
+        return False
+
+
+def peak_memory():
+    """The largest resident memory of this process since `reset_peak`, in bytes."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def run_cases(indices, seed, root, bar=False):
+    """(counts of (kind, outcome), faults: index -> text, largest peak memory in bytes) of the cases."""
+    counts, faults, peak = collections.Counter(), {}, 0
+    ground = hostile.Ground(Path(root))
+    for index in tqdm(indices, "fuzz", unit="case", dynamic_ncols=True, disable=not bar):
+        outcome, fault = run_case(ground, seed, index)
+        peak = max(peak, peak_memory() if Path("/proc/self/status").exists() else 0)
+        counts[kind_of(index), "fault" if fault else outcome] += 1
+        if fault:
+            faults[index] = fault
+            if bar:
+                tqdm.write(f"case {index} ({kind_of(index)}): {fault.splitlines()[0]}; again: {again(seed, index)}")
+    return counts, faults, peak
+
+
+def again(seed, index):
+    return f"python -m tests.robustness.fuzz --seed {seed} --only {index}"
+
+
+def main(arguments=None):
+    parser = cli.Parser(__doc__)
+    flag = parser.add_argument
+    flag("--cases", type=cli.positive_int, default=2000, help="how many (default 2000)")
+    flag("--seed", type=cli.count, default=0, help="of all cases (default 0)")
+    flag("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only these (default all)")
+    flag("--only", type=cli.count, help="this case alone")
+    settings = parser.parse_args(arguments)
+    indices = [index for index in range(settings.cases) if kind_of(index) in settings.kinds]
+    indices = indices if settings.only is None else [settings.only]
+    with tempfile.TemporaryDirectory() as root:
+        counts, faults, peak = run_cases(indices, settings.seed, root, bar=True)
+    outcomes = ("result", "error", "exit", "fault")
+    print(f"{'':10}" + "".join(f"{outcome:>9}" for outcome in outcomes))
+    for kind in KINDS:
+        print(f"{kind:10}" + "".join(f"{counts[kind, outcome]:9}" for outcome in outcomes))
+    print(f"{len(indices)} cases, {len(faults)} faults; peak memory {peak / 1e6:.0f} MB")
+    if settings.only is not None:
+        print(*faults.values(), sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,150 @@
+"""simulate.py as a user runs it."""
+
+import errno
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import simulate as script
+from datasets import open_dataset
+from datasets.dat import read_dat
+from datasets.paired import SpikeREDS
+from tests.conftest import assert_one_line_error, run_script, write_png, write_video
+from utils.cli import UserError
+from utils.timing import KEY_FRAMES
+
+
+@pytest.fixture(scope="module")
+def big_photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("big_photos")
+    for i in range(4):
+        noise = np.random.default_rng(i).random((320, 480)).astype(np.float32)
+        write_png(folder / f"p{i}.png", cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, 32).astype(np.uint8))
+    return folder
+
+
+def simulate(source, folder, *options):
+    return run_script("simulate.py", "--source", source, "--save_path", folder, "--workers", "1", *options)
+
+
+def grey_level(path):
+    return float(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).mean())
+
+
+def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
+    """A video of uniform frames, one a step, each 4 grey levels lighter than the one before: an error of a step is seen."""
+    greys = [40 + 4 * i for i in range(41)] * 20
+    path = write_video(tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]])
+    result = simulate(f"videos:{path}", tmp_path / "out", "--steps_per_frame", "1", "--count", "2", "--sensor", "ideal")
+    assert result.returncode == 0, result.stderr
+    for name in ("scene000000", "scene000001"):
+        for key_id in (7, 14, 21, 28, 35):
+            picture = tmp_path / "out/train/gt" / f"{name}id{key_id}.png"
+            assert grey_level(picture) == pytest.approx(40 + 4 * (key_id - 1), abs=1.5)
+        spikes = read_dat(tmp_path / "out/train/input" / f"{name}id21.dat", 250, 400)
+        assert spikes.shape == (41, 250, 400)
+        np.testing.assert_allclose(spikes.mean((1, 2)), 0.6 * (40 + 4 * np.arange(41)) / 255, atol=0.006)
+    sample = SpikeREDS(tmp_path / "out", "train").read(0)
+    for output, step in KEY_FRAMES.items():
+        assert sample[output].mean() == pytest.approx(40 + 4 * step, abs=1.5)
+
+
+def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
+    greys = [min(255, 20 + 5 * abs(i - 150)) for i in range(301)]
+    path = write_video(tmp_path / "valley.avi", [np.full((250, 400), grey, np.uint8) for grey in greys] * 10)
+    options = ("--steps_per_frame", "1", "--count", "1", "--split", "test", "--sensor", "ideal")
+    assert simulate(f"videos:{path}", tmp_path / "out", *options).returncode == 0
+    assert grey_level(tmp_path / "out/test/gt/scene000000_key_id151.png") == pytest.approx(20, abs=1.5)
+    spikes = read_dat(tmp_path / "out/test/input/scene000000_key_id151.dat", 250, 400)
+    assert spikes.shape == (301, 250, 400)
+    assert spikes[145:156].mean((1, 2)).argmin() == pytest.approx(5, abs=1)
+    sample = open_dataset(tmp_path / "out").read(0)
+    assert np.array_equal(sample["spikes"], spikes[130:171]) and sample["middle"].mean() == pytest.approx(20, abs=1.5)
+
+
+def test_a_dataset_goes_on_where_it_stopped_and_scenes_do_not_depend_on_what_was_there(big_photos, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert simulate(f"photos:{big_photos}", whole, "--count", "3").returncode == 0
+    assert simulate(f"photos:{big_photos}", parts, "--count", "1").returncode == 0
+    kept = (parts / "train/input/scene000000id21.dat").stat().st_mtime_ns
+    (parts / "train/input/.scene000001id21.dat.torn").write_bytes(b"half")
+    result = simulate(f"photos:{big_photos}", parts, "--count", "3")
+    assert result.returncode == 0 and "2 streams of 41 steps written, 1 there already" in result.stdout
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(parts) for path in parts.rglob("*") if path.is_file())
+    assert len(files) == 1 + 3 * 6
+    for file in files:
+        assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
+    assert (parts / "train/input/scene000000id21.dat").stat().st_mtime_ns == kept
+    meta = json.loads((whole / "meta.json").read_text())["splits"]["train"]
+    assert meta["count"] == 3 and meta["seed"] == 0 and meta["sensor"] == "reds" and len(meta["sources"]) == 2
+    sensors = meta["sensors"]  # what was drawn for each scene
+    assert list(sensors) == ["scene000000", "scene000001", "scene000002"]
+    assert len({sensor["grain"] for sensor in sensors.values()}) == 3 and sensors["scene000001"]["rate"] == 0.6
+
+
+def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
+    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25", "--exposure", "0.9", "--dark", "0")
+    assert simulate(f"photos:{big_photos}", tmp_path / "out", *options).returncode == 0
+    dataset = open_dataset(tmp_path / "out", "1000", "train")
+    sample = dataset.read(0)
+    assert sample["spikes"].shape == (41, 1000, 1000) and dataset.names == ["scene000000"]
+    lit = sample["middle"] > 90
+    assert sample["middle"].max() <= 0.9 * 256
+    assert (sample["spikes"].max(0)[lit] == 0).mean() == pytest.approx(0.25, abs=0.02)
+    meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["train"]
+    sensor = meta["sensors"]["scene000000"]
+    assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 3000
+
+
+def test_what_is_refused(big_photos, tmp_path):
+    source = f"photos:{big_photos}"
+
+    def refused(folder, *options, match, source=source):
+        with pytest.raises(UserError, match=match):
+            script.main(["--source", source, "--save_path", str(folder), "--workers", "0", *options])
+
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    assert_one_line_error(simulate(source, foreign), foreign, "not of simulate.py")
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+    mine = tmp_path / "mine"
+    assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0
+    refused(mine, "--count", "2", "--seed", "5", match="made with seed 0, not 5")
+    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams are of --data_mode 250")
+    assert len(list((mine / "train/input").iterdir())) == 1
+    meta = json.loads((mine / "meta.json").read_text())
+    taken = next(iter(script.open_dataset(source, split="test").sources)).name
+    meta["splits"]["train"]["sources"][taken] = 1  # as where photographs were added between the splits
+    (mine / "meta.json").write_text(json.dumps(meta))
+    refused(mine, "--split", "test", "--count", "1", match=rf"its train streams have 1 of the test photographs, {taken}")
+    (mine / "meta.json").write_text("{")
+    refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
+    refused(tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR")
+    refused(tmp_path / "new", "--rate", "1.5", match="--rate 1.5")
+    refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
+    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command goes on."""
+    written = []
+    write = script.write_dat
+
+    def write_until_full(path, spikes, flip):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write(path, spikes, flip)
+
+    arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path / "out"), "--count", "4", "--workers", "0"]
+    monkeypatch.setattr(script, "write_dat", write_until_full)
+    with pytest.raises(UserError, match=r"No space left on device.*the same command resumes"):
+        script.main(arguments)
+    assert len(open_dataset(tmp_path / "out", split="train")) == 2
+    monkeypatch.setattr(script, "write_dat", write)
+    assert script.main(arguments) == 0
+    assert len(open_dataset(tmp_path / "out", split="train")) == 4

@@ -1,0 +1,305 @@
+"""train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import train
+from datasets import open_dataset
+from datasets.dat import write_dat
+from datasets.paired import hold_out
+from models import load_model
+from tests.conftest import (
+    ROOT,
+    assert_equal,
+    assert_one_line_error,
+    moving_scene,
+    quick,
+    read_log,
+    run_script,
+    write_png,
+    write_reds,
+)
+from utils import checkpoint
+from utils.cli import UserError
+
+
+@pytest.fixture(scope="module")
+def unbroken(photos, tiny_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    result = run_script(*quick(photos, tiny_weights, folder, "unbroken"))
+    assert result.returncode == 0, result.stderr
+    return folder / "unbroken"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, number):
+    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "killed")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    seen = b""
+    while not re.search(rb"epoch 1: .*? [1-9]\d*/60", seen):  # in the middle of the second epoch
+        byte = process.stderr.read(1)
+        assert byte, seen.decode()
+        seen += byte
+    process.send_signal(number)
+    rest = process.stderr.read().decode()
+    assert process.wait() == 128 + number, rest
+    assert "--resume_path" in rest and "Traceback" not in rest
+    stopped = checkpoint.load(tmp_path / "killed/last.pth")["training"]
+    assert stopped["epoch"] == 1 and 0 < stopped["batch"] < 60 and stopped["step"] == 60 + stopped["batch"]
+
+    resumed = run_script("train.py", "--resume_path", tmp_path / "killed", "--workers", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    runs = [checkpoint.load(folder / "last.pth") for folder in (unbroken, tmp_path / "killed")]
+    for run in runs:
+        run.pop("settings")  # the run's name and workers differ
+        run["training"].pop("totals")
+    assert runs[0]["step"] == 180
+    assert_equal(*runs)
+    logs = [read_log(folder) for folder in (unbroken, tmp_path / "killed")]
+    figures = [[(line["epoch"], line["step"], line["train_loss"]) for line in log] for log in logs]
+    assert len(figures[0]) == 3 and figures[0] == figures[1]
+
+
+def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
+    result = run_script(
+        "train.py", "--data_mode", "250", "--dataset_path", reds, "--load_model", tiny_weights, "--lr", "3e-2",
+        "--crop_size", "40", "--batch_size", "3", "--epochs", "30", "--val_every", "30", "--workers", "0", "--device", "cpu",
+        "--save_path", tmp_path, "--run_name", "run",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "held out of train: 003_part1_key_id21.dat" in result.stdout
+    log = read_log(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(30)) and log[-1]["step"] == 30
+    losses = [line["train_loss"] for line in log]
+    assert sum(losses[20:]) < 0.9 * sum(losses[:10]), losses
+    assert log[-1]["val_psnr"] > 15 and 0 < log[-1]["val_ssim"] < 1 and log[-1]["val_loss"] > 0
+    assert log[0]["lr"] == 3e-2 and log[0]["train_pictures_per_second"] > 0
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"last.pth", "best.pth", "config.json", "log.jsonl", "tensorboard", ".lock"}
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["settings"]["lr"] == 3e-2 and config["config"]["channels"] == 4
+    best = checkpoint.load(tmp_path / "run/best.pth")
+    assert best["best_psnr"] == log[-1]["val_psnr"] and "training" not in best
+    load_model(tmp_path / "run/best.pth")
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    scalars = {"train/loss", "lr", "train/pictures_per_second", "val/psnr", "val/ssim", "val/loss"}
+    assert scalars <= set(events.Tags()["scalars"]) and events.Tags()["images"]
+    assert [event.step for event in events.Scalars("train/loss")] == [line["step"] for line in log]
+
+
+def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/last.pth").write_text("precious")
+    result = run_script(*quick(photos, tiny_weights, tmp_path, "taken"))
+    assert_one_line_error(result, tmp_path / "taken", "--run_name", "--resume_path")
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["last.pth"]
+    assert (tmp_path / "taken/last.pth").read_text() == "precious"
+
+
+def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path, bfloat16):
+    """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp nearly so."""
+    losses = {}
+    for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
+        command = quick(photos, tiny_weights, tmp_path, name, "--max_steps", "6", "--workers", "0", *options)
+        assert train.main(command[1:]) == 0
+        losses[name] = read_log(tmp_path / name)[-1]["train_loss"]
+    weights = [checkpoint.load(tmp_path / name / "last.pth")["training"]["model"] for name in ("plain", "checkpoint")]
+    assert_equal(*weights)
+    assert losses["amp"] == pytest.approx(losses["plain"], rel=0.01)
+
+
+def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path):
+    """With stochastic depth, workers, a moving average and validation; with accumulation too."""
+    options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
+    for name in ("first", "second"):
+        result = run_script(*quick(photos, tiny_weights, tmp_path, name, *options))
+        assert result.returncode == 0, result.stderr
+    states = [checkpoint.load(tmp_path / name / "last.pth")["training"] for name in ("first", "second")]
+    for state in states:
+        state["totals"].pop("seconds")
+    assert_equal(*states)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--crop_size", "19"], "--crop_size 19"),
+        (["--crop_size", "251"], "--crop_size 251"),
+        (["--variant", "250", "--load_model", "w.pth"], "leave out --variant"),
+        (["--run_name", "a/b"], "--run_name a/b"),
+        (["--run_name", ".."], "--run_name .."),
+        (["--device", "cpu", "--device_ids", "01"], "needs CUDA"),
+        (["--device_ids", "0,x"], "0,x"),
+        (["--load_model", "none.pth"], "none.pth"),
+        (["--resume_path", "none"], "none"),
+        (["--dataset_path", "none"], "none: no such dataset folder"),
+        (["--dataset_path", "demo"], "demo"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_is_written(reds, tmp_path, arguments, words):
+    with pytest.raises(UserError) as error:
+        train.main(["--dataset_path", str(reds), "--save_path", str(tmp_path), *arguments])
+    assert words in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
+    arguments = quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "2")[1:]
+    assert train.main(arguments) == 0
+    folder = str(tmp_path / "run")
+    for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--val_every", "1")):
+        with pytest.raises(UserError, match=f"{flag} .* the run has"):
+            train.main(["--resume_path", folder, flag, value])
+    with pytest.raises(UserError, match="no run's state"):
+        train.main(["--resume_path", str(tiny_weights)])
+    assert (
+        train.main(["--resume_path", folder, "--batch_size", "2", "--save_path", str(tmp_path)]) == 0
+    )  # it is at its end: nothing left to do
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 2
+
+
+def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
+    """Also from the middle of an epoch, and to the very weights of a run that was that long from the start."""
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0"]
+    for name, steps in (("short", "2"), ("long", "5")):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
+    assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
+    with pytest.raises(UserError, match="ends at step 3, but is at 5"):
+        train.main(["--resume_path", str(tmp_path / "short"), "--max_steps", "3"])
+    short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
+    assert long["step"] == 5
+    assert_equal(short["model"], long["model"])
+    assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
+    losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
+    assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+def short_run(reds, tiny_weights, folder, *more):
+    """Arguments for one step on a dataset, without validation."""
+    options = ["--crop_size", "20", "--max_steps", "1", "--val_every", "0", "--workers", "0", "--device", "cpu"]
+    place = ["--dataset_path", str(reds), "--save_path", str(folder), "--run_name", "run"]
+    return [*place, "--load_model", str(tiny_weights), *options, *more]
+
+
+def test_a_resumed_run_wants_the_same_dataset(reds, photos, tiny_weights, tmp_path):
+    assert train.main(short_run(reds, tiny_weights, tmp_path)) == 0
+    smaller = write_reds(tmp_path / "smaller", train=2)
+    for other in (str(smaller), f"photos:{photos}"):
+        with pytest.raises(UserError, match="not the samples that the run was made with"):
+            train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", other, "--max_steps", "2"])
+
+
+def test_a_torn_log_does_not_stop_a_resumed_run(reds, tiny_weights, tmp_path):
+    assert train.main(short_run(reds, tiny_weights, tmp_path, "--batch_size", "4")) == 0
+    with open(tmp_path / "run/log.jsonl", "a") as log:
+        log.write('{"epoch": 0, "st')
+    assert train.main(["--resume_path", str(tmp_path / "run"), "--max_steps", "2"]) == 0
+    assert [line["epoch"] for line in read_log(tmp_path / "run")] == [0, 1]
+
+
+def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path):
+    """Found in a loader's worker, which must not leave the process hanging."""
+    data = write_reds(tmp_path / "data", train=6)
+    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
+    command = [sys.executable, "train.py", *short_run(data, tiny_weights, tmp_path, *options)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/log.jsonl").exists() or not read_log(tmp_path / "run"):
+        assert process.poll() is None
+        time.sleep(0.1)
+    path = data / "train/input/003_part1_key_id21.dat"
+    os.truncate(path, 512497)  # in one stroke, and found before it is read or while it is
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(re.findall(r"error: \S+003_part1_key_id21\.dat: (?:512497 bytes|became shorter)", errors)) == 1, errors
+    assert "Traceback" not in errors
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] >= 6
+
+
+def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weights, tmp_path):
+    poisoned = checkpoint.load(tiny_weights)
+    poisoned["model"]["conv_last.0.bias"][:] = float("nan")
+    checkpoint.save(poisoned, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"step 0, epoch 0, batch 0: 00\d_part1"):
+        train.main(short_run(reds, tmp_path / "nan.pth", tmp_path))
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
+
+
+def test_a_signal_that_comes_twice_still_saves(photos, tiny_weights, tmp_path):
+    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "2000")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    seen = b""
+    while not re.search(rb"epoch 0: .*? [1-9]\d*/1000", seen):
+        byte = process.stderr.read(1)
+        assert byte, seen.decode()
+        seen += byte
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # the workers too
+    rest = process.stderr.read().decode()
+    assert process.wait() == 143 and "--resume_path" in rest, rest
+    assert checkpoint.load(tmp_path / "run/last.pth")["step"] > 0
+
+
+def test_scenes_are_held_out_whole(tmp_path):
+    write_reds(tmp_path, train=2)
+    for path in list((tmp_path / "train").rglob("001_part1*")):
+        path.with_name(path.name.replace("part1", "part2")).write_bytes(path.read_bytes())
+    kept, held = hold_out(open_dataset(tmp_path, "250", "train"))
+    assert (kept, held) == ([0], [1, 2])
+
+
+def test_a_single_stream_cannot_be_held_out(tmp_path):
+    write_reds(tmp_path, train=1)
+    with pytest.raises(UserError, match="--val_every 0"):
+        hold_out(open_dataset(tmp_path, "250", "train"))
+
+
+def test_the_papers_recipe_is_the_default():
+    settings = train.new_settings(*train.parse_settings([]))
+    assert (settings.recipe, settings.epochs, settings.lr, settings.weight_decay) == ("paper", 900, 1e-4, 0.0)
+    assert (settings.data_mode, settings.crop_size, settings.save_path) == ("250", 0, "checkpoint")
+
+
+def test_an_architecture_of_ones_own():
+    def model(*flags):
+        return train.fresh_model(train.new_settings(*train.parse_settings(["--variant", "small", *flags])))
+
+    assert (model().config.tsa, model().config.skip) == ("paper", "motion")
+    config = model("--skip", "rate", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
+    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "rate", 2)
+    for flags in (("colour=3",), ("channels=5",), ("skip=other",)):
+        with pytest.raises(UserError, match="--architecture: "):
+            model("--architecture", *flags)
+    for flag, value in (("--skip", "rate"), ("--architecture", "channels=8")):
+        with pytest.raises(UserError, match="brings its own architecture"):
+            model("--load_model", "w.pth", flag, value)
+
+
+def test_upright_streams_with_one_picture_each_train(tiny_weights, tmp_path, capsys):
+    """Spike-Zoo's layout, and a flag of test.py: what is warned of, and what the run has."""
+    for i in range(3):
+        spikes = moving_scene(250, 400, 41, seed=i)
+        (tmp_path / "data/train/spike").mkdir(parents=True, exist_ok=True)
+        write_dat(tmp_path / f"data/train/spike/{i}.dat", spikes, flip=False)
+        write_png(tmp_path / f"data/train/gt/{i}.png", np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8))
+    options = [
+        "--dataset_path", str(tmp_path / "data"), "--load_model", str(tiny_weights), "--crop_size", "20", "--batch_size", "2",
+        "--epochs", "1", "--workers", "0", "--device", "cpu", "--save_path", str(tmp_path),
+    ]  # fmt: skip
+    assert train.main([*options, "--run_name", "wrong"]) == 0
+    assert "take --flip False" in capsys.readouterr().out
+    assert train.main([*options, "--run_name", "right", "--flip", "False"]) == 0
+    printed = capsys.readouterr().out
+    assert "take --flip" not in printed and "of the middle alone" in printed
+    assert read_log(tmp_path / "right")[0]["val_psnr"] > read_log(tmp_path / "wrong")[0]["val_psnr"] + 3

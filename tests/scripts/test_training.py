@@ -1,0 +1,198 @@
+"""What training does beyond a falling loss: precision, average, clipping, stochastic depth, learning rate, validation data."""
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from engine import RECIPES, Forward, TrainingState, make_average, make_optimizer, train_one_epoch, warmup_cosine
+from models import VARIANTS, SwinSF, SwinSFConfig
+from settings import new_settings, parse_settings
+from tests.conftest import quick, read_log, write_reds
+from utils import checkpoint
+from utils.cli import UserError
+from utils.run import RunFolder
+
+CPU = torch.device("cpu")
+TINY = SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0)
+
+
+def settings_of(*flags):
+    return new_settings(*parse_settings(flags))
+
+
+def make_state(*flags):
+    """(a TrainingState of a tiny network, settings) of a new run under the modern recipe."""
+    torch.manual_seed(0)
+    settings = settings_of("--recipe", "modern", *flags)
+    model, recipe = SwinSF(TINY), RECIPES[settings.recipe]
+    return TrainingState(model, make_optimizer(model, settings), make_average(model, recipe)), settings
+
+
+def batches(count, bright=100.0):
+    """So many batches of one sample, random spikes beside flat pictures."""
+    for index in range(count):
+        spikes = np.random.default_rng(index).random((1, 41, 20, 20)) < 0.3
+        pictures = {key: torch.full((1, 1, 20, 20), bright) for key in ("middle", "left", "right")}
+        packed = torch.from_numpy(np.packbits(spikes, axis=1))
+        yield {"name": [str(index)], "weight": torch.ones(1), "spikes": packed, **pictures}
+
+
+def train_on(state, settings, count, after_step=lambda: False, total_steps=1000):
+    train_one_epoch(state, Forward(state.model, settings.amp), [*batches(count)], settings, total_steps, CPU, after_step)
+
+
+def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
+    seen, forward = [], SwinSF.forward
+
+    def spy(self, x):
+        seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
+            return forward(self, x)
+
+    monkeypatch.setattr(SwinSF, "forward", spy)
+    for name, flags in (("amp", ["--amp"]), ("plain", [])):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, "--max_steps", "2", "--workers", "0", *flags)[1:]) == 0
+    assert seen[:2] == [(True, torch.bfloat16)] * 2
+    assert [on for on, _ in seen[2:]] == [False, False]
+
+
+def test_the_average_warms_up():
+    """After step n its decay is 1 - n^(-2/3): after the first step it is the weights, and the first ones are soon forgotten."""
+    state, settings = make_state()
+    expected = {}
+
+    def after_step():
+        decay = min(0.999, 1 - state.step ** (-2 / 3))
+        for name, value in state.model.state_dict().items():
+            expected[name] = decay * expected.get(name, value) + (1 - decay) * value
+
+    train_on(state, settings, 5, after_step)
+    assert state.step == 5
+    for name, value in state.averaged.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    assert not torch.equal(state.averaged.firing_rate.kernel, state.model.firing_rate.kernel)
+
+
+class OneItem:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        spikes = torch.from_numpy(np.random.default_rng(0).random((41, 20, 20)) < 0.3).to(torch.uint8)
+        return {"name": "one", "spikes": spikes, "middle": torch.full((1, 20, 20), 100.0)}
+
+
+def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
+    state, settings = make_state("--workers", "0")
+    (means, _), files = train.validate(state, OneItem(), settings, CPU, lambda: False), RunFolder(tmp_path, {"config": {}}, state)
+    with torch.no_grad():
+        state.model.firing_rate.kernel.mul_(0.1)
+    assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0] == means
+    files.keep_best()
+    files.save()
+    best = checkpoint.load(tmp_path / "best.pth")["model"]["firing_rate.kernel"]
+    assert torch.equal(best, state.averaged.firing_rate.kernel) and not torch.equal(best, state.model.firing_rate.kernel)
+    with torch.no_grad():
+        state.averaged.firing_rate.kernel.mul_(0.1)
+    assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0]["psnr"] < means["psnr"] - 1
+    assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
+
+
+@pytest.mark.parametrize("recipe, largest", [("modern", 1.0), ("paper", None)])
+def test_the_modern_recipe_clips_the_gradient(recipe, largest):
+    state, settings = make_state("--recipe", recipe)
+    state.model.conv_last[0].bias.register_hook(lambda gradient: 1000 * gradient)
+    train_on(state, settings, 1)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    assert norm.item() == pytest.approx(1.0, rel=1e-3) if largest else norm > 10
+
+
+def test_the_learning_rate_of_a_step_is_that_steps():
+    state, settings = make_state("--lr", "0.01")
+    seen = []
+    state.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append({g["lr"] for g in optimizer.param_groups}))
+    train_on(state, settings, 4, total_steps=40)
+    assert seen == [{warmup_cosine(0.01, step, 0, 40)} for step in range(4)]
+    assert seen[0] == {0.01 / 4}  # warm-up over 4 steps
+
+
+def test_stochastic_depth_grows_over_the_blocks_and_draws_for_each_branch():
+    """Beside what the drawn network does to one sample many times: of the branches that a block drops, each by itself."""
+    network = SwinSF(SwinSFConfig(channels=4, depths=(3, 2), patch=4, drop_path=0.4))
+    assert [block.drop_path.drop_prob for block in network.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert VARIANTS["250"].drop_path == VARIANTS["1000"].drop_path == 0.1
+    torch.manual_seed(0)
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.5)).double().train()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0.05, 0.2)
+    x = torch.from_numpy(np.random.default_rng(0).random((1, 41, 20, 20)) < 0.3).double().expand(256, -1, -1, -1)
+    with torch.no_grad():
+        pictures = model(x)
+    # Only the second block drops: an MLP in each stream, and attention in the middle one; the middle picture sees all three.
+    kinds = {output: len(getattr(pictures, output).sum((1, 2, 3)).mul(1e6).round().unique()) for output in pictures._fields}
+    assert kinds == {"left": 2, "right": 2, "middle": 16}
+
+
+def test_validation_is_on_other_photographs_and_scenes(photos, tmp_path):
+    training, val, _ = train.open_data(settings_of("--dataset_path", f"photos:{photos}", "--crop_size", "20"))
+    assert training.split == "train" and val.split == "val"
+    assert training.sources and val.sources and not {*training.sources} & {*val.sources}
+    data = write_reds(tmp_path / "reds", train=3)
+    training, val, _ = train.open_data(settings_of("--dataset_path", str(data)))
+    assert len(training) == 2 and len(val) == 1 and not {*training.names} & {*val.names}
+    (data / "train").rename(data / "val")
+    write_reds(data, train=2)
+    training, val, _ = train.open_data(settings_of("--dataset_path", str(data)))
+    assert (len(training), len(val)) == (2, 3) and all("/val/" in str(path) for path in val.files)
+
+
+def test_the_papers_network_is_the_default():
+    """Variants 250 and 1000 as the paper describes them, small as ours; --tsa and --skip override."""
+    for flags, tsa, skip in (
+        ([], "paper", "none"),
+        (["--data_mode", "1000"], "paper", "none"),
+        (["--variant", "small"], "paper", VARIANTS["small"].skip),
+        (["--tsa", "released", "--skip", "motion"], "released", "motion"),
+    ):
+        settings = settings_of(*flags, "--architecture", "channels=4", "depths=1,")
+        config = train.fresh_model(settings).config
+        assert (config.tsa, config.skip) == (settings.tsa, settings.skip) == (tsa, skip)
+    assert (SwinSFConfig().tsa, SwinSFConfig().skip) == ("released", "none")  # released files are loaded by these
+
+
+def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
+    """It drew its order, crops and scenes otherwise; config.json says how this one does."""
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:]) == 0
+    path = tmp_path / "run/last.pth"
+    contents = checkpoint.load(path)
+    assert contents.pop("draws") == 2
+    checkpoint.save(contents, path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"last\.pth: begun by an older version .* --load_model"):
+        train.main(["--resume_path", str(path)])
+    assert path.read_bytes() == before
+
+
+def test_workers_live_through_the_epochs(photos, tiny_weights, tmp_path, monkeypatch):
+    """One loader for all epochs, whose samples are those of a loader an epoch."""
+    made, make_loader = [], train.make_loader
+    monkeypatch.setattr(train, "make_loader", lambda *args, **options: made.append(make_loader(*args, **options)) or made[-1])
+    options = ["--epoch_length", "4", "--epochs", "3"]
+    for name, workers in (("one", "1"), ("none", "0")):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--workers", workers)[1:]) == 0
+    assert [loader.persistent_workers for loader in made] == [True, False]
+    logs = [[(line["step"], line["train_loss"]) for line in read_log(tmp_path / name)] for name in ("one", "none")]
+    assert logs[0] == logs[1] and [step for step, _ in logs[0]] == [2, 4, 6]
+
+
+def test_a_step_waits_for_the_device_once(monkeypatch):
+    """Loss, norm and count come as one list; else nothing reads a number out of a tensor."""
+    state, settings = make_state()
+    reads, tolist, item = [], torch.Tensor.tolist, torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append("tolist") or tolist(tensor))
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: reads.append("item") or item(tensor))
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: reads.append("bool") or bool(item(tensor)))
+    monkeypatch.setattr(state.optimizer, "step", lambda: None)  # it reads its count of steps, which lies on the CPU
+    train_on(state, settings, 3)
+    assert reads == ["tolist"] * 3

@@ -1,0 +1,160 @@
+"""results.py: the table, with what is not at hand named."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, assert_one_line_error, run_script
+from tools import results as script
+from utils.cli import UserError
+
+
+def test_the_table(reds, tiny_weights, tmp_path):
+    tiny_weights.with_suffix(".jsonl").write_text('{"epoch": 0, "step": 5, "val_psnr": 30.0}\n')
+    options = ("--weights", tiny_weights, "--sample", reds, "--save_path", tmp_path, "--workers", "0", "--device", "cpu")
+    result = run_script("-m", "tools.results", *options)
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "results.md").read_text()
+    assert text == result.stdout
+    assert "validation: left out, no --photos" in text and "no --sample" not in text
+    lines = text.splitlines()
+    header = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert header == ["", "demo", "200_part1", "201_part1", "parameters", "GFLOP at 250x400", "seconds at 250x400"]
+    assert [line.split("|")[1].strip() for line in lines[2:7]] == ["TFI", "TFP41", "TFP21", "TFP, best", "`tiny.pth`"]
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]["sample"]
+    cells = [cell.strip() for cell in lines[6].strip("|").split("|")]
+    assert cells[2] == f"{rows[0]['`tiny.pth`']['psnr']:.2f} / {rows[0]['`tiny.pth`']['ssim']:.3f}"
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
+    figures = {"TFI": (20.0, 0.1), "TFP41": (22.0, 0.2), "TFP21": (21.0, 0.3), "TFP161": (25.0, 0.4), "N": (30.0, 0.9)}
+    shown = script.with_best(figures)
+    assert list(shown) == ["TFI", "TFP41", "TFP21", "TFP, best", "N"] and shown["TFP, best"] == (25.0, 0.4)
+
+
+def test_cameras_by_level_of_light():
+    rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(8)]
+    assert script.level_table(rows)[2:] == ["| N | 32.00 | 33.00 | 34.00 | 35.00 |"]
+
+
+def test_methods_on_a_long_stream_look_at_its_middle():
+    """A light that comes on at step 70 of 161: a window of 21 sees it alone, that of 161 a bit more than half of it."""
+    spikes = torch.zeros(1, script.LONG, 20, 20)
+    spikes[:, 70:] = 1
+    methods = script.methods_of("camera", {"N": lambda spikes, output: spikes.mean(1)})
+    assert methods["TFP21"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
+    assert methods["TFP161"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6 * 91 / 161)
+    assert methods["TFI"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
+    assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(31 / 41)  # steps 60 to 100
+
+
+def test_an_empty_cell_where_a_network_does_not_fit_a_column():
+    lines = script.make_table(
+        {"demo": {"TFI": (20.0, 0.5), "N": (30.0, 0.9)}, "large": {"TFI": (21.0, 0.6)}}, {"N": (5, 1.5, 0.25)}
+    )
+    assert lines[2] == "| TFI | 20.00 / 0.500 | 21.00 / 0.600 |  |  |  |"
+    assert lines[3] == "| N | 30.00 / 0.900 |  | 5 | 1.5 | 0.25 |"
+
+
+README = """Some text.
+
+| variant | channels |
+| --- | --- |
+| a | 1 |
+
+| | demo | validation | parameters | seconds at 250x400 |
+| --- | --- | --- | --- | --- |
+| TFI | 24.49 / 0.617 | 23.16 / 0.525 |  |  |
+| `small.pth` | 39.92 / 0.966 |  | 380,579 | 0.28 |
+
+Text after it.
+"""
+
+
+def held(readme, made):
+    return script.check("README.md", script.read_table(readme), script.read_table(made))
+
+
+def test_a_table_is_read_as_it_is_written():
+    scores = {"demo": {"TFI": (24.49, 0.617), "`small.pth`": (39.92, 0.966)}, "validation": {"TFI": (23.16, 0.525)}}
+    lines = script.make_table(scores, {"`small.pth`": (380579, 35.9, 0.28)})
+    table = script.read_table("\n".join(lines))
+    assert list(table) == ["TFI", "`small.pth`"]
+    assert table["TFI"]["demo"] == "24.49 / 0.617" and table["TFI"]["parameters"] == ""
+    assert table["`small.pth`"] == {
+        "demo": "39.92 / 0.966", "validation": "", "parameters": "380,579", "GFLOP at 250x400": "35.9",
+        "seconds at 250x400": "0.28",
+    }  # fmt: skip
+    assert script.read_table("no table\n| a | b |\n") == {}
+
+
+def test_equal_tables_are_said_to_be_equal_whatever_the_seconds():
+    assert held(README, README.replace("0.28", "3.50")) == (0, ["README.md: 4 cells compared, all equal"])
+
+
+@pytest.mark.parametrize(
+    "shown, now, where",
+    [
+        ("24.49 / 0.617", "24.48 / 0.617", "TFI, demo"),
+        ("39.92 / 0.966", "39.92 / 0.967", "`small.pth`, demo"),
+        ("380,579", "380,578", "`small.pth`, parameters"),
+        ("23.16 / 0.525", "", "TFI, validation"),
+    ],
+)
+def test_one_digit_off_is_named(shown, now, where):
+    status, lines = held(README, README.replace(shown, now))
+    assert status == 1
+    assert lines[:2] == ["README.md: 4 cells compared, 1 of them differ:", f"{where}: shown {shown}, now {now or 'empty'}"]
+
+
+def test_a_method_that_the_readme_lacks_differs():
+    status, lines = held(re.sub("\\| TFI .*\n", "", README), README)
+    assert status == 1 and "TFI, demo: shown empty, now 24.49 / 0.617" in lines
+
+
+def test_a_column_without_data_is_unchecked():
+    without = README.replace(" validation |", "").replace(" 23.16 / 0.525 |", "").replace("0.966 |  |", "0.966 |")
+    assert held(README, without) == (
+        0,
+        ["README.md: 3 cells compared, all equal", "unchecked, for want of their data: validation"],
+    )
+    assert held(without, README)[1][1:] == ["unchecked, not in README.md: validation"]
+
+
+def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "SHIPPED", tmp_path)  # no weights: the demo by TFI and TFP alone
+    table = script.read_table((ROOT / "README.md").read_text())
+    baselines = {method: row["demo"] for method, row in table.items() if not method.startswith("`")}
+    lines = ["| | demo |", "| --- | --- |", *(f"| {method} | {cell} |" for method, cell in baselines.items())]
+    readme = tmp_path / "README.md"
+    options = ["--check", str(readme), "--save_path", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"]
+    readme.write_text("\n".join(lines))
+    assert script.main(options) == 0
+    assert "3 cells compared, all equal" in capsys.readouterr().out
+    readme.write_text("\n".join(lines).replace(baselines["TFI"], "24.50 / 0.617"))
+    assert script.main(options) == 1
+    assert f"TFI, demo: shown 24.50 / 0.617, now {baselines['TFI']}" in capsys.readouterr().out
+
+
+def test_what_cannot_be_checked_ends_in_one_line(tmp_path):
+    out = ["--save_path", str(tmp_path / "out")]
+    assert_one_line_error(
+        run_script("-m", "tools.results", "--check", tmp_path / "none.md", *out), "none.md: no such file", "--check"
+    )
+    (tmp_path / "empty.md").write_text("no table")
+    for arguments, words in (
+        (["--check", str(tmp_path / "empty.md")], r"empty\.md: no table that begins with"),
+        (["--check", "README.md", "--weights", "a.pth"], "leave out --weights"),
+        (["--check", "README.md", "--protocol", "kair"], "under protocol released; leave out .*--protocol"),
+    ):
+        with pytest.raises(UserError, match=words):
+            script.main([*arguments, *out])
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_photographs_end_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="no such folder of photographs"):
+        script.main(["--photos", str(tmp_path / "none"), "--save_path", str(tmp_path)])

@@ -1,0 +1,122 @@
+"""Pictures as grey levels, whatever their depth and colour; locks; paths."""
+
+import ast
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import reconstruct
+from datasets.simulation.scenes import split_photos
+from datasets.simulation.videos import find_videos
+from tests.conftest import ROOT, random_spikes
+from utils import cli, locks, page
+from utils.cli import UserError
+from utils.guard import read_grey
+
+COLOUR = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+GREY = cv2.cvtColor(COLOUR, cv2.COLOR_BGR2GRAY)
+
+
+def png_with(data, kind, body):
+    """A PNG with a chunk more, after its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize("gamma", [None, 45455, 100000, 22000])
+@pytest.mark.parametrize("picture", [COLOUR, np.dstack([COLOUR, GREY]), GREY], ids=["colour", "transparent", "grey"])
+def test_a_png_has_the_same_grey_levels_with_any_gamma(tmp_path, picture, gamma):
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    (tmp_path / "a.png").write_bytes(png_with(data, b"gAMA", struct.pack(">I", gamma)) if gamma else data)
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), GREY)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_picture_of_16_bits_has_the_range_that_is_there(tmp_path, bits, suffix):
+    for picture in (GREY, COLOUR):
+        path = tmp_path / f"a{suffix}"
+        bright = picture.copy()
+        bright.flat[0] = 255
+        assert cv2.imwrite(str(path), np.round(bright * ((2**bits - 1) / 255)).astype(np.uint16))
+        expected = bright if bright.ndim == 2 else cv2.cvtColor(bright, cv2.COLOR_BGR2GRAY)
+        assert np.abs(read_grey(path)[1:].astype(int) - expected[1:]).max() <= 1
+
+
+def test_a_compared_picture_of_16_bits_is_refused(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "a.png"), GREY.astype(np.uint16))
+    with pytest.raises(UserError, match=r"a\.png: a picture of 16 bits"):
+        page.read_compared(tmp_path, "a", GREY.shape)
+
+
+def test_hidden_photographs_and_videos_change_no_split(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i}.jpg").write_bytes(b"")
+        (tmp_path / f"{i}.MP4").write_bytes(b"")
+    before = split_photos(tmp_path), find_videos(tmp_path)
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"._{path.name}").write_bytes(b"")
+    assert (split_photos(tmp_path), find_videos(tmp_path)) == before
+
+
+@pytest.mark.parametrize("argument, expected", [
+    ("~/x.mp4", "HOME/x.mp4"), ("~", "HOME"), ("--output=~/x.mp4", "--output=HOME/x.mp4"), ("photos:~/p", "photos:HOME/p"),
+    ("--dataset_path=videos:~/v", "--dataset_path=videos:HOME/v"), ("WGSE=~/w", "WGSE=HOME/w"),
+    ("--compare=WGSE=~/w", "--compare=WGSE=HOME/w"), ("a~b", "a~b"), ("/x/~", "/x/~"), ("a=b=~", "a=b=~"),
+    ("--output", "--output"),
+])  # fmt: skip
+def test_a_home_folder_in_any_argument(monkeypatch, tmp_path, argument, expected):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.expand_home(argument) == expected.replace("HOME", str(tmp_path))
+    parser = cli.Parser("")
+    parser.add_argument("--output", type=Path)
+    assert parser.parse_args(["--output", "~/x"]).output == tmp_path / "x"
+
+
+def test_locks_are_where_the_platform_has_them(tmp_path, monkeypatch):
+    """One module alone knows how; without fcntl, as on Windows, everything imports and nothing is locked."""
+    for path in (*ROOT.glob("*.py"), *(p for room in ("models", "datasets", "utils") for p in (ROOT / room).rglob("*.py"))):
+        names = {n.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for n in node.names}
+        assert path.name == "locks.py" or not names & {"fcntl", "msvcrt"}, path
+    handle = locks.lock_folder(tmp_path)
+    with pytest.raises(OSError):
+        locks.lock_folder(tmp_path)
+    os.close(handle)
+    with open(tmp_path / "file", "wb") as file:
+        locks.lock_file(file.fileno())
+        code = "import sys; from utils import locks; file = open(sys.argv[1], 'r+b'); locks.lock_file(file.fileno())"
+        other = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True)
+        assert other.returncode == 1 and ("BlockingIOError" in other.stderr or "PermissionError" in other.stderr)
+    monkeypatch.setattr(locks, "fcntl", None)
+    assert locks.lock_folder(tmp_path) is None and locks.lock_folder(tmp_path) is None
+
+
+def test_a_stopper_in_a_thread_leaves_signals_alone():
+    found = []
+
+    def work():
+        with cli.Stopper() as stopper:
+            found.append(stopper())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def test_reconstruct_in_a_thread_as_a_notebook_may_call_it(tmp_path):
+    np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
+    status = []
+    arguments = [str(tmp_path / "rec.npy"), "--method", "tfp", "--output", str(tmp_path / "out.npy"), "--device", "cpu"]
+    thread = threading.Thread(target=lambda: status.append(reconstruct.main(arguments)))
+    thread.start()
+    thread.join()
+    assert status == [0] and len(np.load(tmp_path / "out.npy")) == 1

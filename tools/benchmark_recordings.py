@@ -1,0 +1,119 @@
+"""Speed and memory of reconstruct.py's work on recordings of two lengths.
+
+    python -m tools.benchmark_recordings      # writes recordings of up to 2.5 GB to a temporary folder
+    python -m tools.benchmark_recordings --lengths 1000 20000 --sizes 250x400 --methods tfp tfi
+
+Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every step, the network at
+as many key frames as --pictures says; the pictures are dropped. Reported are steps a second of the recording gone through,
+pictures a second, and the process's largest resident memory beside that before the work. Below SAVE_PATH: recordings.json.
+"""
+
+import json
+import multiprocessing
+import re
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.dat import camera_of, open_dat
+from datasets.simulation.scenes import demo_photo
+from datasets.simulation.sensor import integrate_and_fire
+from models import load_model, shipped_weights
+from models.classical import tfi_pictures, tfp_pictures
+from utils import cli, report
+from utils.checkpoint import replacing
+from utils.inference import keep_freed_memory, key_frames, reconstruct
+
+METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # the second takes three pictures from each pass
+LOOP = 200  # steps that a recording repeats, there and back
+PIECE = 50  # steps of it that are written at a time
+
+
+def parse_settings(arguments):
+    parser = cli.Parser(__doc__)
+    flag = parser.add_argument
+    flag("--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000")
+    flag("--lengths", nargs="+", type=cli.positive_int, default=[1000, 20000], help="steps (default 1000 20000)")
+    flag("--methods", nargs="+", default=[*METHODS], choices=METHODS, help="default all")
+    flag("--pictures", type=cli.positive_int, default=40, help="at most, of the network (default 40)")
+    flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
+    return parser.parse_args(arguments)
+
+
+def size(text):
+    height, _, width = text.partition("x")
+    return cli.side(height), cli.side(width)
+
+
+def write_recording(path, height, width, steps):
+    """A recording of a photograph that drifts there and back."""
+    photo = cv2.resize(demo_photo("astronaut"), (width + LOOP // 5, height)).astype(np.float32) / 255
+    offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
+    shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
+    loop = integrate_and_fire((cv2.warpAffine(photo, shift, (width, height)) for shift in shifts), np.random.default_rng(0))
+    loop = loop[:, ::-1] if camera_of(height, width).flip else loop
+    packed = np.packbits(loop.reshape(LOOP, -1), axis=1, bitorder="little")
+    with open(path, "wb") as file:
+        for start in tqdm(range(0, steps, PIECE), f"writing {path.name}", unit="piece", leave=False):
+            file.write(packed[np.arange(start, min(steps, start + PIECE)) % LOOP].tobytes())
+
+
+def measure(path, height, width, method, pictures):
+    """The figures of a case; in a fresh process."""
+    spikes = open_dat(path, height, width)
+    model = load_model(shipped_weights()) if method.startswith("swinsf") else None
+    before = peak_memory()
+    stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
+    stop = 20 + 7 * 3 * max(1, pictures // 3) if method == "swinsf_all" else None  # whole groups of three
+    keys = key_frames(len(spikes), stop=stop, stride=stride)
+    made = {
+        "swinsf": lambda: reconstruct(spikes, model, stride),
+        "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all"),
+        "tfp": lambda: tfp_pictures(spikes, keys),
+        "tfi": lambda: tfi_pictures(spikes, keys),
+    }
+    begin, count = time.perf_counter(), 0
+    for _ in tqdm(made[method](), method, len(keys), unit="picture", leave=False):
+        count += 1
+    seconds = time.perf_counter() - begin
+    memory = {"memory_before": before, "memory": peak_memory()}
+    return {"pictures": count, "stride": keys.step, "pictures_per_second": count / seconds, **memory, "seconds": seconds}
+
+
+def peak_memory():
+    """The largest resident memory of this process so far, in bytes; Linux."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    settings.save_path.mkdir(parents=True, exist_ok=True)
+    fresh, results = multiprocessing.get_context("spawn"), []
+    for height, width in settings.sizes:
+        for steps in settings.lengths:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{height}x{width}_{steps}.dat"
+                write_recording(path, height, width, steps)
+                for method in settings.methods:
+                    with ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory) as process:
+                        figures = process.submit(measure, path, height, width, method, settings.pictures).result()
+                    results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
+                    cli.say(
+                        f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, every {figures['stride']} "
+                        f"steps, {figures['pictures_per_second']:.4g} pictures/s; {figures['memory'] / 1e6:.0f} MB, "
+                        f"{figures['memory_before'] / 1e6:.0f} before"
+                    )
+    about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": report.device_name(torch.device("cpu"))}
+    with replacing(settings.save_path / "recordings.json", "w") as file:
+        json.dump({**about, "cases": results}, file, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

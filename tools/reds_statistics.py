@@ -1,0 +1,124 @@
+"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them beside what it gives.
+
+    python -m tools.reds_statistics datasets/spike_reds_sample
+
+Each stream is simulated again from its own picture and its own motion, as estimated from its spikes, by sensors that are drawn
+from `SENSORS["reds"]`. Of both are printed:
+- the contrast of the mean along the motion over 21 steps, as a part of the picture's, by frequency;
+- the error of that mean against the picture, coarse and middle, for means of 19 steps round each step (0: the key frame);
+- how much of the picture's fine detail the spikes of a single step carry, no motion taken out.
+PSNR plays no part, so that no network is fitted to these streams.
+"""
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.dat import read_dat
+from datasets.paired import SpikeREDS
+from datasets.simulation.scenes import simulate
+from datasets.simulation.sensor import SENSORS
+from models.motion import cut_segments, estimate_velocity, look_up, middles
+from utils import cli
+from utils.timing import RATE
+
+KEY = 30  # step of the picture in what is looked at: 61 steps
+FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles a pixel, each a band of 0.05
+CENTRES = range(-7, 10)
+SINGLE_STEPS = range(-5, 8)
+FINE = (0.28, 0.38)  # cycles a pixel
+INSIDE = (slice(20, -20), slice(20, -20))
+
+
+class MovedPicture:
+    """A scene: a picture (H, W) of 0..1 that moves by a velocity (2, H, W) in pixels a step, the same at all times."""
+
+    def __init__(self, picture, velocity):
+        self.picture, self.velocity = picture, velocity
+
+    def frame(self, time):
+        return self.carry(self.picture, 0, time)
+
+    def carry(self, texture, start, time):
+        y, x = np.mgrid[: texture.shape[0], : texture.shape[1]].astype(np.float32)
+        back = np.float32(start - time)
+        x, y = x + back * self.velocity[0], y + back * self.velocity[1]
+        return cv2.remap(texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def estimated_velocity(stream):
+    """(1, 2, H, W) pixels a step at the key frame of a stream (61, H, W)."""
+    window = stream[None, KEY - 20 : KEY + 21]
+    return estimate_velocity(255 * cut_segments(window, 20).light, middles(window))
+
+
+def mean_along(stream, velocity, centre, reach):
+    """The mean of a stream's steps round a centre, by cos^2, each from where the key frame's point was: (H, W) grey levels."""
+    steps = torch.arange(centre - reach + 1, centre + reach)
+    weights = torch.cos((steps - centre) / reach * torch.pi / 2) ** 2
+    moved = look_up(stream[None, KEY + steps], velocity, steps.float())[0]
+    return ((moved * weights.view(-1, 1, 1)).sum(0) / weights.sum() * (255 / RATE)).numpy()
+
+
+def gain(picture, seen, low, high):
+    """Of the picture's contrast between two frequencies, the part that is in another one, by their cross-spectrum."""
+    window = np.outer(*(np.hanning(n) for n in picture.shape))
+    radius = np.hypot(np.fft.fftfreq(picture.shape[0])[:, None], np.fft.fftfreq(picture.shape[1])[None])
+    truth, found = (np.fft.fft2((p - p.mean()) * window)[(radius >= low) & (radius < high)] for p in (picture, seen))
+    return (np.conj(truth) * found).real.sum() / (np.abs(truth) ** 2).sum()
+
+
+def statistics(stream, picture, velocity):
+    """{what: numbers} of a stream uint8 (61, H, W) and its picture (H, W) in grey levels."""
+    stream = torch.from_numpy(np.ascontiguousarray(stream)).float()
+    mean = mean_along(stream, velocity, 0, 11)
+    errors = [mean_along(stream, velocity, centre, 10) - picture for centre in CENTRES]
+    coarse = [cv2.GaussianBlur(error, None, 4) for error in errors]
+    middle = [cv2.GaussianBlur(error, None, 1.2) - blurred for error, blurred in zip(errors, coarse)]
+    return {
+        "contrast": [gain(picture, mean, f - 0.025, f + 0.025) for f in FREQUENCIES],
+        "coarse error^2": [np.square(error[INSIDE]).mean() for error in coarse],
+        "middle error^2": [np.square(error[INSIDE]).mean() for error in middle],
+        "single steps": [gain(picture, stream[KEY + step].numpy() * (255 / RATE), *FINE) for step in SINGLE_STEPS],
+    }
+
+
+def simulated(picture, velocity, draws, seed=0):
+    """The mean `statistics` of a stream that is simulated from a picture and a motion by so many sensors."""
+    scene, found = MovedPicture(picture / 255, velocity[0].numpy()), []
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, draw])
+        sample = simulate(scene, rng, 2 * KEY + 1, {"picture": KEY}, SENSORS["reds"].draw(rng))
+        found.append(statistics(sample["spikes"], sample["picture"], velocity))
+    return {what: np.mean([one[what] for one in found], 0) for what in found[0]}
+
+
+def main(arguments=None):
+    parser = cli.Parser(__doc__)
+    parser.add_argument("sample", help="a folder of spike-REDS test streams")
+    parser.add_argument("--draws", type=cli.positive_int, default=4, help="sensors for each stream (default 4)")
+    settings = parser.parse_args(arguments)
+    dataset = SpikeREDS(settings.sample)
+    measured, again = [], []
+    for stream in tqdm(dataset.streams, "streams"):
+        spikes = read_dat(stream.path, dataset.height, dataset.width, 150 - KEY, 151 + KEY, dataset.flip)
+        picture = cv2.imread(str(stream.pictures["middle"]), cv2.IMREAD_GRAYSCALE).astype(np.float32)
+        velocity = estimated_velocity(torch.from_numpy(spikes.copy()).float())
+        measured.append(statistics(spikes, picture, velocity))
+        again.append(simulated(picture, velocity, settings.draws))
+    for what, places in (
+        ("contrast", FREQUENCIES),
+        ("coarse error^2", CENTRES),
+        ("middle error^2", CENTRES),
+        ("single steps", SINGLE_STEPS),
+    ):
+        print(f"\n{what}, at " + " ".join(map(str, places)))
+        for stream, *both in zip(dataset.streams, measured, again):
+            for label, one in zip(("measured ", "simulated"), both):
+                print(f"{stream.path.stem[:11]:12}{label} " + " ".join(f"{value:.2f}" for value in one[what]))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

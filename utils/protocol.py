@@ -1,6 +1,0 @@
-"""The numbers that data, network and baselines share."""
-
-STEPS = 41  # steps of the stream that a picture is made from
-KEY_FRAMES = {"left": 13, "middle": 20, "right": 27}  # output -> index of the step that it shows
-KEY_IDS = {step + 1: output for output, step in KEY_FRAMES.items()}  # ids in file names count steps from 1
-RATE = 0.6  # spikes a step of a pixel at grey level 255, as measured on spike-REDS

@@ -1,0 +1,7 @@
+"""The numbers that data, network and baselines share."""
+
+STEPS = 41  # steps of the stream that a picture is made from
+KEY_FRAMES = {"left": 13, "middle": 20, "right": 27}  # output -> index of the step that it shows
+KEY_IDS = {step + 1: output for output, step in KEY_FRAMES.items()}  # ids in file names count steps from 1
+SIDE_STEPS = 28  # of the 41, what the left (first) and the right (last) stream see
+RATE = 0.6  # spikes a step of a pixel at grey level 255, as measured on spike-REDS
