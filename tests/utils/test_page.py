@@ -402,8 +402,13 @@ def test_a_printed_page_has_every_picture(driver, dataset_page, recording_page):
         frames = [frame for stream in contents(path)["streams"] for frame in stream["frames"]]
         different = {address for frame in frames for address in frame["pictures"].values()}  # equal ones are stored once
         browser = Browser(driver, path)
+        browser.run(
+            "addEventListener('beforeprint', () => { window.printed = document.querySelectorAll('#each-block table').length; })"
+        )
         paper = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
         assert paper.count(b"/Subtype /Image") == len(different) > 10
+        assert browser.run("return window.printed") == len(contents(path)["figures"])  # a table for each
+        assert len(browser.all("#each-block table")) == 1
         assert not browser.all(".prints img") and not browser.run("return document.getElementById('settings').open")
 
 
