@@ -37,7 +37,7 @@ from datasets.dat import BIT_ORDERS
 from datasets.inspect import contact_sheet, describe, inspect
 from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
 from engine import BASELINES
-from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_for
+from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
 from utils.binning import take_as_one
@@ -221,7 +221,9 @@ def choose_weights(settings):
     """The path of the network's weights; None for other methods."""
     if settings.method != "swinsf":
         return None
-    return settings.load_model or (shipped_weights(settings.variant) if settings.variant else weights_for("recordings"))
+    if settings.load_model:
+        return weights_file(settings.load_model)
+    return shipped_weights(settings.variant) if settings.variant else weights_for("recordings")
 
 
 def show_inspection(settings):

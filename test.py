@@ -19,7 +19,7 @@ from pathlib import Path
 from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
 from datasets.paired import SPLITS, ClassA
 from engine import BASELINES, evaluate, network
-from models import PRECISIONS, fit_of, load_model, weights_for
+from models import PRECISIONS, fit_of, load_model, weights_file, weights_for
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
@@ -119,7 +119,7 @@ def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
-    weights = settings.load_model or weights_for(purpose)
+    weights = weights_file(settings.load_model or weights_for(purpose))
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         check_compiler(device)

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights
+from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
 from tests.conftest import assert_equal, golden_state
 from tests.golden import formula
 from utils import checkpoint
@@ -195,7 +195,9 @@ def test_safetensors_and_a_runs_folder(tmp_path):
     run.mkdir()
     with pytest.raises(UserError, match=r"run: a folder without best\.pth"):
         load_model(run)
-    (run / "best.pth").write_bytes(shipped_weights("small").read_bytes())
+    for name in ("last.pth", "best.pth"):  # the best where there is one
+        (run / name).write_bytes(shipped_weights("small").read_bytes())
+        assert weights_file(run) == run / name
     assert_equal(load_model(run).state_dict(), own.state_dict())
 
 
