@@ -32,7 +32,7 @@ from models import PRECISIONS, VARIANTS, SwinSF, load_model, shipped_weights
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
 from utils.cli import UserError
-from utils.distributed import agree, pick_device, processes, wait_for_all
+from utils.distributed import agree, pick_device, processes, set_tf32, wait_for_all
 from utils.inference import ahead, check_tile, group_size, keep_freed_memory, key_frames, reconstruct_at
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
@@ -343,6 +343,7 @@ def run(job, settings, rank, size):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    set_tf32(False)
     with processes() as (rank, size):
         device, job = pick_device(settings.device), None
         if rank == 0:
