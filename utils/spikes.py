@@ -34,9 +34,10 @@ def describe_spikes(spikes):
 def check_spikes(spikes):
     """Spikes, a tensor of any shape and type, as they are where they are 0 and 1; as 0 and 1 where they are 0 and 255.
 
-    Raises ValueError for any other values, and says what they look like. On a CPU each tensor is looked at: bytes take less than
-    a thousandth of the time of `small`, floats less than a hundredth. On an accelerator a look makes the host wait, so that only the
-    first tensor of each type and shape is looked at; whole numbers that come later count as spikes where they are above 0.
+    Raises ValueError for any other values, and says what they look like. On a CPU each tensor is looked at, which takes
+    less than a thousandth of the time of `small` for bytes, less than a hundredth for floats. On an accelerator a look makes the
+    host wait, so that only the first tensor of each type and shape is looked at; whole numbers that come later count as spikes
+    where they are above 0.
     """
     if spikes.dtype == torch.bool or spikes.numel() == 0 or spikes.is_meta or torch.compiler.is_compiling():
         return spikes
@@ -47,7 +48,7 @@ def check_spikes(spikes):
             return (spikes > 0).to(spikes.dtype) if whole else spikes
     with torch.no_grad():
         least, most = (value.item() for value in torch.aminmax(spikes))
-        binary = 0 <= least and most <= 1 and (whole or equal_their_squares(spikes))
+        binary = least >= 0 and most <= 1 and (whole or equal_their_squares(spikes))
         more = not binary and bool(((spikes != least) & (spikes != most)).any())
     if wrong := describe_values(least, most, more):
         raise ValueError(f"an array {tuple(spikes.shape)} of {wrong}")
