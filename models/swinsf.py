@@ -237,7 +237,12 @@ class SwinSF(nn.Module):
             block.attn.recompute = block.attn_mul.recompute = block.mlp.recompute = not wanted
 
     def compile_blocks(self):
-        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
+        """Run the blocks through torch.compile, which compiles at the first call for each new size.
+
+        One function serves all blocks, and is compiled anew for windows with and without masks, with and without stochastic
+        depth and gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and goes on uncompiled.
+        """
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         compiled = torch.compile(SAB.on_windows)
         for block in self.blocks:
             block.run = compiled
