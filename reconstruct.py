@@ -42,7 +42,7 @@ from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, page, report
 from utils.binning import take_as_one
 from utils.cli import UserError
-from utils.distributed import agree, pick_device, processes, wait_for_all
+from utils.distributed import agree, pick_device, processes, set_tf32, wait_for_all
 from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
@@ -464,6 +464,7 @@ def work_through(all_settings, weights, model, bar, rank, size):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    set_tf32(False)
     with processes() as (rank, size):
         all_settings = agree(for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None)
         if settings.inspect:
