@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.utils import make_grid
 
 from datasets import is_simulated, open_dataset, scored_output
 from datasets.augment import DRAWS, Augmented, EpochBatches
@@ -123,7 +122,7 @@ def validate(state, dataset, settings, device, should_stop):
         rows.append(figures["SwinSF"])
         if comparison is None:
             shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
-            comparison = make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+            comparison = np.hstack([to_bytes(picture) for picture in shown])[None]  # (1, H, 3W), as TensorBoard takes it
         if should_stop():
             break
     if any(gather(should_stop())):

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 PROTOCOLS = ("released", "kair")
 
@@ -30,6 +29,8 @@ def psnr_ssim(picture, truth, protocol="released"):
     """
     if picture.shape != truth.shape:
         raise ValueError(f"a picture of {picture.shape} beside a ground truth of {truth.shape}")
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # with scipy, which takes its time to import
+
     if protocol == "released":
         picture, truth = to_bytes(picture), to_bytes(truth)
         ssim = structural_similarity(truth, picture, data_range=255)

@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 
-from torch.utils.tensorboard import SummaryWriter
-
 from utils import checkpoint
 from utils.cli import UserError, one_line
 from utils.guard import MOST_TEXT, parse_json, read_plain
@@ -173,6 +171,8 @@ class RunFolder:
         self.lines.append(line)
         self.unsaved["log.jsonl"] = self.write_log
         try:
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
             self.board = self.board or SummaryWriter(self.folder / "tensorboard", purge_step=self.purge_step)
             for name in line.keys() - {"epoch", "step"}:
                 self.board.add_scalar(name.replace("_", "/", 1), line[name], self.state.step)
