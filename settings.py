@@ -1,17 +1,14 @@
 """The flags of train.py; the settings of a new run, and of a resumed one."""
 
 import argparse
+import math
 import os
+import shlex
 import time
 from pathlib import Path
 
-from datasets import PAIRED, is_simulated
-from datasets.augment import DRAWS
-from datasets.simulation.sensor import SENSORS
-from engine import RECIPES
-from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS
-from models.weights import check_fit, read_config
-from utils import checkpoint, cli
+from utils import choices, cli
+from utils.choices import look_at_dataset, look_at_weights
 from utils.cli import UserError
 
 YES_OR_NO = argparse.BooleanOptionalAction
@@ -24,18 +21,18 @@ def flag(default, text, **options):
 
 
 FLAGS = {
-    "data_mode": flag("250", "size and layout of the data", choices=[*PAIRED]),
+    "data_mode": flag("250", "size and layout of the data", choices=choices.PAIRED),
     "dataset_path": flag("./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes"),
     "flip": flag(None, "whether streams are stored upside down, True or False (default: goes by data_mode)", type=cli.truth),
-    "variant": flag(None, "network (default: the data mode's)", choices=[*VARIANTS]),
-    "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES),
-    "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES),
+    "variant": flag(None, "network (default: the data mode's)", choices=choices.VARIANTS),
+    "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=choices.TSA),
+    "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=choices.SKIP),
     "architecture": flag([], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment),
-    "recipe": flag("paper", "loss, optimiser and schedule", choices=[*RECIPES]),
+    "recipe": flag("paper", "loss, optimiser and schedule", choices=choices.RECIPES),
     "epochs": flag(900, "epochs in all", type=cli.positive_int),
     "max_steps": flag(0, "end after this many optimiser steps; 0: after the epochs", type=cli.count),
     "epoch_length": flag(1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples),
-    "sensor": flag(None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS]),
+    "sensor": flag(None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=choices.SENSORS),
     "steps_per_frame": flag(40, "steps between two frames of videos:DIR", type=cli.positive_int),
     "batch_size": flag(4, "samples a step, of all processes together", type=cli.batch_size),
     "accumulate": flag(1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int),
@@ -56,7 +53,13 @@ FLAGS = {
     "auto_resume": flag(False, "resume RUN_NAME where it is there already, else begin it", action="store_true"),
     "save_path": flag("checkpoint", "folder of runs"),
     "run_name": flag("", "the run's folder in it (default: the network's name and the time)"),
-    "val_every": flag(1, "validate after every so many epochs; 0: never", type=cli.count),
+    "val_every": flag(
+        None,
+        "validate after every so many epochs, and after the last; 0: never (default: 1, or more where validation would take "
+        "longer than training)",
+        type=cli.count,
+    ),
+    "log_every": flag(10, "log loss, learning rate and pictures a second after every so many steps", type=cli.positive_int),
     "save_minutes": flag(10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6)),
     "keep_last": flag(0, "epochs whose states are kept too, as epoch_0001.pth", type=cli.count),
     "timeout": flag(1800.0, "seconds until a process gives up waiting for the others", type=cli.number(float, 1, 1e6)),
@@ -65,6 +68,7 @@ DEFAULTS = {name: default for name, (default, *_) in FLAGS.items()}
 # What may change when a run is resumed; all else is part of what makes the run exact.
 RESUME_FLAGS = {
     *("resume_path", "auto_resume", "device", "device_ids", "workers", "dataset_path", "save_minutes", "keep_last"),
+    "log_every",
     *("grad_checkpoint", "accumulate", "deterministic", "timeout"),
 }
 # Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
@@ -85,8 +89,24 @@ def replaced(settings, **values):
     return argparse.Namespace(**vars(settings) | values)
 
 
+def look(arguments, description):
+    """`cli.begin` of train.py: parse the flags and look at the paths that they name."""
+    asked, _ = parse_settings(arguments, description)
+    resume_path, _ = choose_run(asked)
+    if resume_path:
+        run_folder(resume_path)
+    else:
+        look_at_weights(asked.load_model)
+        look_at_dataset(asked.dataset_path)
+
+
 def new_settings(asked, given):
     """The settings of a new run: what depends on other flags is filled in. Raises UserError for what contradicts."""
+    from datasets import is_simulated  # here and below, what is slow to import, for `look`
+    from datasets.paired import PAIRED
+    from engine import RECIPES
+    from models import VARIANTS
+
     if asked.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
     if 0 < asked.crop_size < 20:
@@ -101,6 +121,24 @@ def new_settings(asked, given):
     if not asked.load_model:
         filled.update(tsa=variant.tsa, skip=variant.skip)
     return replaced(asked, **{name: value for name, value in filled.items() if getattr(asked, name) is None})
+
+
+def validation_interval(settings, train, val):
+    """The epochs from one validation to the next, 0 for never.
+
+    By default so many that no more pixels are validated than trained on. A pixel costs three times as much to train, for its
+    gradients, so validation takes about a quarter of the time at most, also where few crops meet many whole frames.
+    """
+    if val is None or settings.val_every is not None:
+        return settings.val_every or 0
+    trained = len(train) * (settings.crop_size**2 or train.height * train.width)
+    return math.ceil(len(val) * val.height * val.width / trained)
+
+
+def run_length(settings, samples):
+    """(steps an epoch, steps in all) of a run."""
+    per_epoch = math.ceil(samples / settings.batch_size)
+    return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or math.inf)
 
 
 def starts_again(settings):
@@ -138,6 +176,8 @@ def resumed_settings(asked, given):
     """(settings, checkpoint) of the run to resume; only flags that leave it exact may differ from the run's own."""
     path = Path(asked.resume_path)
     path = path / "last.pth" if path.is_dir() else path
+    from utils import checkpoint
+
     saved = checkpoint.load(path)
     check_run(saved, path)
     folder = run_folder(asked.resume_path)  # a run that was moved goes by its new place
@@ -148,6 +188,8 @@ def resumed_settings(asked, given):
         new["save_path"] = os.path.abspath(asked.save_path)
     for name in sorted(given - RESUME_FLAGS):
         if new[name] != old[name] and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
+            if name in LENGTH_FLAGS:
+                raise UserError(longer(name, new[name], old, folder))
             raise UserError(
                 f"--{name} {new[name]}: the run has {old[name]}, and a resumed run keeps it; leave the flag out, "
                 "or start a new run with --load_model"
@@ -155,8 +197,22 @@ def resumed_settings(asked, given):
     return argparse.Namespace(**old | new), saved
 
 
+def longer(name, value, old, folder):
+    """The refusal of another length under a recipe whose learning rate follows it, with the command that trains on."""
+    weights = folder / ("best.pth" if (folder / "best.pth").exists() else "last.pth")
+    start = ["python", "train.py", "--load_model", str(weights), "--recipe", old["recipe"], f"--{name}", str(value)]
+    start += ["--dataset_path", old["dataset_path"], "--data_mode", old["data_mode"]]
+    return (
+        f"--{name} {value}: the run has {old[name]}, and under its recipe, {old['recipe']}, the learning rate follows the length "
+        f"of the run; to train longer, start a new run from its weights: {shlex.join(start)}, and the other flags as they were"
+    )
+
+
 def check_run(saved, path):
     """Raises UserError where a last.pth has no settings that the flags could give, or an architecture not of its weights."""
+    from datasets.augment import DRAWS
+    from models.weights import check_fit, read_config
+
     if not {"training", "settings", "config", "samples"} <= saved.keys():
         raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
     for name, kind in (("training", dict), ("settings", dict), ("config", dict), ("samples", str)):

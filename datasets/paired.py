@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets.augment import to_item
 from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
+from utils.choices import NO_DATA
 from utils.cli import UserError
 from utils.guard import WHITES, read_levels, to_eight_bits, visible
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
@@ -244,6 +245,9 @@ class ClassA(SpikeDataset):
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
 
 
+PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by data mode
+
+
 def hold_out(dataset):
     """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
     scenes = {}
@@ -260,7 +264,7 @@ def hold_out(dataset):
 def split_folder(path, split):
     """The folder of a split below a dataset. Raises UserError where dataset or split is missing."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such dataset folder; check --dataset_path")
+        raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
     for name in SPLITS[split]:
         if (path / name).is_dir():
             return path / name

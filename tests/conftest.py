@@ -131,7 +131,12 @@ def assert_equal(first, second, where="checkpoint"):
 
 
 def read_log(folder):
-    """The lines of a run's log.jsonl."""
+    """The lines of epochs in a run's log.jsonl."""
+    return [line for line in read_whole_log(folder) if "epoch" in line]
+
+
+def read_whole_log(folder):
+    """The lines of a run's log.jsonl, those of steps too."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 

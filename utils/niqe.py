@@ -19,12 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.checkpoint import replacing
+from utils.choices import PRISTINE
 from utils.cli import Parser, UserError, run
 from utils.guard import check_archive, read_grey, visible
 
 BLOCK = 96
 MOST_BYTES = 2**18  # of a file of statistics
-PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
 SHAPES = np.arange(0.2, 10, 0.001)  # shape parameters that a fit chooses from
 NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))  # rows, columns
 

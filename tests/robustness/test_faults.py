@@ -63,7 +63,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_
     assert process.returncode == 0, errors.decode()
 
     process = torchrun(*quick(photos, tiny_weights, tmp_path, "stopped", *LONG))
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
     process.send_signal(signal.SIGTERM)
     rest = process.stderr.read().decode()
     process.wait()
@@ -71,7 +71,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_
     steps = [checkpoint.load(tmp_path / "stopped/last.pth")["step"]]
 
     process = torchrun("train.py", "--resume_path", str(tmp_path / "stopped"))
-    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 2: .*? [1-9]\d*/60")
     listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout.split()[2:]
     children = [int(pid) for pid, parent in zip(listed[::2], listed[1::2]) if int(parent) == process.pid]
     assert len(children) >= 2
@@ -204,13 +204,13 @@ def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
     with open(small_disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
             filler.write(bytes(1024))
     assert "No space left" in read_until(process, rb"warning: [^\n]*\n")
     held = checkpoint.load(small_disk / "run/last.pth")["step"]
-    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 2: .*? [1-9]\d*/60")
     assert 0 < held == checkpoint.load(small_disk / "run/last.pth")["step"] < 60
     (small_disk / "filler").unlink()
     seen = read_until(process, rb"saved again")
@@ -287,11 +287,11 @@ def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weig
         return checkpoint.load(tmp_path / "run/last.pth")["step"], process.stdout.read().decode()
 
     first = start()
-    read_until(first, rb"epoch 0: .*? [1-9]\d*/4500")
+    read_until(first, rb"epoch 1: .*? [1-9]\d*/4500")
     second = start()
     time.sleep(5)  # by then it has come to the lock
     step, _ = stop(first)
-    read_until(second, rb"epoch 0: .*? [1-9]\d*/4500")
+    read_until(second, rb"epoch 1: .*? [1-9]\d*/4500")
     later, said = stop(second)
     assert f"from step {step}\n" in said and later > step > 100
 
@@ -299,7 +299,7 @@ def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weig
 def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4000")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/2000")
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/2000")
     step = checkpoint.load(tmp_path / "run/last.pth")["step"]
     assert_one_line_error(run_script("train.py", "--resume_path", tmp_path / "run"), tmp_path / "run", "another process")
     process.terminate()

@@ -25,6 +25,7 @@ from tests.conftest import (
     moving_scene,
     quick,
     read_log,
+    read_whole_log,
     run_process,
     run_script,
     write_png,
@@ -32,6 +33,16 @@ from tests.conftest import (
 )
 from utils import checkpoint
 from utils.cli import UserError
+from utils.run import read_lines
+
+
+def points(folder, tag):
+    """[(step, value)] of a curve of TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +74,11 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
     logs = [read_log(folder) for folder in (unbroken, tmp_path / "killed")]
     figures = [[(line["epoch"], line["step"], line["train_loss"]) for line in log] for log in logs]
     assert len(figures[0]) == 3 and figures[0] == figures[1]
+    logs = [read_whole_log(folder) for folder in (unbroken, tmp_path / "killed")]
+    steps = [[(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs]
+    assert [step for step, *_ in steps[0]] == [1, *range(10, 181, 10)] and steps[0] == steps[1]
+    assert points(unbroken, "step/loss") == points(tmp_path / "killed", "step/loss")
+    assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
 
 
 def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
@@ -146,6 +162,8 @@ def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, 
         (["--load_model", "none.pth"], "none.pth"),
         (["--resume_path", "none"], "none"),
         (["--dataset_path", "none"], "none: no such dataset folder"),
+        (["--dataset_path", "none"], "spike streams simulated from the REDS videos"),
+        (["--dataset_path", "none"], "No dataset is needed for --dataset_path photos:DIR"),
         (["--dataset_path", "demo"], "demo"),
     ],
 )
@@ -161,8 +179,10 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
     assert train.main(arguments) == 0
     folder = str(tmp_path / "run")
     for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--val_every", "1")):
-        with pytest.raises(UserError, match=f"{flag} .* the run has"):
+        with pytest.raises(UserError, match=f"{flag} .* the run has") as error:
             train.main(["--resume_path", folder, flag, value])
+        start = f"new run from its weights: python train.py --load_model {folder}/last.pth --recipe modern --epochs 9 "
+        assert (start in str(error.value)) == (flag == "--epochs")
     with pytest.raises(UserError, match="no run's state"):
         train.main(["--resume_path", str(tiny_weights)])
     assert (
@@ -185,6 +205,57 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
     losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
     assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_weights, tmp_path, capsys):
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
+    for name, epochs in (("short", "1"), ("long", "2")):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--epochs", epochs)[1:]) == 0
+    capsys.readouterr()
+    assert train.main(["--resume_path", str(tmp_path / "short"), "--epochs", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "\nepoch 2, step 6, " in printed.out and "epoch 2: " in printed.err  # from 1 on the screen, from 0 in the log
+    assert "epoch 0" not in printed.out + printed.err
+    short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
+    assert (long["step"], long["training"]["epoch"]) == (6, 2)
+    assert_equal(short["model"], long["model"])
+    logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
+    assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
+    assert logs[0] == logs[1]
+
+
+def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):
+    """In log.jsonl and on TensorBoard, long before the epoch ends; each line is the mean since the one before."""
+    seen, is_due = [], train.RunFolder.is_due
+
+    def spy(files, minutes):
+        path = files.folder / "log.jsonl"
+        seen.append((files.state.totals["loss"], len(path.read_text().splitlines()), len(points(files.folder, "step/loss"))))
+        return is_due(files, minutes)
+
+    monkeypatch.setattr(train.RunFolder, "is_due", spy)
+    options = ["--epoch_length", "10", "--epochs", "1", "--workers", "0", "--log_every", "2"]
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
+    assert [lines for _, *lines in seen] == [[1, 1], [2, 2], [2, 2], [3, 3], [3, 3]]
+    sums = [loss for loss, *_ in seen]
+    log = read_whole_log(tmp_path / "run")
+    assert [line["loss"] for line in log[:3]] == pytest.approx([sums[0] / 2, (sums[1] - sums[0]) / 2, (sums[3] - sums[1]) / 4])
+    assert all(line["pictures_per_second"] > 0 and line["lr"] > 0 for line in log[:3])
+    assert read_lines(tmp_path / "run/log.jsonl") == log[3:] and log[3]["epoch"] == 0  # for who reads epochs
+
+
+def test_validation_takes_no_longer_than_training(tmp_path, capsys):
+    """By default; a flag that was given holds."""
+    data = write_reds(tmp_path, train=4)
+    for flags, every in (([], 1), (["--crop_size", "50"], 14), (["--val_every", "2", "--crop_size", "50"], 2)):
+        settings = train.new_settings(*train.parse_settings(["--dataset_path", str(data), "--batch_size", "8", *flags]))
+        training, val, lines = train.open_data(settings)
+        assert (len(training), len(val)) == (3, 1)
+        assert train.validation_interval(settings, training, val) == every  # 250 x 400 / (3 x 50 x 50) = 13.3
+        assert any("after every 14 epochs" in line for line in lines) == (every == 14)
+        assert "warning: --batch_size 8: there are 3 samples to train on" in lines[-1]
+    settings = train.new_settings(*train.parse_settings(["--dataset_path", str(data), "--val_every", "0"]))
+    assert train.validation_interval(settings, *train.open_data(settings)[:2]) == 0
 
 
 def short_run(reds, tiny_weights, folder, *more):
@@ -244,7 +315,7 @@ def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weigh
     poisoned = checkpoint.load(tiny_weights)
     poisoned["model"]["conv_last.0.bias"][:] = float("nan")
     checkpoint.save(poisoned, tmp_path / "nan.pth")
-    with pytest.raises(UserError, match=r"step 0, epoch 0, batch 0: 00\d_part1"):
+    with pytest.raises(UserError, match=r"step 0, epoch 1, batch 0: 00\d_part1"):
         train.main(short_run(reds, tmp_path / "nan.pth", tmp_path))
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
 
@@ -253,7 +324,7 @@ def test_a_signal_that_comes_twice_still_saves(photos, tiny_weights, tmp_path):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "2000")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     seen = b""
-    while not re.search(rb"epoch 0: .*? [1-9]\d*/1000", seen):
+    while not re.search(rb"epoch 1: .*? [1-9]\d*/1000", seen):
         byte = process.stderr.read(1)
         assert byte, seen.decode()
         seen += byte
