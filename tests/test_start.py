@@ -32,11 +32,11 @@ COMMANDS = [  # and the status they end in
 ]
 CODE = """
 import contextlib, importlib, io, json, runpy, sys
-from unittest import mock
 found = []
 for name, *flags in json.loads(sys.argv[1]):
-    err = io.StringIO()
-    with mock.patch.object(sys, "argv", [f"{name}.py", *flags]), contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = [f"{name}.py", *flags]
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
         try:
             runpy.run_path(f"{name}.py", run_name="__main__")
         except SystemExit as end:
@@ -61,11 +61,11 @@ def test_flags_and_paths_are_looked_at_before_what_is_slow_to_import():
 
 
 def test_the_names_that_flags_choose_from_are_those_that_there_are():
-    assert choices.VARIANTS == tuple(VARIANTS) and choices.RECIPES == tuple(RECIPES)
-    assert choices.PRECISIONS == tuple(PRECISIONS) and choices.SENSORS == tuple(SENSORS)
-    assert choices.TSA == TSA_CHOICES and choices.SKIP == SKIP_CHOICES
-    assert choices.PAIRED == tuple(paired.PAIRED) and choices.SPLITS == tuple(paired.SPLITS)
-    assert choices.PROTOCOLS == metrics.PROTOCOLS and choices.BIT_ORDERS == dat.BIT_ORDERS
+    assert tuple(VARIANTS) == choices.VARIANTS and tuple(RECIPES) == choices.RECIPES
+    assert tuple(PRECISIONS) == choices.PRECISIONS and tuple(SENSORS) == choices.SENSORS
+    assert TSA_CHOICES == choices.TSA and SKIP_CHOICES == choices.SKIP
+    assert tuple(paired.PAIRED) == choices.PAIRED and tuple(paired.SPLITS) == choices.SPLITS
+    assert metrics.PROTOCOLS == choices.PROTOCOLS and dat.BIT_ORDERS == choices.BIT_ORDERS
     assert niqe.PRISTINE.is_file() and dataclasses.is_dataclass(VARIANTS["250"])
 
 
