@@ -85,7 +85,7 @@ def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
         (choices.look_at_weights, tmp_path / "none.pth"),
         (choices.look_at_recording, str(tmp_path / "none.dat")),
     ):
-        with pytest.raises(UserError, match="none.*: no such .*; check"):
+        with pytest.raises(UserError, match=r"none.*: no such .*; check"):
             look(path)
         look(str(tmp_path))
     choices.look_at_dataset("demo")
