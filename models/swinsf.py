@@ -183,7 +183,7 @@ class FiringRate(nn.Module):
 
     def __init__(self):
         super().__init__()
-        offset = torch.arange(-RATE_REACH, RATE_REACH + 1)
+        offset = torch.arange(-RATE_REACH, RATE_REACH + 1, device="cpu")  # see `relative_position_index`
         self.kernel = nn.Parameter((offset.abs() <= 10) / 21)
 
     def forward(self, x, key_frame):
@@ -221,7 +221,7 @@ class SwinSF(nn.Module):
         if config.skip == "rate":
             self.firing_rate = FiringRate()
         if config.skip in ALONG_MOTION:
-            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS) - SEGMENTS // 2) ** 2)  # to begin with
+            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2)
         if config.skip != "none":
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
                 nn.init.zeros_(last.weight)

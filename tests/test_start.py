@@ -93,3 +93,17 @@ def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
     choices.look_at_weights(None)
     for name in ("-", "*.dat"):
         choices.look_at_recording(name)
+
+
+def test_weights_are_checked_without_pytorchs_compiler():
+    """What is computed on no device, as where a file's architecture is looked at, would import it."""
+    code = "import sys, models; models.load_model(models.shipped_weights()); print({'torch._dynamo', 'timm'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_a_score_imports_of_scipy_what_it_wants():
+    code = "import sys, numpy; from utils.metrics import psnr_ssim; print(psnr_ssim(*numpy.eye(20).reshape(2, 10, 20)).psnr); "
+    code += "print({'scipy.stats', 'matplotlib'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.endswith("set()\n") and float(result.stdout.split()[0]) > 40, result.stderr
