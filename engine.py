@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -128,7 +127,11 @@ def make_average(model, recipe):
 
     After step n, from 1, its decay is 1 - n^(-2/3), and the recipe's once that is larger; so it forgets the first weights.
     """
-    return ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+    if not recipe.ema:
+        return None
+    from timm.utils import ModelEmaV3  # takes seconds to import, and only training wants it
+
+    return ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
 
 
 class Forward(nn.Module):
@@ -152,7 +155,7 @@ class TrainingState:
 
     model: SwinSF  # bare, never wrapped
     optimizer: torch.optim.Optimizer
-    ema: ModelEmaV3 | None = None
+    ema: nn.Module | None = None  # timm's ModelEmaV3
     epoch: int = 0  # the current one
     batch: int = 0  # batches of this epoch that are done
     step: int = 0  # optimiser steps since the start

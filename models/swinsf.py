@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import nn
 
 from models.attention import Linear, TemporalSpatialAttention, WindowAttention, scramble
@@ -72,8 +71,12 @@ class Mlp(nn.Module):
         return recomputed(lambda x: self.fc2(F.gelu(self.fc1(norm(x)))), x, wanted=self.recompute)
 
 
-class StochasticDepth(DropPath):
+class StochasticDepth(nn.Module):
     """In training, leaves a residual branch out of a sample now and then (Huang et al., ECCV 2016)."""
+
+    def __init__(self, drop_prob):
+        super().__init__()
+        self.drop_prob = drop_prob
 
     def drawn(self, x):
         """A function for each branch, attention and MLP, and each stream; x (3B, ...) says how many samples there are.
@@ -82,7 +85,8 @@ class StochasticDepth(DropPath):
         """
         if not (self.training and self.drop_prob):
             return [[identity] * 3] * 2
-        factors = self(x.new_ones(2 * len(x), 1, 1, 1)).view(2, 3, -1, 1, 1, 1)
+        kept = 1 - self.drop_prob
+        factors = x.new_empty(2, 3, len(x) // 3, 1, 1, 1).bernoulli_(kept) / kept  # of mean 1
         return [[partial(torch.mul, factor) for factor in branch] for branch in factors]
 
 
@@ -180,7 +184,7 @@ class FiringRate(nn.Module):
 
     def __init__(self):
         super().__init__()
-        offset = torch.arange(-RATE_REACH, RATE_REACH + 1)
+        offset = torch.arange(-RATE_REACH, RATE_REACH + 1, device="cpu")  # see `relative_position_index`
         self.kernel = nn.Parameter((offset.abs() <= 10) / 21)
 
     def forward(self, x, key_frame):
@@ -219,7 +223,7 @@ class SwinSF(nn.Module):
         if config.skip == "rate":
             self.firing_rate = FiringRate()
         if config.skip in ALONG_MOTION:
-            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS) - SEGMENTS // 2) ** 2)  # to begin with
+            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2)
         if config.skip != "none":
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
                 nn.init.zeros_(last.weight)

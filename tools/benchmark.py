@@ -31,9 +31,10 @@ from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from datasets import PAIRED, open_dataset
+from datasets import open_dataset
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import read_dat, write_dat
+from datasets.paired import PAIRED
 from datasets.simulation.dataset import demo_photo
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
 from models import PRECISIONS, VARIANTS, build_model
