@@ -25,7 +25,7 @@ from tqdm import tqdm
 from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset, start_worker
 from datasets.dat import write_dat
 from datasets.paired import SPLITS
-from datasets.simulation.scenes import SCENE_DRAWS
+from datasets.simulation.dataset import SCENE_DRAWS
 from datasets.simulation.sensor import SENSORS, Sensor, replaced
 from utils import cli
 from utils.checkpoint import replacing

@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 
 from datasets.paired import ClassA, SpikeREDS, SpikeX4K, has_truth, split_folder
-from datasets.simulation.scenes import STYLES, DemoScenes, PhotoScenes
+from datasets.simulation.dataset import DemoScenes, PhotoScenes
+from datasets.simulation.scenes import STYLES
 from datasets.simulation.sensor import SENSORS
 from datasets.simulation.videos import VideoScenes
 from utils.cli import STOPPING, UserError

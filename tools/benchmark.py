@@ -34,7 +34,7 @@ from tqdm import tqdm
 from datasets import PAIRED, open_dataset
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import read_dat, write_dat
-from datasets.simulation.scenes import demo_photo
+from datasets.simulation.dataset import demo_photo
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
 from models import PRECISIONS, VARIANTS, build_model
 from tools.arithmetic import multiply_adds

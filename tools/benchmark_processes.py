@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.simulation.scenes import demo_photo
+from datasets.simulation.dataset import demo_photo
 from models import VARIANTS
 from utils import cli, report
 from utils.checkpoint import replacing

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.dat import camera_of, open_dat
-from datasets.simulation.scenes import demo_photo
+from datasets.simulation.dataset import demo_photo
 from datasets.simulation.sensor import integrate_and_fire
 from models import load_model, shipped_weights
 from models.classical import tfi_pictures, tfp_pictures

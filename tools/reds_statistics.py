@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from datasets.dat import read_dat
 from datasets.paired import SpikeREDS
-from datasets.simulation.scenes import simulate
-from datasets.simulation.sensor import SENSORS
+from datasets.simulation.sensor import SENSORS, simulate
 from models.motion import cut_segments, estimate_velocity, look_up, middles
 from utils import cli
 from utils.timing import RATE

@@ -3,14 +3,17 @@
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR --check README.md    # make results
 
-Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400 and, stronger in motion, at
-1000x1000; and each stream of a spike-REDS folder. What is not at hand is named and left out. The table is kept in
+Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400, by noisy cameras at four
+levels of light, and, stronger in motion, at 1000x1000; and each stream of a spike-REDS folder. What is not at hand is named and
+left out. A camera's pictures are scored as if they were exposed up to the scene's white; a second table has them by level.
+"TFP, best" is the best of the windows of 21 and 41 steps, of cameras also of 81 and 161. The table is kept in
 SAVE_PATH/results.md, every figure of every stream in results.json, and the learning curves of the weights' runs, whose logs lie
 beside them, in curves.png. --check holds the table against the one that a README shows: exit status 1 where a cell differs.
 """
 
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datasets import open_dataset
 from datasets.paired import SpikeREDS
+from datasets.simulation.sensor import CAMERA_LEVELS
 from engine import BASELINES, evaluate, network
 from models import SHIPPED, load_model
+from models.classical import tfi, tfp
 from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
@@ -27,9 +32,17 @@ from utils.distributed import pick_device
 from utils.guard import keep_out
 from utils.metrics import PROTOCOLS, psnr_ssim
 from utils.run import read_lines
+from utils.timing import KEY_FRAMES, STEPS
 
 CORNER = "| | demo |"  # how the table begins
-COLUMNS = {"demo": "demo", "250": "validation, 250x400", "1000": "validation, 1000x1000"}
+COLUMNS = {
+    "demo": "demo",
+    "250": "validation, 250x400",
+    "camera": "validation, cameras",
+    "1000": "validation, 1000x1000",
+}
+LONG = 161  # steps of the cameras' streams; where it is dark, a mean over many is the one to beat
+BEST = "TFP, best"
 
 
 def parse_settings(arguments):
@@ -55,6 +68,8 @@ def open_datasets(settings):
     if settings.photos:
         for mode in ("250", "1000"):
             datasets[mode] = open_dataset(f"photos:{settings.photos}", mode, "val")
+        datasets["camera"] = open_dataset(f"photos:{settings.photos}", "250", "val", sensor="camera")
+        datasets["camera"].stream_steps = LONG
     else:
         missing.append("validation: left out, no --photos")
     if settings.sample:
@@ -67,6 +82,45 @@ def open_datasets(settings):
 def fits(model, column):
     """Whether a column is for a network: one token a pixel takes a minute a picture of 1000x1000."""
     return column != "1000" or model.config.patch > 1
+
+
+def methods_of(column, networks):
+    """name -> method for `evaluate`: TFI, TFP by several windows, and the networks."""
+    if column != "camera":
+        return {**BASELINES, **networks}
+    first = (LONG - STEPS) // 2
+    methods = {"TFI": lambda spikes, output: tfi(spikes, first + KEY_FRAMES[output])}
+    for window in (41, 21, 81, LONG):
+        methods[f"TFP{window}"] = partial(tfp_in_long, first=first, window=window)
+    for name, reconstruct in networks.items():
+        methods[name] = partial(of_the_middle, reconstruct=reconstruct, first=first)
+    return methods
+
+
+def tfp_in_long(spikes, output, first, window):
+    return tfp(spikes, first + KEY_FRAMES[output], window)
+
+
+def of_the_middle(spikes, output, reconstruct, first):
+    return reconstruct(spikes[:, first : first + STEPS], output)
+
+
+def with_best(figures):
+    """method -> (PSNR, SSIM) of a column as its rows are shown: the best TFP takes the place of the long ones."""
+    best = max((pair for name, pair in figures.items() if name.startswith("TFP")), key=lambda pair: pair[0])
+    networks = {name: pair for name, pair in figures.items() if not name.startswith(("TFI", "TFP"))}
+    return {**{name: figures[name] for name in BASELINES}, BEST: best, **networks}
+
+
+def level_table(rows):
+    """Markdown lines: the mean PSNR of the cameras' scenes by level of light. rows: those of the column."""
+    count = len(CAMERA_LEVELS)
+    lines = ["| PSNR by level of light | " + " | ".join(f"exposure {sensor.exposure:g}" for sensor in CAMERA_LEVELS) + " |"]
+    lines.append("| --- " * (count + 1) + "|")
+    for method in rows[0].keys() - {"name"}:
+        means = [statistics.mean(row[method]["psnr"] for row in rows[level::count]) for level in range(count)]
+        lines.append(f"| {method} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
+    return lines[:2] + sorted(lines[2:])
 
 
 def describe(model, device):
@@ -165,18 +219,20 @@ def main(arguments=None):
     scores, rows, seconds = {}, {}, {}
     for column, dataset in datasets.items():
         networks = {name: network(model) for name, model in models.items() if fits(model, column)}
-        scored = evaluate({**BASELINES, **networks}, dataset, device, score, settings.workers, column)
+        scored = evaluate(methods_of(column, networks), dataset, device, score, settings.workers, column)
         rows[column] = [{"name": item["name"], **figures} for item, _, figures in scored]
         if column == "demo":
             seconds = {name: statistics.median(row[name]["seconds"] for row in rows[column]) for name in models}
         parts = [[row] for row in rows[column]] if column == "sample" else [rows[column]]
         for part in parts:
             title = COLUMNS.get(column, part[0]["name"].split("_key")[0])
-            scores[title] = {name: (m["psnr"], m["ssim"]) for name, m in report.mean_figures(part).items()}
+            means = {name: (m["psnr"], m["ssim"]) for name, m in report.mean_figures(part).items()}
+            scores[title] = with_best(means)
     about = {name: (*describe(model, device), seconds[name]) for name, model in models.items()}
     lines = [
         *make_table(scores, about),
         "",
+        *([*level_table(rows["camera"]), ""] if "camera" in rows else []),
         f"PSNR / SSIM, protocol {settings.protocol}; on {report.device_name(device)}",
         *missing,
     ]

@@ -4,9 +4,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from utils.timing import RATE
+from datasets.simulation.source_frames import SourceFrames
+from utils.timing import KEY_FRAMES, RATE, STEPS
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Sensor:
     hot: float = 0.0  # part of the pixels with a dark current of 0.02 to 1 thresholds a step
     dead: float = 0.0  # part of the pixels that never fire
     blur: float = 0.0  # of the light on its way to the pixels, beside the ground truth: OpenCV's Gaussian sigma, in pixels
-    # What follows is of light that comes from a video and not from a scene; see `datasets.simulation.scenes.SourceFrames`.
+    # What follows is of light that comes from a video and not from a scene; see `SourceFrames`.
     frames_every: int = 0  # steps between two frames of the video; 0: none
     grain: float = 0.0  # standard deviation of a frame's own noise, in grey levels
     drift: float = 0.0  # relative standard deviation of a frame's own slow change of the light
@@ -149,3 +151,23 @@ def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
         np.minimum(charge, threshold, out=charge)  # one spike a step at most: what a pixel gathers beyond is lost
         spikes.append(fired)
     return np.stack(spikes).astype(np.uint8)
+
+
+def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=IDEAL, pattern=None):
+    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of keep: name -> index.
+
+    The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
+    `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures.
+    """
+    names, pictures = {step: name for name, step in keep.items()}, {}
+    shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
+
+    def light():
+        for step in range(steps):
+            time = step - steps // 2
+            frame = shown.light(time) if shown else scene.frame(time)
+            if step in names:
+                pictures[names[step]] = 255 * sensor.exposure * (shown.picture(time) if shown else frame)
+            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not shown else frame
+
+    return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), "white": sensor.exposure, **pictures}

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.simulation.scenes import SceneDataset, split_by_hash
+from datasets.simulation.dataset import SceneDataset
+from datasets.simulation.photos import split_by_hash
 from utils.cli import UserError
 from utils.guard import visible
 from utils.timing import STEPS

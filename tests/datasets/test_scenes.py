@@ -6,21 +6,11 @@ import pytest
 
 from datasets import open_dataset
 from datasets.simulation.camera import KINDS, draw_motion, project
-from datasets.simulation.scenes import (
-    STYLES,
-    Layer,
-    PhotoScene,
-    PhotoScenes,
-    SourceFrames,
-    draw_layer,
-    draw_object,
-    draw_scene,
-    draw_shadow,
-    read_photo,
-    simulate,
-    split_photos,
-)
-from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, Sensor
+from datasets.simulation.dataset import PhotoScenes
+from datasets.simulation.photos import read_photo, split_photos
+from datasets.simulation.scenes import STYLES, Layer, PhotoScene, draw_layer, draw_object, draw_scene, draw_shadow
+from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, Sensor, simulate
+from datasets.simulation.source_frames import SourceFrames
 from tests.conftest import write_png
 from utils.cli import UserError
 from utils.timing import KEY_FRAMES

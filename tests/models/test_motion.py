@@ -5,7 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets.simulation.camera import KINDS, draw_motion
-from datasets.simulation.scenes import Layer, PhotoScene, simulate
+from datasets.simulation.scenes import Layer, PhotoScene
+from datasets.simulation.sensor import simulate
 from models.classical import tfp
 from models.motion import along_motion, cut_segments, estimate_velocity, gaussian_blur, look_up, middles
 from utils.timing import KEY_FRAMES

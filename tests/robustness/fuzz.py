@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.simulation.scenes import read_photo
+from datasets.simulation.photos import read_photo
 from tests.robustness import hostile
 from utils import cli
 from utils.cli import UserError

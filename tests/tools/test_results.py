@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from tests.conftest import ROOT, assert_one_line_error, run_script
 from tools import results as script
@@ -21,11 +22,33 @@ def test_the_table(reds, tiny_weights, tmp_path):
     lines = text.splitlines()
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert header == ["", "demo", "200_part1", "201_part1", "parameters", "GFLOP at 250x400", "seconds at 250x400"]
-    assert [line.split("|")[1].strip() for line in lines[2:6]] == ["TFI", "TFP41", "TFP21", "`tiny.pth`"]
+    assert [line.split("|")[1].strip() for line in lines[2:7]] == ["TFI", "TFP41", "TFP21", "TFP, best", "`tiny.pth`"]
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]["sample"]
-    cells = [cell.strip() for cell in lines[5].strip("|").split("|")]
+    cells = [cell.strip() for cell in lines[6].strip("|").split("|")]
     assert cells[2] == f"{rows[0]['`tiny.pth`']['psnr']:.2f} / {rows[0]['`tiny.pth`']['ssim']:.3f}"
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
+    figures = {"TFI": (20.0, 0.1), "TFP41": (22.0, 0.2), "TFP21": (21.0, 0.3), "TFP161": (25.0, 0.4), "N": (30.0, 0.9)}
+    shown = script.with_best(figures)
+    assert list(shown) == ["TFI", "TFP41", "TFP21", "TFP, best", "N"] and shown["TFP, best"] == (25.0, 0.4)
+
+
+def test_cameras_by_level_of_light():
+    rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(8)]
+    assert script.level_table(rows)[2:] == ["| N | 32.00 | 33.00 | 34.00 | 35.00 |"]
+
+
+def test_methods_on_a_long_stream_look_at_its_middle():
+    """A light that comes on at step 70 of 161: a window of 21 sees it alone, that of 161 a bit more than half of it."""
+    spikes = torch.zeros(1, script.LONG, 20, 20)
+    spikes[:, 70:] = 1
+    methods = script.methods_of("camera", {"N": lambda spikes, output: spikes.mean(1)})
+    assert methods["TFP21"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
+    assert methods["TFP161"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6 * 91 / 161)
+    assert methods["TFI"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
+    assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(31 / 41)  # steps 60 to 100
 
 
 def test_an_empty_cell_where_a_network_does_not_fit_a_column():

@@ -23,7 +23,7 @@ from torch.nn.parallel._functions import Gather, Scatter
 import train
 from datasets.augment import Augmented, EpochBatches
 from datasets.dat import write_dat
-from datasets.simulation.scenes import PhotoScenes
+from datasets.simulation.dataset import PhotoScenes
 from engine import RECIPES, Forward, TrainingState, backward, make_loader, make_optimizer, train_one_epoch
 from models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES

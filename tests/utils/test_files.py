@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import reconstruct
-from datasets.simulation.scenes import split_photos
+from datasets.simulation.photos import split_photos
 from datasets.simulation.videos import find_videos
 from tests.conftest import ROOT, random_spikes
 from utils import cli, locks, page

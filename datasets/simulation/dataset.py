@@ -1,0 +1,127 @@
+"""Datasets whose samples are scenes, drawn and turned into spikes as they are read."""
+
+import cv2
+import numpy as np
+import skimage.data
+from torch.utils.data import Dataset
+
+from datasets.augment import to_item
+from datasets.simulation.photos import read_photo, readable, split_photos
+from datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
+from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, draw_pattern, simulate
+from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
+
+SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
+
+
+class SceneDataset(Dataset):
+    """Scenes that are drawn and turned into spikes as they are read: sample i of epoch e comes from (seed, split, e, i) alone.
+
+    Training never repeats a scene; val and test have the same `length` scenes each time. A subclass sets `sources` and
+    `description` and implements `draw(rng, reach)`.
+    """
+
+    stream_steps = STEPS  # of a sample, whose middle 41 are those of its pictures
+
+    def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]):
+        self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
+        self.style, self.sensors = style, sensors
+        self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return to_item(self.read(index))
+
+    @property
+    def files(self):
+        """The paths of the photographs or videos."""
+        return list(self.sources)
+
+    warnings = ()
+    folders = ()  # results may lie below the photographs' one
+
+    @property
+    def names(self):
+        """What the samples are made of, in order: the photographs or videos in training, else the scenes."""
+        if self.split == "train":
+            return [source.name for source in self.sources]
+        return [f"scene_0_{index:05d}" for index in range(self.length)]
+
+    @property
+    def steps(self):
+        """Name -> the step of a scene that is scored, counted from 1."""
+        return dict.fromkeys(self.names, self.key_id or STEPS // 2 + 1)
+
+    @property
+    def keep(self):
+        """Output -> the step of its picture in a sample's stream, counted from 0."""
+        keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
+        return {output: step + (self.stream_steps - STEPS) // 2 for output, step in keep.items()}
+
+    def read(self, index, epoch=0):
+        rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
+        sensor = self.sensors.draw(rng)
+        if self.split != "train" and self.sensors is SENSORS["camera"]:
+            sensor = CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
+        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.keep, sensor)}
+
+    def simulate(self, rng, steps, keep, sensor):
+        """`simulate` on a scene and a sensor's fixed pattern that are drawn here."""
+        scene = self.draw(rng, steps // 2)
+        pattern = draw_pattern(sensor, self.height, self.width, rng)
+        return simulate(scene, rng, steps, keep, sensor, pattern)
+
+
+class PhotoScenes(SceneDataset):
+    """Scenes over a folder of photographs."""
+
+    def __init__(self, folder, split, *size, **options):
+        super().__init__(split, *size, **options)
+        # Read here, so that a bad file is found before the work starts, and workers that are forked share the photographs.
+        self.sources, skipped = readable(split_photos(folder)[split], lambda path: read_photo(path) is not None, "photograph")
+        self.description = (
+            f"{split}: scenes of {self.height}x{self.width} over {len(self.sources)} photographs of {folder}{skipped}"
+        )
+
+    def draw(self, rng, reach):
+        def next_photo():
+            photo = read_photo(self.sources[rng.integers(0, len(self.sources))])
+            return np.rot90(photo, rng.integers(0, 4)) if self.split == "train" else photo
+
+        return draw_scene(next_photo, self.height, self.width, self.style, rng, reach)
+
+
+class DemoScenes(SceneDataset):
+    """Five fixed 250x400 scenes over the photographs inside scikit-image's wheel; no download, the same at every call."""
+
+    SCENES = (  # name, photographs behind and in front, motion, pixels a step, seed
+        ("demo_camera_translation", "camera", None, "translation", 0.2, 6),
+        ("demo_astronaut_rotation", "astronaut", None, "rotation", 0.15, 11),
+        ("demo_rocket_zoom", "rocket", None, "zoom", 0.1, 2),
+        ("demo_coffee_object", "coffee", "chelsea", "translation", 0.4, 3),
+        ("demo_brick_slow", "brick", None, "translation", 0.05, 4),
+    )
+    sources = ()
+    names = tuple(scene[0] for scene in SCENES)
+    description = "demo: five scenes simulated over scikit-image's photographs"
+
+    def __init__(self, key_id=None):
+        super().__init__("test", 250, 400, len(self.SCENES), key_id=key_id, sensors=SENSORS["reds"])
+
+    def read(self, index, epoch=0):
+        name, background, foreground, kind, speed, seed = self.SCENES[index]
+        rng = np.random.default_rng(seed)
+        fixed = {"kind": kind, "speed": speed, "shrink": 0.85}
+        options = (self.height, self.width, self.style, rng, (-20, 20))
+        layers = [draw_layer(demo_photo(background), *options, **fixed)]
+        if foreground:
+            layers.append(draw_object(demo_photo(foreground), *options, **fixed))
+        scene = PhotoScene(layers, self.height, self.width)
+        return {"name": name, **simulate(scene, rng, STEPS, self.keep, self.sensors.draw(rng))}
+
+
+def demo_photo(name):
+    photo = getattr(skimage.data, name)()
+    return photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
