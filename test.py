@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
-from datasets.paired import SPLITS
+from datasets.paired import SPLITS, ClassA
 from engine import BASELINES, evaluate, network
-from models import PRECISIONS, load_model, shipped_weights
+from models import PRECISIONS, fit_of, load_model, weights_for
 from utils import cli, page, report
 from utils.cli import UserError
 from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
@@ -30,6 +30,7 @@ from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
+PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
 
 
 def parse_settings(arguments):
@@ -40,7 +41,7 @@ def parse_settings(arguments):
     flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
-    flag("--load_model", type=Path, help="weights (default: the shipped swinsf_small.pth)")
+    flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
@@ -116,13 +117,14 @@ def make_score(settings):
 
 def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
-    weights = settings.load_model or shipped_weights()
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
+    purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
+    weights = settings.load_model or weights_for(purpose)
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         check_compiler(device)
         model.compile_blocks()
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     check_outputs(folder, settings, dataset)
@@ -192,7 +194,8 @@ def main(arguments=None):
         cli.say(dataset.description)
         for text in dataset.warnings:
             cli.say(f"warning: {text}")
-        cli.say(f"weights {weights} in {settings.precision} on {device}{f', {size} processes' if size > 1 else ''}")
+        fit, shared = fit_of(weights), f", {size} processes" if size > 1 else ""
+        cli.say(f"weights {weights}{f', for {fit.purpose},' if fit else ''} in {settings.precision} on {device}{shared}")
         begin = time.perf_counter()
         with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
             results = score_streams(settings, methods, dataset, device, score, folder)

@@ -1,47 +1,52 @@
 """What a recording is like, before hours are spent on it: its steps, light, motion and bad pixels, and a sheet of pictures.
 
-    python -m datasets.inspect REC.dat
-    python -m datasets.inspect REC.dat --height 250 --width 400 --steps_per_second 40000 --save_path sheet.png
-
-Up to 60 windows of 41 steps are looked at, evenly spread, whatever the recording's length.
+`reconstruct.py REC.dat --inspect` shows it. Up to 60 windows are looked at, evenly spread, whatever the recording's length. A
+window has 41 steps, and more in the dark, until a bright pixel has a dozen spikes in it.
 """
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from datasets.recordings import open_recording
+from datasets.recordings.survey import (
+    BRIGHT,
+    FULL,
+    STILL,
+    Survey,
+    choose_bin,
+    choose_exposure,
+    look_long_enough,
+    speeds,
+)
 from utils import cli
 from utils.checkpoint import replacing
-from utils.cli import UserError
 from utils.timing import RATE, STEPS
 
-PLACES = 60  # windows of 41 steps that are looked at
+PLACES = 60  # windows that are looked at
 PICTURES = 12  # of the sheet
-STANDS_OUT = 0.15  # spikes a step by which a hot pixel is above each of its eight neighbours
+STANDS_OUT = 0.27  # part of a bright pixel's rate by which a hot pixel is above each of its eight neighbours,
+LEAST_ABOVE = 4  # and spikes, in all
 DARK, SPIKES = 0.02, 10  # a pixel without a spike is dead where each neighbour has more than so many a step, and in all
 SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
-TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
 
 
 def inspect(spikes):
     """Facts on a recording, an array of spikes (T, H, W) that is read as it is sliced -> dict.
 
-    "starts", "rates": first step of each window and its mean of spikes a step. "pictures": the windows' firing rates, PICTURES
-    (H, W) of them, with "picture_starts". "hot", "dead": (N, 2) rows and columns. "saturated", "dark": part of the pixels and
-    windows that fire at more than 0.95 of the steps, and at none. "motion": (median, 95th percentile) in pixels a step, over
-    where there is texture; None where there is none.
+    "starts", "rates": first step of each window and its mean of spikes a step. "length": steps of a window. "pictures": the
+    windows' firing rates, PICTURES (H, W) of them, with "picture_starts". "hot", "dead": (N, 2) rows and columns. "saturated",
+    "dark": part of the pixels and windows that fire at more than 0.95 of the steps, and at none. "motion": (median, 95th
+    percentile) in pixels a step, over where there is texture; None where it cannot be told. "survey": a `Survey`.
     """
-    last = max(0, len(spikes) - STEPS)
+    length = len(look_long_enough(lambda steps: spikes[: min(steps, len(spikes))]))
+    last = max(0, len(spikes) - length)
     starts = sorted({last * i // (PLACES - 1) for i in range(PLACES)})
     shown = {starts[(len(starts) - 1) * i // max(1, PICTURES - 1)] for i in range(PICTURES)}
     facts = {"starts": starts, "rates": [], "pictures": [], "picture_starts": sorted(shown), "saturated": 0.0, "dark": 0.0}
-    total, speeds = 0.0, []
+    total, told, bright = 0.0, [], []
     for start in tqdm(starts, "inspect", unit="window", dynamic_ncols=True, leave=False):
-        window = np.asarray(spikes[start : start + STEPS]) != 0
+        window = np.asarray(spikes[start : start + length]) != 0
         rate = window.mean(0, dtype=np.float32)
         total = total + rate / len(starts)
         facts["rates"].append(float(rate.mean()))
@@ -49,10 +54,14 @@ def inspect(spikes):
         facts["dark"] += float((rate == 0).mean()) / len(starts)
         if start in shown:
             facts["pictures"].append(rate)
-            speeds.append(speed_where_textured(window))
-    speeds = np.concatenate(speeds)
-    facts["motion"] = tuple(np.quantile(speeds, (0.5, 0.95)).tolist()) if speeds.size else None
-    facts["hot"], facts["dead"] = bad_pixels(total, min(len(spikes), len(starts) * STEPS))
+            told.append(speeds(window))
+            bright.append(float(np.quantile(rate, BRIGHT)))
+    told = np.concatenate(told)
+    facts["motion"] = tuple(np.quantile(told, (0.5, 0.95)).tolist()) if told.size else None
+    motion = float(np.quantile(told, 0.75)) if told.size else None
+    facts["survey"] = Survey(float(np.mean(facts["rates"])), float(np.mean(bright)), motion, len(spikes))
+    facts["length"] = length
+    facts["hot"], facts["dead"] = bad_pixels(total, min(len(spikes), len(starts) * length))
     return facts
 
 
@@ -67,21 +76,10 @@ def bad_pixels(rate, steps):
     ring = np.ones((3, 3), np.uint8)
     ring[1, 1] = 0
     border = {"borderType": cv2.BORDER_REFLECT_101}
-    hot = rate > cv2.dilate(rate, ring, **border) + STANDS_OUT
+    above = max(STANDS_OUT * float(np.quantile(rate, BRIGHT)), LEAST_ABOVE / steps)
+    hot = rate > cv2.dilate(rate, ring, **border) + above
     dead = (rate == 0) & (cv2.erode(rate, ring, **border) > max(DARK, SPIKES / steps))
     return np.argwhere(hot), np.argwhere(dead)
-
-
-def speed_where_textured(window):
-    """Speeds (N,) in pixels a step, by optical flow from the first half of a window of spikes (T, H, W) to its second."""
-    half = len(window) // 2
-    if half < 5 or min(window.shape[1:]) < 32:
-        return np.zeros(0, np.float32)
-    halves = (window[:half], window[-half:])
-    grey = [cv2.GaussianBlur(np.clip(255 / RATE * part.mean(0, dtype=np.float32), 0, 255), None, 1.5) for part in halves]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*(g.astype(np.uint8) for g in grey), None)
-    slope = np.hypot(cv2.Sobel(grey[0], cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey[0], cv2.CV_32F, 0, 1, scale=1 / 8))
-    return np.hypot(*np.moveaxis(flow, 2, 0))[slope > TEXTURED] / (len(window) - half)
 
 
 def describe(facts, steps_per_second):
@@ -107,15 +105,32 @@ def describe(facts, steps_per_second):
         f"over time: {line}",
         f"motion: {motion}",
         f"saturated: {100 * facts['saturated']:.2f} % of the pixels fire at more than {SATURATED:.0%} of the steps",
-        f"dark: {100 * facts['dark']:.2f} % of the pixels do not fire within {STEPS} steps",
+        f"dark: {100 * facts['dark']:.2f} % of the pixels do not fire within {facts['length']} steps",
         f"hot pixels: {places(facts['hot'])}",
         f"dead pixels: {places(facts['dead'])}",
+        f"advice: {advice(facts['survey'])}",
     ]
+
+
+def advice(seen):
+    """What to reconstruct a recording with, by a `Survey`: flags and why."""
+    bin, reason = choose_bin(seen, 20)
+    if not seen.bright:
+        return "there is no light in it"
+    if seen.motion is not None and seen.motion > STILL:
+        return f"--method tfi, since things move by {seen.motion:.2g} pixels a step"
+    if seen.bright > SATURATED:
+        return f"record with less light: bright pixels fire at {seen.bright:.0%} of the steps"
+    if bin > 1:
+        return f"--bin {bin} (auto takes it), since {reason}"
+    if seen.bright < FULL / 4:
+        return f"more light, or --method tfi beside the network's pictures: {reason}"
+    return f"the defaults: {reason}"
 
 
 def contact_sheet(path, title, facts, steps_per_second):
     """Write a picture of the rate over time, and of the recording at PICTURES moments, with its bad pixels marked."""
-    columns = 4
+    columns, exposure = 4, choose_exposure(facts["survey"])
     rows = -(-len(facts["pictures"]) // columns)
     height, width = facts["pictures"][0].shape
     figure = Figure((3.2 * columns, 3.2 * height / width * rows + 2.4), layout="constrained")
@@ -126,43 +141,11 @@ def contact_sheet(path, title, facts, steps_per_second):
     axis.set_title(cli.shown(title), parse_math=False)
     for i, (start, rate) in enumerate(zip(facts["picture_starts"], facts["pictures"])):
         axis = figure.add_subplot(grid[1 + i // columns, i % columns])
-        axis.imshow(rate * (255 / RATE), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(rate * (255 / RATE * exposure), cmap="gray", vmin=0, vmax=255)
         for pixels, color in ((facts["hot"], "tab:red"), (facts["dead"], "tab:blue")):
             if i == 0 and len(pixels):
                 axis.scatter(pixels[:, 1], pixels[:, 0], 12, facecolors="none", edgecolors=color, linewidths=0.8)
         axis.set(xticks=[], yticks=[])
-        axis.set_title(f"steps {start} to {start + STEPS - 1}", fontsize=8)
+        axis.set_title(f"steps {start} to {start + facts['length'] - 1}", fontsize=8)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110)
-
-
-def main(arguments=None):
-    parser = cli.Parser(__doc__)
-    flag = parser.add_argument
-    flag("recording", help="a .dat, .npy or .npz file")
-    flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
-    flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
-    flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
-    flag("--steps_per_second", type=cli.number(float, 1, 1e7), default=20000.0, help="of the camera (default 20000)")
-    flag("--save_path", type=Path, help="the sheet of pictures (default: results/ and the recording's name, _inspect.png)")
-    settings = parser.parse_args(arguments)
-    if settings.recording == "-":
-        raise UserError("standard input: it cannot be looked at here and there; name a file")
-    name = Path(settings.recording).stem
-    path = settings.save_path or Path("results") / f"{name}_inspect.png"
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise UserError(f"--save_path {path}: the sheet is a PNG; take the name of a file that ends in .png")
-    spikes, lines = open_recording(settings.recording, settings.height, settings.width, settings.flip)
-    for line in lines:
-        cli.say(line)
-    cli.say(f"{len(spikes) / settings.steps_per_second:.4g} s at {settings.steps_per_second:g} steps a second")
-    facts = inspect(spikes)
-    for line in describe(facts, settings.steps_per_second):
-        cli.say(line)
-    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second)
-    cli.say(f"pictures: {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -7,7 +7,7 @@ import torch
 from models.attention import TSA_CHOICES
 from models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.variants import VARIANTS
-from models.weights import PRECISIONS, SHIPPED, check_config, load_model, shipped_weights
+from models.weights import PRECISIONS, SHIPPED, check_config, fit_of, load_model, shipped_weights, weights_for
 
 __all__ = [
     "PRECISIONS",
@@ -19,8 +19,10 @@ __all__ = [
     "SwinSF",
     "SwinSFConfig",
     "build_model",
+    "fit_of",
     "load_model",
     "shipped_weights",
+    "weights_for",
 ]
 
 MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes four times 4 GB

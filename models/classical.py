@@ -11,7 +11,7 @@ import torch
 
 from utils.timing import RATE
 
-BLOCK = 32  # steps of a recording that TFI goes through at a time
+BLOCK = 32  # steps of a recording that are gone through at a time
 REACH = 512  # steps before and after them in which it looks for a pixel's spikes
 ORIGIN = 2048  # TFI's code of a block's first step: of two spikes the nearer one has the larger code, and none has 0, so that
 # a maximum finds it, the one selection that processors do many pixels at a time
@@ -51,21 +51,24 @@ def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
     """`tfp` at each of `key_frames`, rising, by a running sum: a step is added once and taken away once.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no step twice.
-    Yields (H, W) float32 arrays; ends where the recording does.
+    Yields (H, W) float32 arrays; ends where the recording does. A window may have any length: its steps are held packed.
     """
-    held, total = deque(), None  # the steps in the window and their sum
+    held, total = deque(), None  # the steps in the window, and their sum
     first = stop = 0  # the first of them, and the one after the last
     for key_frame in key_frames:
         start, wanted = max(key_frame - window // 2, 0), key_frame - window // 2 + window
         while held and first < start:  # what the window has left behind
-            total -= held.popleft()
+            total -= torch.from_numpy(np.unpackbits(held.popleft(), count=total.numel()).reshape(total.shape))
             first += 1
         if not held:
             first = stop = start
-        for step in read_steps(spikes, stop, wanted).view(torch.uint8):
-            total = step.to(torch.int32) if total is None else total.add_(step)
-            held.append(step)
-            stop += 1
+        for block in range(stop, wanted, BLOCK):
+            for step in read_steps(spikes, block, min(block + BLOCK, wanted)).view(torch.uint8):
+                total = step.to(torch.int32) if total is None else total.add_(step)
+                held.append(np.packbits(step.numpy()))
+                stop += 1
+            if stop < min(block + BLOCK, wanted):  # the recording ends
+                break
         if stop <= key_frame:
             return
         yield (total * (255 / rate / len(held))).numpy()

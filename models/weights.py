@@ -39,6 +39,40 @@ def shipped_weights(variant="small"):
     return path
 
 
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What a shipped file was fitted to."""
+
+    purpose: str
+    light: tuple  # spikes a step of bright pixels, least and most
+    motion: float  # pixels a step, at most
+
+
+# file -> what it is for. swinsf_camera.pth is taken once it is there, swinsf_1000.pth once it is ahead on spike-X4K.
+SHIPPED_FOR = {
+    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.1, 0.7), 0.5),
+    "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
+    "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
+    "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),
+}
+CHOICE = {
+    "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),
+    "spike-REDS": ("swinsf_small.pth",),
+    "spike-X4K": ("swinsf_small.pth",),
+}
+
+
+def weights_for(purpose):
+    """The path of the shipped weights for "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K"."""
+    there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
+    return there[0] if there else shipped_weights()
+
+
+def fit_of(path):
+    """The `Fit` of a shipped file, None of any other."""
+    return SHIPPED_FOR.get(Path(path).name) if Path(path).resolve().parent == SHIPPED.resolve() else None
+
+
 def load_model(path, device="cpu", precision="fp32"):
     """The model that a weights file holds, in eval mode on `device`.
 

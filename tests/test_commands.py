@@ -15,7 +15,7 @@ from utils.cli import UserError
 
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.read_text())
 TOOLS = sorted(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text())
-MODULES = ["datasets.inspect", "utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
+MODULES = ["utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
 OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", *torchrun_parser()._option_string_actions}  # pip's, torchrun's
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
@@ -145,7 +145,7 @@ def test_the_texts_have_commands_for_everything():
         "python tset.py",
         "test.py --split vall",
         "python -m datasets.inspcet REC.dat",
-        "python -m datasets.inspect REC.dat --hieght 250",
+        "python reconstruct.py REC.dat --inspect --hieght 250",
         "python -m utils.niqe PHOTOS",
         "zcat REC.dat.gz | python reconstruct.py - --out_put X.mp4",
         "torchrun --nproc_per_nod_e 8 reconstruct.py REC.dat",

@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import torch
 
+from utils.binning import check_bin, first_key, last_key, take_as_one
 from utils.cli import UserError
 from utils.timing import KEY_FRAMES, STEPS
 
@@ -78,15 +79,17 @@ def tiled(model, spikes, tile, multiple, overlap=OVERLAP):
     return whole
 
 
-def key_frames(steps, start=None, stop=None, stride=1):
-    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window of 41 round them.
+def key_frames(steps, start=None, stop=None, stride=1, bin=1):
+    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window round them.
 
-    steps: how many the recording has, None where that is not known, as of a pipe. Returns a range, up to ENDLESS then.
+    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken as one, so that a
+    window is 41 times as many. Returns a range, up to ENDLESS where the length is not known.
     """
-    first = MIDDLE if start is None else max(start, MIDDLE)
+    earliest = first_key(bin)
+    first = earliest if start is None else max(start, earliest)
     if start is not None:  # the rhythm is that of the steps asked for
         first = start + -(-(first - start) // stride) * stride
-    end = ENDLESS if steps is None else steps - (STEPS - 1 - MIDDLE)
+    end = ENDLESS if steps is None else last_key(steps, bin) + 1
     return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
@@ -111,22 +114,50 @@ def plan_passes(keys, group):
     return [(m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)]
 
 
-def reconstruct(spikes, model, stride=20, start=None, stop=None, **options):
+def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **options):
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels 0..255, not clamped.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
-    order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`. options: of `reconstruct_at`.
+    order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`, in steps of the recording. bin: steps
+    that are taken as one, for dark recordings, see `utils.binning`; stride is a multiple of it. options: of `reconstruct_at`.
 
-    Raises TypeError for a path, and ValueError for other shapes and where no key frame has a whole window.
+    Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window, UserError for a stride
+    that is no multiple of bin.
     """
+    check_recording(spikes)
+    check_bin(bin, stride)
+    steps = len(spikes) if hasattr(spikes, "__len__") else None
+    keys = key_frames(steps, start, stop, stride, bin)
+    if not keys:
+        asked = "".join(f", {name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
+        raise ValueError(f"no key frame: {steps} steps{asked}; a picture wants {STEPS * bin} steps")
+    return (picture for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options))
+
+
+def check_recording(spikes):
+    """Raises TypeError for a path in place of spikes, ValueError for an array of other than three dimensions."""
     if isinstance(spikes, str | os.PathLike):
         raise TypeError(f"{spikes!s:.80}: a {type(spikes).__name__}, not an array of spikes (T, H, W); open a file by open_dat")
     if len(getattr(spikes, "shape", "THW")) != 3:
         raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
-    keys = key_frames(len(spikes) if hasattr(spikes, "__len__") else None, start, stop, stride)
-    if not keys:
-        raise ValueError(f"no key frame: {len(spikes)} steps, start {start}, stop {stop}; a picture wants {STEPS} steps")
-    return (picture for _, picture in reconstruct_at(spikes, model, keys, stride, **options))
+
+
+def reconstruct_binned(spikes, model, keys, stride, bin=1, **options):
+    """`reconstruct_at` with `bin` steps as one. keys, stride: in steps of the recording, as are those that are yielded.
+
+    The grey level is that of the recording whatever `bin` is.
+    """
+    keys = iter(keys)
+    first = [*itertools.islice(keys, 1)]
+    binned = take_as_one(spikes, bin, *first)
+    bins = map(binned.bin_of, itertools.chain(first, keys))
+    return _in_steps(reconstruct_at(binned, model, bins, stride // bin, **options), binned)
+
+
+def _in_steps(pictures, binned):
+    with contextlib.closing(pictures):
+        for index, picture in pictures:
+            yield binned.key_of(index), picture / binned.bin
 
 
 def reconstruct_at(spikes, model, keys, stride, batch_size=1, tile=0, outputs="middle", should_stop=lambda: False):

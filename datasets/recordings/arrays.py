@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.dat import StepFile, check_size
+from datasets.dat import LIKE_A_PICTURE, LOOK, StepFile, check_size, neighbour_correlations, rate_picture
 from utils.cli import UserError
 from utils.guard import check_archive
+from utils.spikes import describe_spikes
 
 
 class NpyFile(StepFile):
@@ -34,6 +35,9 @@ class NpyFile(StepFile):
         values = np.fromfile(self.path, self.stored, (stop - start) * pixels, offset=offset)
         if values.size < (stop - start) * pixels:
             raise UserError(f"{self.path}: became shorter while it was read; restore it")
+        wrong = describe_spikes(values)
+        if wrong:
+            raise UserError(f"{self.path}: {wrong}")
         steps = (values != 0).view(np.uint8).reshape(-1, *self.shape[1:])
         return steps[:, ::-1] if self.flip else steps
 
@@ -44,8 +48,10 @@ def open_array(path, flip=False):
         raise UserError(f"{path}: no such file of spikes; check the path")
     check_archive(path)
     try:
-        if Path(path).suffix.lower() == ".npy":
-            return NpyFile(path, flip)
+        if Path(path).suffix.lower() != ".npz":
+            spikes = NpyFile(path, flip)
+            check_axes(path, spikes)
+            return spikes
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except (UserError, OSError):
@@ -58,4 +64,21 @@ def open_array(path, flip=False):
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in arrays.items())
         raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W), of {shapes}; save one alone")
     check_size(path, *found[0].shape[1:])
-    return found[0][:, ::-1] if flip else found[0]
+    wrong = describe_spikes(found[0])
+    if wrong:
+        raise UserError(f"{path}: {wrong}")
+    spikes = (found[0] != 0).view(np.uint8)
+    check_axes(path, spikes)
+    return spikes[:, ::-1] if flip else spikes
+
+
+def check_axes(path, spikes):
+    """Raises UserError where spikes (T, H, W) look like nothing, and like a picture as (H, W, T)."""
+    given = min(neighbour_correlations(rate_picture(spikes)))
+    first = max(0, (len(spikes) - LOOK) // 2)
+    turned = min(neighbour_correlations(spikes[first : first + LOOK].mean(2)))
+    if turned >= LIKE_A_PICTURE and 1 - turned < (1 - given) / 3:
+        raise UserError(
+            f"{path}: looks like (H, W, T), not like (T, H, W) (neighbours correlate by {turned:.2f} and by {given:.2f}); save "
+            "numpy.moveaxis(spikes, -1, 0)"
+        )

@@ -4,8 +4,43 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.dat import CAMERAS, LIKE_A_PICTURE, MARGIN, likeness
+from datasets.dat import CAMERAS, LIKE_A_PICTURE, MARGIN, camera_of, likeness, neighbour_correlations, unpack
 from utils.cli import UserError
+
+
+def describe_better(name, packed, camera):
+    """Lines of text where bytes of whole steps look far more like steps of another size than like those of `camera`.
+
+    Known sensors are tried, and height and width in turn.
+    """
+
+    def alike(camera):
+        step = camera.height * camera.width // 8
+        steps = len(packed) // step
+        if not steps or camera.height * camera.width % 8:
+            return -1.0
+        whole = (np.frombuffer(packed, np.uint8, step, i * step) for i in range(steps))
+        rate = sum(unpack(one, camera.height, camera.width, False)[0].astype(np.int32) for one in whole) / steps
+        return min(neighbour_correlations(rate[:, : camera.columns]))
+
+    given = alike(camera)
+    if given >= LIKE_A_PICTURE:
+        return []
+    sizes = [other for other in (*CAMERAS, camera_of(camera.width, camera.height)) if other[:2] != camera[:2]]
+    best, other = max((alike(other), other) for other in sizes)
+    if best < max(LIKE_A_PICTURE, given + MARGIN):
+        return []
+    return [
+        f"warning: {name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} (neighbours "
+        f"correlate by {best:.2f} and by {given:.2f}); check --height and --width"
+    ]
+
+
+def describe_bit_order(name, found, given):
+    """Lines of text on a bit order that was found, where it is not the usual one."""
+    if given or found == "little":
+        return []
+    return [f"{name}: the highest bit of a byte is the first, by its looks (--bit_order little or big says so)"]
 
 
 def guess_camera(path):

@@ -1,3 +1,4 @@
+import gzip
 import io
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from datasets.dat import CAMERAS, Camera, camera_of, write_dat
 from datasets.recordings import PipedSpikes, guess_camera, open_recording
+from datasets.simulation.sensor import Sensor
 from tests.conftest import moving_scene, random_spikes
 from utils.cli import UserError
 
@@ -169,3 +171,105 @@ def test_standard_input_that_is_closed(monkeypatch):
 def test_a_folder_is_no_recording(tmp_path):
     with pytest.raises(UserError, match="no plain file"):
         open_recording(tmp_path)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_the_bit_order_is_found_out_or_given(tmp_path, monkeypatch, piped, order):
+    spikes = moving_scene(250, 400, 70)
+    path = tmp_path / "a.dat"
+    np.packbits(spikes[:, ::-1].reshape(70, -1), axis=1, bitorder=order).tofile(path)
+    with path.open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        opened, lines = open_recording("-" if piped else path, 250, 400)
+        np.testing.assert_array_equal(opened[3:60], spikes[3:60])
+    assert any("the highest bit of a byte is the first" in line for line in lines) == (order == "big")
+    assert not any("looks like" in line for line in lines)
+    wrong, lines = open_recording(path, 250, 400, bitorder={"little": "big", "big": "little"}[order])
+    assert (wrong[3:60] != spikes[3:60]).any() and len(lines) == 1
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("height, width, right", [(400, 250, "250x400"), (250, 416, "250x400"), (500, 200, "250x400")])
+def test_a_size_that_is_given_and_looks_wrong_is_warned_of(tmp_path, monkeypatch, piped, height, width, right):
+    write_dat(tmp_path / "a.dat", moving_scene(250, 400, 120))
+    with (tmp_path / "a.dat").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        _, lines = open_recording("-" if piped else tmp_path / "a.dat", height, width)
+    name = "standard input" if piped else "a.dat"
+    found = [line for line in lines if f"looks like {right}, not like {height}x{width}" in line]
+    assert len(found) == 1 and found[0].startswith("warning: ") and name in found[0] and "check --height" in found[0]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (False, True)])
+def test_arrays_of_two_values_are_spikes(tmp_path, suffix, values):
+    spikes = random_spikes(50, 24, 32)
+    stored = np.array(values)[spikes]
+    (np.save if suffix == "npy" else np.savez)(tmp_path / f"a.{suffix}", stored)
+    opened, _ = open_recording(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(opened[0:50], spikes)
+    assert np.asarray(opened[0:50]).dtype == np.uint8
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays_that_hold_something_else_are_refused(tmp_path, suffix):
+    spikes = random_spikes(64, 24, 32)
+    for stored, words in (
+        (np.packbits(spikes, axis=0), r"values from \d+ to \d+; these look like grey pictures or packed bits"),
+        (moving_scene(24, 32, 64).cumsum(0), "values from"),
+        (spikes.astype(np.int8) * 2 - 1, r"values of -1 and 1; pass \(spikes > 0\)"),
+        (spikes * np.float32("nan"), "NaN"),
+    ):
+        (np.save if suffix == "npy" else np.savez)(tmp_path / f"a.{suffix}", stored)
+        with pytest.raises(UserError, match=rf"a\.{suffix}: {words}"):
+            open_recording(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("rate", [0.6, 0.1])
+@pytest.mark.parametrize("speed", [0.0, 0.3])
+def test_time_that_comes_last_is_refused(tmp_path, rate, speed):
+    spikes = moving_scene(120, 160, 200, speed, sensor=Sensor(rate=rate))
+    np.save(tmp_path / "right.npy", spikes)
+    np.save(tmp_path / "turned.npy", np.ascontiguousarray(spikes.transpose(1, 2, 0)))
+    open_recording(tmp_path / "right.npy")
+    with pytest.raises(UserError, match=r"turned\.npy: looks like \(H, W, T\), not like \(T, H, W\)"):
+        open_recording(tmp_path / "turned.npy")
+
+
+def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    spikes = moving_scene(250, 400, 90)
+    write_dat(tmp_path / "a.dat", spikes)
+    packed = gzip.compress((tmp_path / "a.dat").read_bytes(), 1)
+    (tmp_path / "a.dat.gz").write_bytes(packed)
+    opened, lines = open_recording(tmp_path / "a.dat.gz")
+    np.testing.assert_array_equal(opened[30:71], spikes[30:71])
+    assert "a.dat.gz: 90 steps of 250x400" in lines[0] and "temporary" not in lines[0]
+    del opened
+    assert not [*(tmp_path / "temporary").iterdir()]
+    (tmp_path / "a.dat.gz").write_bytes(packed[:-100])
+    with pytest.raises(UserError, match=r"a\.dat\.gz: a damaged gzip file"):
+        open_recording(tmp_path / "a.dat.gz")
+    (tmp_path / "a.dat.gz").write_bytes(gzip.compress(bytes(100)))
+    with pytest.raises(UserError, match=r"a\.dat\.gz: its size cannot be told"):
+        open_recording(tmp_path / "a.dat.gz")
+    assert not [*(tmp_path / "temporary").iterdir()]
+
+
+@pytest.mark.parametrize("given", [{}, {"height": 250, "width": 400}])
+def test_files_of_other_kinds_are_called_by_their_names(tmp_path, given):
+    for head, words in (
+        (b"PK\x03\x04", "a zip archive"),
+        (b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\0\0\0\x20ftypisom", "an MP4 video"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    ):
+        (tmp_path / "a.dat").write_bytes(head + bytes(12_500 * 50))
+        with pytest.raises(UserError, match=rf"a\.dat: is {words}, by its first bytes"):
+            open_recording(tmp_path / "a.dat", **given)
+    np.save(tmp_path / "b.npy", random_spikes(50, 24, 32))
+    (tmp_path / "b.npy").rename(tmp_path / "b.dat")  # an array under another name
+    assert open_recording(tmp_path / "b.dat")[0].shape == (50, 24, 32)

@@ -17,7 +17,6 @@ import scipy.io
 import torch
 from PIL import Image
 
-import datasets.inspect
 import reconstruct
 import simulate
 import test
@@ -468,7 +467,6 @@ def scripts(ground, place):
         "results": (results.main, ["--weights", "none.pth"]),  # it takes too long with any
         "benchmark": (benchmark.parse_settings, []),
         "benchmark_recordings": (benchmark_recordings.parse_settings, []),
-        "datasets.inspect": (datasets.inspect.main, [recording, "--save_path", "sheet.png"]),
     }
 
 
@@ -479,9 +477,7 @@ def flags(rng, ground, place):
     os.mkfifo(place / "pipe")
     (place / "loop").symlink_to("loop")
     (place / "gone").symlink_to("nowhere")
-    name = pick(
-        rng, ("train", "train", "test", "reconstruct", "reconstruct", "simulate", "results", "benchmark", "datasets.inspect")
-    )
+    name = pick(rng, ("train", "train", "test", "reconstruct", "reconstruct", "simulate", "results", "benchmark"))
     name = "benchmark_recordings" if name == "benchmark" and rng.random() < 0.3 else name
     main, arguments = scripts(ground, place)[name]
     for _ in range(rng.integers(1, 4)):

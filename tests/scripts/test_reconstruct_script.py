@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -14,9 +15,10 @@ import torch
 
 import reconstruct as script
 from datasets.dat import write_dat
+from datasets.simulation.sensor import Sensor
 from models import load_model
 from models.classical import tfi, tfp
-from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script
+from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_tiny_weights
 from utils.cli import UserError
 from utils.metrics import to_bytes
 
@@ -34,7 +36,7 @@ def recording(tmp_path_factory):
 
 @pytest.fixture
 def options(tiny_weights):
-    return ["--load_model", str(tiny_weights), "--device", "cpu"]
+    return ["--load_model", str(tiny_weights), "--device", "cpu", "--exposure", "1", "--bin", "1"]
 
 
 def run(*arguments):
@@ -62,7 +64,7 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
     path, spikes = recording
     # 2.5 ms to 5 ms at 20,000 steps a second is steps 50 to 99, and 0.5 ms is 10 steps.
     times = ["--start", "2.5ms", "--stop", "0.005s", "--stride", "0.5ms"]
-    assert run(path, "--method", method, *times, "--window", 21, "--output", tmp_path / "x.npy") == 0
+    assert run(path, "--method", method, *times, "--window", 21, "--exposure", 1, "--output", tmp_path / "x.npy") == 0
     shown = np.load(tmp_path / "x.npy")
     assert shown.shape == (5, 250, 400)
     for key, picture in zip(range(50, 100, 10), shown):
@@ -71,16 +73,59 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
         assert np.abs(picture.astype(int) - to_bytes(expected.numpy())).max() <= 1
 
 
-def test_dark_scenes_are_lit(tmp_path):
-    spikes = (random_spikes(100, 32, 48, rate=0.9) & random_spikes(100, 32, 48, 1, rate=0.05)).astype(np.uint8)
-    np.save(tmp_path / "dark.npy", spikes)
+def test_dark_scenes_are_lit(tmp_path, capsys):
+    np.save(tmp_path / "dark.npy", moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)))
     means = {}
-    for name, flags in {"plain": [], "4": ["--exposure", 4], "auto": ["--exposure", "auto"], "gamma": ["--gamma", 2.2]}.items():
-        assert run(tmp_path / "dark.npy", "--method", "tfp", *flags, "--output", tmp_path / f"{name}.npy") == 0
+    flags = {"plain": ["--exposure", 1], "4": ["--exposure", 4], "auto": [], "gamma": ["--exposure", 1, "--gamma", 2.2]}
+    for name, more in flags.items():
+        assert run(tmp_path / "dark.npy", "--method", "tfp", "--window", 201, *more, "--output", tmp_path / f"{name}.npy") == 0
         means[name] = np.load(tmp_path / f"{name}.npy").astype(float)
     assert means["4"].mean() == pytest.approx(4 * means["plain"].mean(), rel=0.05)
     assert np.quantile(means["auto"], 0.99) == pytest.approx(0.9 * 255, abs=12)
     assert means["gamma"].mean() > 2 * means["plain"].mean()
+    assert "exposure: grey levels times" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_steps_as_one_have_the_same_steps_and_grey_levels(method, piped, options, tmp_path, monkeypatch, capsys):
+    spikes = moving_scene(40, 64, 400, 0.05, sensor=Sensor(rate=0.06))
+    write_dat(tmp_path / "rec.dat", spikes, flip=False)
+    arguments = [*options[:4], "--height", 40, "--width", 64, "--method", method, "--stride", 20, "--start", 100, "--stop", 261]
+    means = {}
+    for bin in ("1", "4", "auto"):
+        file = (tmp_path / "rec.dat").open()
+        monkeypatch.setattr("sys.stdin", file)
+        run("-" if piped else tmp_path / "rec.dat", *arguments, "--exposure", 1, "--bin", bin, "--output", tmp_path / bin)
+        file.close()
+        names = sorted(path.stem for path in (tmp_path / bin).glob("*.png"))
+        assert names == [f"{key:08d}" for key in range(100 if bin != "auto" or method != "swinsf" else 220, 261, 20)] or (
+            bin == "auto" and method == "swinsf" and set(names) <= {f"{key:08d}" for key in range(100, 261, 20)}
+        )
+        pictures = [cv2.imread(str(tmp_path / bin / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in names]
+        means[bin] = np.mean(pictures)
+    text = capsys.readouterr().out
+    assert means["4"] == pytest.approx(means["1"], rel=0.1) and means["auto"] == pytest.approx(means["1"], rel=0.1)
+    assert ("bin: " in text and "steps as one, since bright pixels have 0.0" in text) == (method == "swinsf")
+    with pytest.raises(UserError, match=r"--bin 8 with --stride 20: .* take --stride 16 or 24"):
+        run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "none")
+
+
+def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkeypatch):
+    import models
+
+    monkeypatch.setattr("models.weights.SHIPPED", tmp_path)
+    small = write_tiny_weights(tmp_path / "swinsf_small.pth")
+    np.save(tmp_path / "dark.npy", moving_scene(40, 60, 60, 0.0, sensor=Sensor(rate=0.06)))
+    run(tmp_path / "dark.npy", "--output", tmp_path / "x.npy")
+    text = capsys.readouterr().out
+    assert f"weights: {small}, for spike-REDS, and other light without noise" in text
+    assert "warning: swinsf_small.pth was fitted to other data: bright pixels have 0.05" in text and "larger --bin" in text
+    camera = write_tiny_weights(tmp_path / "swinsf_camera.pth")
+    run(tmp_path / "dark.npy", "--output", tmp_path / "y.npy")
+    assert f"weights: {camera}, for recordings of cameras" in capsys.readouterr().out
+    assert models.weights_for("spike-REDS") == models.weights_for("spike-X4K") == small
+    assert models.weights_for("recordings") == camera
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp_path):
@@ -104,7 +149,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp
             assert process.returncode == 128 + number and "the same command goes on" in out
     assert run(path, *options, "--stride", 1, "--output", tmp_path / "x.npy") == 0
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", "whole.npy"}
+    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", ".x.npy.json", "whole.npy", ".whole.npy.json"}
 
 
 def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
@@ -117,12 +162,63 @@ def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
     capsys.readouterr()
     run(*arguments)
     assert "11 pictures of steps 20 to 120, 1 made now" in capsys.readouterr().out
-    with pytest.raises(UserError, match="is there already; add --overwrite"):
-        run(*arguments)
-    with pytest.raises(UserError, match="is there already; add --overwrite"):
+    run(*arguments)
+    assert "is there already, by the same settings; nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"is there already, with gamma 1.0, not 2.0; add --overwrite"):
         run(*arguments, "--gamma", 2)
     run(*arguments, "--gamma", 2, "--overwrite")
     assert "11 made now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
+def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tmp_path, capsys):
+    path, _ = recording
+    arguments = [path, "--method", "tfp", "--stride", 50, "--output", tmp_path / kind]
+    run(*arguments)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    assert run(*arguments, "--report") == 0
+    page = tmp_path / ("x/report.html" if kind == "x" else "x.html")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
+    run(path, *arguments[1:-1], tmp_path / "whole.npy")
+    frames = data["streams"][0]["frames"]
+    for frame, picture in zip(frames, np.load(tmp_path / "whole.npy"), strict=True):
+        address = frame["pictures"]["TFP41"]
+        shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert np.abs(shown.astype(int) - picture).mean() < (4 if kind[-4:] in (".mp4", ".avi") else 0.01)
+    if kind != "x":  # another file under the name is not taken for ours
+        (tmp_path / kind).write_bytes(b"mine")
+        with pytest.raises(UserError, match="is there already; add --overwrite"):
+            run(*arguments)
+        assert (tmp_path / kind).read_bytes() == b"mine"
+    if kind[-4:] in (".mp4", ".avi"):
+        run(*arguments, "--overwrite")
+        with pytest.raises(UserError, match="is there already"):
+            run(*arguments, "--fps", 10)
+
+
+@pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
+@pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
+def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path, monkeypatch):
+    """Its key frames end at sys.maxsize: whoever walks over them never comes back."""
+    path, _ = recording
+    ended = []
+
+    def work():
+        with path.open() as file:
+            monkeypatch.setattr("sys.stdin", file)
+            arguments = ["-", "--height", 250, "--width", 400, "--method", method, "--stride", 50, *options]
+            ended.append(script.main([*map(str, arguments), "--output", str(tmp_path / kind)]))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert ended == [0]
+    if kind == "x":
+        assert len(list((tmp_path / "x").glob("*.png"))) == 3
 
 
 def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(options, tmp_path):
@@ -153,6 +249,89 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     address = data["streams"][0]["frames"][0]["pictures"]["TFP41"]
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(shown, np.load(tmp_path / "x.npy")[0])
+
+
+def test_several_recordings_by_one_command(tmp_path, capsys):
+    """Folders and patterns; names that collide carry their folder's; one that is bad stops itself alone."""
+    for name in ("one/a.npy", "one/b.npy", "two/a.npy", "two/.hidden.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, random_spikes(60 + len(name), 24, 32))
+    flags = ["--method", "tfp", "--output", tmp_path / "out" / "{name}.npy"]
+    assert run(tmp_path / "one", tmp_path / "t*" / "a.npy", *flags) == 0
+    assert {file.name for file in (tmp_path / "out").glob("[!.]*")} == {"one_a.npy", "b.npy", "two_a.npy"}
+    assert run(tmp_path / "one", "--method", "tfp", "--output", tmp_path / "pngs") == 0  # a folder each
+    assert {file.name for file in (tmp_path / "pngs").iterdir()} == {"a", "b"} and list((tmp_path / "pngs/a").glob("*.png"))
+    np.save(tmp_path / "one/aa.npy", np.arange(60 * 24 * 32).reshape(60, 24, 32) % 7)
+    capsys.readouterr()
+    assert run(tmp_path / "one", *flags, "--overwrite") == 2
+    assert "aa.npy: values from 0 to 6" in capsys.readouterr().err and (tmp_path / "out/b.npy").exists()
+    for arguments, words in (
+        ([tmp_path / "one", "--output", tmp_path / "x.npy"], r"one file for 3 recordings; take \{name\}"),
+        ([tmp_path / "one", tmp_path / "one/a.npy"], "named twice"),
+        ([tmp_path / "out/*.dat"], "no file fits"),
+        ([tmp_path / "one/a.npy", "-"], "take it alone"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments, "--method", "tfp")
+
+
+def test_one_model_serves_all_recordings(tmp_path, options, monkeypatch):
+    loads, load = [], script.load_model
+    monkeypatch.setattr(script, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random_spikes(60, 24, 32))
+    assert run(tmp_path / "a.npy", tmp_path / "b.npy", *options, "--output", tmp_path / "{name}.avi") == 0
+    assert len(loads) == 1 and (tmp_path / "a.avi").exists() and (tmp_path / "b.avi").exists()
+
+
+def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
+    for flags, words in (
+        ([], "18 pictures of steps 20 to 360, .* at 25 pictures a second, 40 times slower than life"),
+        (["--slowmo", 100], "45 pictures of steps 20 to 372, .* at 25 pictures a second, 100 times slower"),
+        (["--slowmo", 100, "--fps", 50], "steps 20 to 376, .* at 50 pictures a second, 100 times slower"),
+        (["--slowmo", 100, "--stride", 20], "at 10 pictures a second, 100 times slower"),
+        (["--stride", 1, "--fps", 20000], "at 2e.04 pictures a second, 1 times slower"),
+        (["--slowmo", 100, "--bin", 3], "100 times slower"),
+    ):
+        run(tmp_path / "a.npy", "--method", "tfp", *flags, "--output", tmp_path / "x.mp4", "--overwrite")
+        assert re.search(words, capsys.readouterr().out), flags
+    with pytest.raises(UserError, match="--slowmo 100 with --stride and --fps"):
+        run(tmp_path / "a.npy", "--method", "tfp", "--slowmo", 100, "--fps", 9, "--stride", 9, "--output", tmp_path / "y.mp4")
+
+
+def test_crops_bits_stamps_and_gifs(recording, tmp_path):
+    path, spikes = recording
+    tfp41 = np.stack([tfp(torch.from_numpy(spikes), key).numpy() for key in (20, 120)])
+    shown = to_bytes(tfp41).astype(int)
+    arguments = [path, "--method", "tfp", "--stride", 100, "--exposure", 1]
+    run(*arguments, "--crop", "10:60,100:", "--output", tmp_path / "crop.npy")
+    assert np.abs(np.load(tmp_path / "crop.npy") - shown[:, 10:60, 100:]).max() <= 1
+    run(*arguments, "--bits", 32, "--output", tmp_path / "float.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "float.npy"), tfp41, rtol=1e-5)
+    run(*arguments, "--bits", 16, "--output", tmp_path / "wide.npy")
+    run(*arguments, "--bits", 16, "--output", tmp_path / "wide")
+    wide = np.load(tmp_path / "wide.npy")
+    np.testing.assert_allclose(wide, np.clip(tfp41, 0, 255) * 257, atol=1)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "wide/00000120.png"), cv2.IMREAD_UNCHANGED), wide[1])
+    run(*arguments, "--stamp", "--output", tmp_path / "stamp.npy")
+    changed = np.abs(np.load(tmp_path / "stamp.npy") - shown) > 1
+    assert changed[:, 225:, :150].any() and not changed[:, :220].any() and not changed[:, :, 250:].any()
+    run(*arguments, "--output", tmp_path / "x.gif")
+    first = cv2.VideoCapture(str(tmp_path / "x.gif")).read()[1][..., 0]
+    assert np.abs(first - shown[0]).max() <= 2 and (tmp_path / "x.gif").read_bytes()[:4] == b"GIF8"
+    for flags, words in (
+        (["--crop", "0:9"], "is not y0:y1,x0:x1"),
+        (["--crop", "0:300,:"], "--crop: 0:300 of 250 pixels"),
+        (["--crop", "50:20,:"], "--crop: 50:20 of 250 pixels"),
+        (["--bits", 16], "with --bits 16: these are for PNGs"),
+        (["--bits", 32, "--stamp"], "--stamp with --bits 32"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments, *flags, "--output", tmp_path / "y.mp4")
+    with pytest.raises(UserError, match="a GIF shows 50 pictures a second at most"):
+        run(*arguments, "--fps", 60, "--output", tmp_path / "y.gif")
+    assert not (tmp_path / "y.mp4").exists()
 
 
 def test_a_recording_is_not_written_over(tmp_path):
@@ -225,7 +404,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     (tmp_path / "pictures").mkdir()
     for arguments, words in (
         ([path, *options, "--stride", "0"], "--stride: less than a step"),
-        ([path, *options, "--start", "5s"], "no picture to show of 150 steps with --start 100000"),
+        ([path, *options, "--start", "5s"], r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms"),
         ([path, *options, "--variant", "small"], "--load_model .* with --variant small"),
         ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
         ([path, *options, "--tile", "10"], "--tile 10"),
@@ -233,7 +412,6 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
         ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
         ([path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"], r"00000020\.png among them"),
         ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "the name SwinSF is taken"),
-        (["-", "--exposure", "auto"], "--exposure auto with standard input"),
         (["-", "--report"], "--report with standard input"),
         (["-"], "give --height and --width"),
         ([tmp_path / "small.dat", *options, "--height", "8", "--width", "8"], "8x8; the network wants 20 pixels a side"),
@@ -246,14 +424,14 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
 
 def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
-    read = script.reconstruct_at
+    read = script.reconstruct_binned
 
     def cut(*arguments, **settings):
         with open(tmp_path / "rec.dat", "r+b") as file:
             file.truncate(96 * 70)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(script, "reconstruct_at", cut)
+    monkeypatch.setattr(script, "reconstruct_binned", cut)
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
     with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command goes on"):
         run(*arguments)
@@ -270,7 +448,7 @@ def test_the_default_is_a_video_of_the_shipped_weights(recording):
     try:
         result = run_script("reconstruct.py", named, "--stride", "50", "--overwrite")
         assert result.returncode == 0, result.stderr
-        assert "results/rec_test_video.mp4: 3 pictures of steps 20 to 120" in result.stdout
+        assert f"results/rec_test_video.mp4 (in {ROOT}): 3 pictures of steps 20 to 120" in result.stdout
         capture = cv2.VideoCapture(str(video))
         assert (capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)) == (250, 400)
     finally:
@@ -298,9 +476,9 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     """Each opens the recording for itself, and it may have grown between."""
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     flags = ("--height", 24, "--width", 32, "--method", "tfp", "--stride", 10, "--output", tmp_path / "x", "--exposure", "auto")
-    settings = script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)])
-    first = script.prepare(settings, torch.device("cpu"))
+    (settings,) = script.for_each(script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), ".mp4")
+    first = script.prepare(settings, None, None)
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
-    second = script.prepare(settings, torch.device("cpu"), first.keys, first.curve)
-    assert (second.keys, second.curve, second.output.about) == (first.keys, first.curve, first.output.about)
-    assert script.prepare(settings, torch.device("cpu")).keys != first.keys
+    second = script.prepare(settings, None, None, first.plan)
+    assert (second.plan, second.output.about) == (first.plan, first.output.about)
+    assert script.prepare(settings, None, None).keys != first.keys

@@ -53,9 +53,9 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
     fill(again, reversed(KEYS[4:]))
     for key in KEYS:
         np.testing.assert_array_equal(again.read(key), picture(key))
-    again.finish(len(KEYS), 25)
+    again.finish(len(KEYS))
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {name}
+    assert left == ({name} if name == "x" else {name, f".{name}.json"})
     if name == "x":
         assert {path.name for path in (tmp_path / "x").iterdir()} == {f"{key:08d}.png" for key in KEYS} | {"reconstruct.json"}
         shown = cv2.imread(str(tmp_path / "x/00000050.png"), cv2.IMREAD_UNCHANGED)
@@ -69,7 +69,7 @@ def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
     fill(out)
-    out.finish(len(KEYS), 25)
+    out.finish(len(KEYS))
     out.close()
     with pytest.raises(UserError, match=rf"--output .*{name}: is there already; add --overwrite"):
         make(tmp_path / name).claim()
@@ -103,7 +103,7 @@ def test_an_unfinished_output_of_a_pipe_begins_anew(tmp_path):
     out.claim()
     assert not out.done()
     fill(out, KEYS[:2])
-    out.finish(2, 25)
+    out.finish(2)
     assert np.load(tmp_path / "x.npy").shape == (2, 6, 10)
 
 
@@ -137,7 +137,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
         ("photos", "has files but no reconstruct.json"),
         ("file", "is a file; take a folder"),
         ("folder.npy", "is a folder"),
-        ("x.mkv", r"\.mkv is not written; take \.mp4, \.avi, \.npy, or a folder"),
+        ("x.mkv", r"\.mkv is not written; take \.mp4, \.avi, \.gif, \.npy, or a folder"),
     ):
         with pytest.raises(UserError, match=words):
             make(tmp_path / name).claim(overwrite=True)
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert out.done() == set(KEYS[:3])
     fill(out, KEYS[3:])
-    out.finish(10, 25)
+    out.finish(10)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
 
 
