@@ -67,7 +67,8 @@ def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure="aut
     bright pixels white. gamma: 1 keeps the grey levels linear. model: a SwinSF, by default the shipped weights for recordings,
     on CUDA where there is one. options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
 
-    Raises UserError where the recording cannot be read, or is too short for one picture.
+    Raises UserError where a file cannot be read or its size not be told; ValueError where an array is not (T, H, W), or no
+    key frame has a whole window.
     """
     if isinstance(spikes, str | os.PathLike):
         spikes, _ = open_recording(spikes)
