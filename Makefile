@@ -14,7 +14,7 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN)/python -m pytest -m ""
 
-# twenty thousand hostile and broken files and command lines; `make test` has two thousand of them
+# twenty thousand hostile and broken files and command lines; `make test` has three hundred of them
 fuzz: .venv/installed
 	$(BIN)/python -m tests.robustness.fuzz --cases 20000
 

@@ -196,7 +196,8 @@ def train_one_epoch(state, forward, loader, settings, total_steps, device, after
     recipe, (rank, _) = RECIPES[settings.recipe], world()
     batches = zip(*[iter(loader)] * settings.accumulate)
     count = state.batch + len(loader) // settings.accumulate
-    bar = tqdm(batches, f"epoch {state.epoch}", count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
+    label = f"epoch {state.epoch + 1}"  # from 1 on the screen
+    bar = tqdm(batches, label, count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
     begin = time.perf_counter()
     for pieces in bar:
         for group in state.optimizer.param_groups:
@@ -208,7 +209,7 @@ def train_one_epoch(state, forward, loader, settings, total_steps, device, after
         if not math.isfinite(loss + norm):  # in one process and so in all
             names = {name for part in gather([name for piece in pieces for name in piece["name"]]) for name in part}
             raise NotFinite(
-                f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch}, batch {state.batch}: "
+                f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch + 1}, batch {state.batch}: "
                 f"{', '.join(sorted(names))}; the weights before it are kept. Look at these samples, or lower --lr"
             )
         state.optimizer.step()

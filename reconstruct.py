@@ -354,8 +354,8 @@ def write_report(path, job, settings, seconds):
         frames.append(page.make_frame(shot, moment_name(key, settings)))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
-    shown = ("TFP21" if ours != "TFP21" else "TFI", ours)
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, shown)
+    beside = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
+    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (beside, ours))
 
 
 def conclude(job, settings, made, seconds):

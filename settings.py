@@ -1,7 +1,9 @@
 """The flags of train.py; the settings of a new run, and of a resumed one."""
 
 import argparse
+import math
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -56,7 +58,13 @@ FLAGS = {
     "auto_resume": flag(False, "resume RUN_NAME where it is there already, else begin it", action="store_true"),
     "save_path": flag("checkpoint", "folder of runs"),
     "run_name": flag("", "the run's folder in it (default: the network's name and the time)"),
-    "val_every": flag(1, "validate after every so many epochs; 0: never", type=cli.count),
+    "val_every": flag(
+        None,
+        "validate after every so many epochs, and after the last; 0: never (default: 1, or more where validation would take "
+        "longer than training)",
+        type=cli.count,
+    ),
+    "log_every": flag(10, "log loss, learning rate and pictures a second after every so many steps", type=cli.positive_int),
     "save_minutes": flag(10.0, "write last.pth at least this often", type=cli.number(float, 0, 1e6)),
     "keep_last": flag(0, "epochs whose states are kept too, as epoch_0001.pth", type=cli.count),
     "timeout": flag(1800.0, "seconds until a process gives up waiting for the others", type=cli.number(float, 1, 1e6)),
@@ -65,6 +73,7 @@ DEFAULTS = {name: default for name, (default, *_) in FLAGS.items()}
 # What may change when a run is resumed; all else is part of what makes the run exact.
 RESUME_FLAGS = {
     *("resume_path", "auto_resume", "device", "device_ids", "workers", "dataset_path", "save_minutes", "keep_last"),
+    "log_every",
     *("grad_checkpoint", "accumulate", "deterministic", "timeout"),
 }
 # Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
@@ -101,6 +110,24 @@ def new_settings(asked, given):
     if not asked.load_model:
         filled.update(tsa=variant.tsa, skip=variant.skip)
     return replaced(asked, **{name: value for name, value in filled.items() if getattr(asked, name) is None})
+
+
+def validation_interval(settings, train, val):
+    """The epochs from one validation to the next, 0 for never.
+
+    By default so many that no more pixels are validated than trained on. A pixel costs three times as much to train, for its
+    gradients, so validation takes about a quarter of the time at most, also where few crops meet many whole frames.
+    """
+    if val is None or settings.val_every is not None:
+        return settings.val_every or 0
+    trained = len(train) * (settings.crop_size**2 or train.height * train.width)
+    return math.ceil(len(val) * val.height * val.width / trained)
+
+
+def run_length(settings, samples):
+    """(steps an epoch, steps in all) of a run."""
+    per_epoch = math.ceil(samples / settings.batch_size)
+    return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or math.inf)
 
 
 def starts_again(settings):
@@ -148,11 +175,24 @@ def resumed_settings(asked, given):
         new["save_path"] = os.path.abspath(asked.save_path)
     for name in sorted(given - RESUME_FLAGS):
         if new[name] != old[name] and not (name in LENGTH_FLAGS and old["recipe"] == "paper"):
+            if name in LENGTH_FLAGS:
+                raise UserError(longer(name, new[name], old, folder))
             raise UserError(
                 f"--{name} {new[name]}: the run has {old[name]}, and a resumed run keeps it; leave the flag out, "
                 "or start a new run with --load_model"
             )
     return argparse.Namespace(**old | new), saved
+
+
+def longer(name, value, old, folder):
+    """The refusal of another length under a recipe whose learning rate follows it, with the command that trains on."""
+    weights = folder / ("best.pth" if (folder / "best.pth").exists() else "last.pth")
+    start = ["python", "train.py", "--load_model", str(weights), "--recipe", old["recipe"], f"--{name}", str(value)]
+    start += ["--dataset_path", old["dataset_path"], "--data_mode", old["data_mode"]]
+    return (
+        f"--{name} {value}: the run has {old[name]}, and under its recipe, {old['recipe']}, the learning rate follows the length "
+        f"of the run; to train longer, start a new run from its weights: {shlex.join(start)}, and the other flags as they were"
+    )
 
 
 def check_run(saved, path):

@@ -156,7 +156,8 @@ def write_results(folder, settings, rows, steps, shown, frames, facts):
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
-        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, ("TFP21", "SwinSF"))
+        beside = settings.compare[0][0] if settings.compare else "TFP21"
+        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (beside, "SwinSF"))
     cli.say(report.format_table(rows, steps))
 
 

@@ -42,7 +42,17 @@ from engine import (
     train_one_epoch,
 )
 from models import SwinSF, SwinSFConfig, build_model, load_model
-from settings import choose_run, new_settings, parse_settings, replaced, resumed_settings, run_folder, starts_again
+from settings import (
+    choose_run,
+    new_settings,
+    parse_settings,
+    replaced,
+    resumed_settings,
+    run_folder,
+    run_length,
+    starts_again,
+    validation_interval,
+)
 from utils import cli
 from utils.cli import UserError
 from utils.distributed import (
@@ -67,7 +77,7 @@ from utils.distributed import (
 from utils.guard import keep_out
 from utils.inference import keep_freed_memory
 from utils.metrics import psnr_ssim, to_bytes
-from utils.resume import restore
+from utils.resume import restore, totals_logged
 from utils.run import RunFolder, RunLock, create_folder
 
 LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for the end of the one before
@@ -95,19 +105,26 @@ def open_data(settings):
     scenes = {"sensor": settings.sensor, "steps_per_frame": settings.steps_per_frame}
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
     scenes["flip"] = settings.flip
-    train = open_dataset(path, mode, "train", **options, **scenes)
-    warnings = [f"warning: {text}" for text in train.warnings]
-    if not settings.val_every:
-        return train, None, [train.description, *warnings, "val: none"]
-    if is_simulated(path) or (Path(path) / "val").is_dir():
+    train, val = open_dataset(path, mode, "train", **options, **scenes), None
+    lines, warnings = [train.description], [*train.warnings]
+    if settings.val_every == 0:
+        lines.append("val: none")
+    elif is_simulated(path) or (Path(path) / "val").is_dir():
         val = open_dataset(path, mode, "val", **scenes)
-        warnings += [f"warning: {text}" for text in val.warnings]
-        return train, val, [train.description, val.description, *warnings]
-    kept, held = hold_out(train)
-    names = ", ".join(train.streams[i].path.name for i in held)
-    val = train.subset(held)
-    lines = [f"{train.description}, {len(kept)} of them to train on", f"val, held out of train: {names}", *warnings]
-    return train.subset(kept), val, lines
+        lines.append(val.description)
+        warnings += val.warnings
+    else:
+        kept, held = hold_out(train)
+        names = ", ".join(train.streams[i].path.name for i in held)
+        train, val = train.subset(kept), train.subset(held)
+        lines = [f"{lines[0]}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
+    every = validation_interval(settings, train, val)
+    if val is not None and settings.val_every is None and every > 1:
+        lines.append(f"val: after every {every} epochs, for it takes longer than the training of one; --val_every N sets it")
+    if settings.batch_size > len(train):
+        few = f"there are {len(train)} samples to train on, and a batch has no more"
+        warnings.append(f"--batch_size {settings.batch_size}: {few}; lower it, or add data")
+    return train, val, [*lines, *(f"warning: {text}" for text in warnings)]
 
 
 def validate(state, dataset, settings, device, should_stop):
@@ -150,20 +167,14 @@ def finish_epoch(state, files, val, settings, device, should_stop):
             state.best_psnr = means["psnr"]
             files.keep_best()
     files.log_epoch(line, comparison)
-    cli.say(", ".join(f"{key} {value:.5g}" for key, value in line.items()))
+    cli.say(", ".join(f"{key} {value:.5g}" for key, value in {**line, "epoch": state.epoch + 1}.items()))
     return True
-
-
-def run_length(settings, samples):
-    """(steps an epoch, steps in all) of a run."""
-    per_epoch = math.ceil(samples / settings.batch_size)
-    return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or math.inf)
 
 
 def fit(state, files, train, val, settings, device, stopper):
     """Train to the end or until stopper() is true, and return whether it was; leaves last.pth, also at a bad sample or loss."""
     forward = data_parallel(Forward(state.model, settings.amp), parse_device_ids(settings.device_ids))
-    per_epoch, total_steps = run_length(settings, len(train))
+    (per_epoch, total_steps), val_every = run_length(settings, len(train)), validation_interval(settings, train, val)
     samples, share = Augmented(train, settings.crop_size, settings.seed), (*world(), settings.accumulate)
     batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch, *share)
     keep = {"persistent_workers": settings.workers > 0}  # with the photographs that they have read
@@ -173,6 +184,8 @@ def fit(state, files, train, val, settings, device, stopper):
         return total(stopper())[0] > 0  # a signal to one process stops all, after the same step
 
     def after_step():
+        if state.step == 1 or state.step % settings.log_every == 0:
+            files.log_step()
         stop, due = total(stopper(), files.is_due(settings.save_minutes))
         if due:
             files.save()
@@ -188,13 +201,13 @@ def fit(state, files, train, val, settings, device, stopper):
                     files.save()
                 raise
         ended = state.step >= total_steps
-        due = settings.val_every and ((state.epoch + 1) % settings.val_every == 0 or ended)
+        due = val_every and ((state.epoch + 1) % val_every == 0 or ended)
         if should_stop() or not finish_epoch(state, files, val if due else None, settings, device, stopper):
             break
         if state.batch < per_epoch:  # --max_steps ended the run within an epoch, where a longer run resumes
             break
         state.epoch, state.batch = state.epoch + 1, 0
-        state.totals = {"loss": 0.0, "pictures": 0, "seconds": 0.0}
+        files.begin_epoch()
         files.save(settings.keep_last)
     files.save()
     stopped = should_stop()
@@ -209,8 +222,10 @@ def open_run(settings, saved, model, train, lock):
     samples = hashlib.sha256("\n".join(train.names).encode(errors="surrogateescape")).hexdigest()
     if saved and saved["samples"] != samples:
         raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
+    logged = None
     if saved:
         restore(state, saved["training"], settings.resume_path)
+        logged = totals_logged(saved.get("logged"), saved["training"], settings.resume_path)
         _, total_steps = run_length(settings, len(train))
         length = f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
         if state.step > total_steps:
@@ -225,7 +240,8 @@ def open_run(settings, saved, model, train, lock):
         if (folder / "last.pth").exists():
             raise UserError(f"{folder}: another process began it meanwhile; take another --run_name, or start again to resume it")
     about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}
-    files = RunFolder(folder, {**about, "samples": samples, "draws": DRAWS}, state, rank == 0)
+    about.update(samples=samples, draws=DRAWS)
+    files = RunFolder(folder, about, state, rank == 0, logged)
     if not saved:
         files.save()  # from here on the run can be resumed, whatever happens
         if files.trouble:

@@ -21,6 +21,11 @@ INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
 LOOKED_AT = 5  # streams of a dataset, evenly spread, whose contents are looked at
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
+NO_DATA = (  # what to do for whoever has none
+    "spike-REDS (--data_mode 250) is spike streams simulated from the REDS videos, published with Spk2ImgNet (Zhao et al., "
+    "CVPR 2021); spike-X4K (1000) comes with the SwinSF paper. No dataset is needed for --dataset_path photos:DIR, which "
+    "simulates spikes from a folder of photographs"
+)
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
 
 
@@ -260,7 +265,7 @@ def hold_out(dataset):
 def split_folder(path, split):
     """The folder of a split below a dataset. Raises UserError where dataset or split is missing."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such dataset folder; check --dataset_path")
+        raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
     for name in SPLITS[split]:
         if (path / name).is_dir():
             return path / name

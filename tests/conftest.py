@@ -1,11 +1,19 @@
 """What the tests share: the golden weights, tiny spike datasets on disk, the scripts run as processes."""
 
+import contextlib
 import dataclasses
+import importlib
+import io
 import json
+import multiprocessing
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 # Networks so small gain nothing from threads, and the threads of several processes on few cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +27,7 @@ from datasets.dat import write_dat
 from datasets.simulation.sensor import IDEAL, integrate_and_fire
 from models import SwinSF, SwinSFConfig
 from tests.golden import formula
-from utils import checkpoint
+from utils import checkpoint, cli
 
 ROOT = Path(__file__).parent.parent
 # Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without it are skipped.
@@ -31,10 +39,68 @@ def golden_state(variant):
     return {k: torch.from_numpy(v) for k, v in formula.weights(variant).items() if not k.startswith("conv_after_body")}
 
 
-def run_script(*arguments, timeout=240):
-    """A script of the project as its own process -> CompletedProcess with text output."""
+def run_process(*arguments, timeout=240):
+    """Python with these arguments as its own process, for what is of a process -> CompletedProcess with text output."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+def run_script(*arguments, stdin=os.devnull):
+    """`python train.py ...` or `python -m tools.results ...` in this process, ended by `utils.cli.run` -> CompletedProcess.
+
+    stdin: path of the file that is read as standard input. Its output is text.
+    Starting Python and its imports anew takes more time than most scripts do on what a test gives them.
+    """
+    name, *flags = [str(argument) for argument in arguments if argument != "-m"]
+    module = importlib.import_module(name.removesuffix(".py"))
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        stack.enter_context(mock.patch.object(sys, "argv", [name, *flags]))
+        stack.enter_context(mock.patch.object(sys, "stdin", stack.enter_context(open(stdin))))
+        stack.callback(signal.signal, signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))  # which `run` sets for a process's end
+        stack.callback(os.chdir, os.getcwd())
+        os.chdir(ROOT)
+        end = stack.enter_context(pytest.raises(SystemExit))
+        cli.run(lambda: module.main(flags))
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    return subprocess.CompletedProcess(arguments, end.value.code or 0, *texts)
+
+
+def run_processes(count, *arguments):
+    """A script as `torchrun --nproc_per_node COUNT` has it -> CompletedProcess, text output of all.
+
+    The processes are forks of this one, which has everything imported; where PyTorch has threads for a GPU it cannot be forked,
+    and torchrun starts them.
+    """
+    if torch.cuda.is_available():
+        return run_process("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, *arguments)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+
+    name, *flags = map(str, arguments)
+
+    def work(rank):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1))))
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1))))
+            os.environ.update({key: str(value) for key, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()})
+            os.chdir(ROOT)
+            torch.set_num_threads(1)
+            sys.argv = [name, *flags]
+            cli.run(lambda: importlib.import_module(name.removesuffix(".py")).main(flags))
+
+    with tempfile.TemporaryDirectory() as folder:
+        running = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(count)]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join(240)
+        texts = [Path(folder, stream).read_text() for stream in ("out", "err")]
+    codes = [process.exitcode for process in running]
+    return subprocess.CompletedProcess(arguments, next((code for code in codes if code != 0), 0), *texts)
 
 
 def assert_one_line_error(result, *words):
@@ -65,15 +131,20 @@ def assert_equal(first, second, where="checkpoint"):
 
 
 def read_log(folder):
-    """The lines of a run's log.jsonl."""
+    """The lines of epochs in a run's log.jsonl."""
+    return [line for line in read_whole_log(folder) if "epoch" in line]
+
+
+def read_whole_log(folder):
+    """The lines of a run's log.jsonl, those of steps too."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def quick(photos, weights, folder, name, *more):
-    """Arguments for 3 epochs of 60 steps on scenes of 20x20: the script first, then its flags, all texts."""
+    """Arguments for 3 epochs of 20 steps on scenes of 20x20: the script first, then its flags, all texts."""
     return [
         "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(weights), "--recipe", "modern",
-        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "120", "--epochs", "3", "--val_every", "0",
+        "--crop_size", "20", "--batch_size", "2", "--epoch_length", "40", "--epochs", "3", "--val_every", "0",
         "--workers", "1", "--device", "cpu", "--save_path", str(folder), "--run_name", name, *more,
     ]  # fmt: skip
 
@@ -138,7 +209,7 @@ def bfloat16():
         "import torch; x = torch.ones(1, 32, 64, 64).bfloat16(); torch.nn.functional.conv2d(x, x[0, :, None, :1, :1], groups=32)"
     )
     code += "; torch.nn.functional.conv2d(x, torch.ones(32, 32, 3, 3).bfloat16()); x[0] @ x[0]"
-    if run_script("-c", code).returncode < 0:  # ended by a signal
+    if run_process("-c", code).returncode < 0:  # ended by a signal
         pytest.skip("bfloat16 products end the process here")
 
 

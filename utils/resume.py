@@ -22,6 +22,19 @@ def restore(state, saved, path):
         raise UserError(f"{path}: its training state does not fit the run ({fault}); resume from an undamaged last.pth")
 
 
+def totals_logged(saved, training, path):
+    """{loss, pictures} at the last line that was logged of the epoch, of a last.pth's entry; None where it has no such entry.
+
+    Raises UserError where they are not from the epoch.
+    """
+    if saved is None:
+        return None
+    fits = isinstance(saved, dict) and saved.keys() == {"loss", "pictures"}
+    if not fits or not all(type(v) in (int, float) and 0 <= v <= training["totals"][name] for name, v in saved.items()):
+        raise UserError(f"{path}: its entry logged {saved!s:.80} does not fit the run; resume from an undamaged last.pth")
+    return saved
+
+
 def misfit(state, own, saved):
     """Text on the first thing in `saved` that training would stumble on later, or "". own: the state_dict as it is."""
     missing = own.keys() - saved.keys()

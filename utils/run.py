@@ -18,6 +18,7 @@ from utils.cli import UserError, one_line
 from utils.guard import MOST_TEXT, parse_json, read_plain
 from utils.locks import lock_file
 
+NO_TOTALS = {"loss": 0.0, "pictures": 0, "seconds": 0.0}  # of an epoch that begins, see engine.TrainingState
 RETRY = 10.0  # seconds from a save that the disk refused to the next
 
 
@@ -27,7 +28,7 @@ def create_folder(folder):
     A run that was killed before its first save leaves a folder without a state; such a folder is taken.
     """
     there = {path.name for path in folder.glob("[!.]*")} if folder.is_dir() else {""}
-    if there <= {"config.json", "log.jsonl"} and not read_lines(folder / "log.jsonl"):
+    if there <= {"config.json", "log.jsonl"} and not read_log(folder / "log.jsonl"):
         return
     try:
         folder.mkdir(parents=True)
@@ -68,14 +69,17 @@ class RunFolder:
     """What a run leaves in its folder: last.pth, best.pth, config.json, log.jsonl, tensorboard/, epoch_0001.pth and so on.
 
     about: plain values that describe the run, with the entry `config` that loading needs. state: an engine.TrainingState.
+    logged: {loss, pictures} of the epoch's totals at the last line of a step, as last.pth has them.
     writes: whether this process does, one of all that train; the others call the same methods, for `save` wants all of them.
     The folder is locked by a `RunLock` before anything of it is read.
 
     A disk that is full or read-only does not end a run: what is on it stays whole, and a later save has what it missed.
     """
 
-    def __init__(self, folder, about, state, writes=True):
+    def __init__(self, folder, about, state, writes=True, logged=None):
         self.folder, self.about, self.state, self.writes = folder, about, state, writes
+        self.logged = dict(logged or {"loss": 0.0, "pictures": 0})
+        self.timed = dict(state.totals)  # since when pictures a second are counted
         self.saved_at = time.monotonic()
         self.trouble = None  # why the last save failed
         self.board = None
@@ -85,7 +89,11 @@ class RunFolder:
             for torn in folder.glob(f".{name}.*"):  # of a save that was killed
                 torn.unlink()
         # A kill between the log and last.pth leaves a line that will come again, or half a one.
-        self.lines = [line for line in read_lines(folder / "log.jsonl") if line["epoch"] < state.epoch]
+        self.lines = [
+            line
+            for line in read_log(folder / "log.jsonl")
+            if (line["epoch"] < state.epoch if "epoch" in line else line["step"] <= state.step)
+        ]
         # TensorBoard drops its points from this step on, for the resumed run writes them again. Where an epoch begins, the point
         # of the step itself is the last epoch's, and stays.
         self.purge_step = state.step + (state.batch == 0) if state.step else None
@@ -120,7 +128,7 @@ class RunFolder:
         self.saved_at = time.monotonic()
         if not self.writes:
             return
-        contents = {**self.weights(), "training": training}
+        contents = {**self.weights(), "training": training, "logged": dict(self.logged)}
         for name in ("last.pth", "epochs"):  # in the end, so that what last.pth counts as done is there
             self.unsaved.pop(name, None)
         self.unsaved["last.pth"] = lambda: checkpoint.save(contents, self.folder / "last.pth")
@@ -162,6 +170,29 @@ class RunFolder:
             contents = copy.deepcopy(self.weights())
             self.unsaved["best.pth"] = lambda: checkpoint.save(contents, self.folder / "best.pth")
 
+    def begin_epoch(self):
+        """Count the epoch's loss, pictures and seconds from nothing on."""
+        self.state.totals, self.timed = dict(NO_TOTALS), dict(NO_TOTALS)
+        self.logged = {"loss": 0.0, "pictures": 0}
+
+    def log_step(self):
+        """Log the learning rate, and the loss and pictures a second since the last such line of this epoch: at once."""
+        now = self.state.totals
+        line = {"step": self.state.step, "lr": self.state.optimizer.param_groups[0]["lr"]}
+        line["loss"] = (now["loss"] - self.logged["loss"]) / (now["pictures"] - self.logged["pictures"])
+        line["pictures_per_second"] = (now["pictures"] - self.timed["pictures"]) / (now["seconds"] - self.timed["seconds"])
+        self.logged, self.timed = {name: now[name] for name in self.logged}, dict(now)
+        if not self.writes:
+            return
+        self.lines.append(line)
+        if "log.jsonl" not in self.unsaved:  # else the whole of it waits for the next save
+            try:
+                with open(self.folder / "log.jsonl", "a") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError:  # it may have half a line now
+                self.unsaved["log.jsonl"] = self.write_log
+        self.to_board(line)
+
     def log_epoch(self, line, comparison):
         """Log a dict of numbers: on TensorBoard at once, in log.jsonl with the next save.
 
@@ -169,13 +200,30 @@ class RunFolder:
         """
         if not self.writes:
             return
-        threading.excepthook = all_but_disk_errors
         self.lines.append(line)
         self.unsaved["log.jsonl"] = self.write_log
+        self.to_board(line, comparison)
+
+    def open_board(self):
+        threading.excepthook = all_but_disk_errors
+        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.purge_step)
+        if self.purge_step is not None:
+            for line in self.lines[:-1]:  # the last is about to be written
+                if "epoch" not in line and line["step"] >= self.purge_step:
+                    self.add_scalars(line)
+
+    def add_scalars(self, line):
+        """A step's figures as step/loss and so on, an epoch's as train/loss, val/psnr."""
+        for name in line.keys() - {"epoch", "step"}:
+            tag = name.replace("_", "/", 1) if "epoch" in line else f"step/{name}"
+            self.board.add_scalar(tag, line[name], line["step"])
+
+    def to_board(self, line, comparison=None):
+        """Show the newest line on TensorBoard; where the disk refuses, say so."""
         try:
-            self.board = self.board or SummaryWriter(self.folder / "tensorboard", purge_step=self.purge_step)
-            for name in line.keys() - {"epoch", "step"}:
-                self.board.add_scalar(name.replace("_", "/", 1), line[name], self.state.step)
+            if not self.board:
+                self.open_board()
+            self.add_scalars(line)
             if comparison is not None:
                 self.board.add_image("val/TFP21_SwinSF_truth", comparison, self.state.step)
             self.board.flush()
@@ -210,7 +258,12 @@ def all_but_disk_errors(arguments):
 
 
 def read_lines(path):
-    """The lines of a run's log.jsonl that are whole, each a dict of numbers; none where there is no file."""
+    """The lines of epochs in a run's log.jsonl that are whole, each a dict of numbers; none where there is no file."""
+    return [line for line in read_log(path) if "epoch" in line]
+
+
+def read_log(path):
+    """All lines of a run's log.jsonl that are whole, those of steps too, which have no `epoch`."""
     lines = []
     for text in read_plain(path, MOST_TEXT).splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # torn by a crash
@@ -219,7 +272,7 @@ def read_lines(path):
 
 
 def is_log_line(line):
-    """Whether a value out of a log is what `log_epoch` writes."""
-    if not isinstance(line, dict) or not all(type(line.get(name)) is int for name in ("epoch", "step")):
+    """Whether a value out of a log is what `log_epoch` or `log_step` writes."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int or type(line.get("epoch", 0)) is not int:
         return False
     return all(type(value) in (int, float) and not abs(value) > 1e12 for name, value in line.items())

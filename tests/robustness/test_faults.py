@@ -15,10 +15,12 @@ import pytest
 import torch
 
 import train
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_script
+from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
 from tests.robustness import two_hosts
 from utils import checkpoint, run
 from utils.cli import UserError
+
+LONG = ["--epoch_length", "120"]  # 60 steps an epoch: time to meet a process in the midst of one
 
 
 def read_until(process, pattern):
@@ -44,7 +46,7 @@ def assert_same_run(*folders):
 @pytest.fixture(scope="module")
 def unbroken(photos, tiny_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    assert train.main(quick(photos, tiny_weights, folder, "unbroken")[1:]) == 0
+    assert train.main(quick(photos, tiny_weights, folder, "unbroken", *LONG)[1:]) == 0
     return folder / "unbroken"
 
 
@@ -53,14 +55,15 @@ def torchrun(*arguments):
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_weights, tmp_path):
     """torchrun hands SIGTERM on; a warning to one process alone, SIGUSR1, stops both and is no failure."""
-    process = torchrun(*quick(photos, tiny_weights, tmp_path, "whole"))
+    process = torchrun(*quick(photos, tiny_weights, tmp_path, "whole", *LONG))
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
 
-    process = torchrun(*quick(photos, tiny_weights, tmp_path, "stopped"))
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/60")
+    process = torchrun(*quick(photos, tiny_weights, tmp_path, "stopped", *LONG))
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
     process.send_signal(signal.SIGTERM)
     rest = process.stderr.read().decode()
     process.wait()
@@ -68,7 +71,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_
     steps = [checkpoint.load(tmp_path / "stopped/last.pth")["step"]]
 
     process = torchrun("train.py", "--resume_path", str(tmp_path / "stopped"))
-    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 2: .*? [1-9]\d*/60")
     listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout.split()[2:]
     children = [int(pid) for pid, parent in zip(listed[::2], listed[1::2]) if int(parent) == process.pid]
     assert len(children) >= 2
@@ -192,21 +195,22 @@ def test_a_disk_that_fills_up_within_a_file(small_disk):
     assert os.listdir(small_disk) == ["file.pth"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     """Full from the middle of the first epoch to that of the second, so that curves and log meet it too."""
     code = "import sys, train; from utils import cli, run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
-    arguments = quick(photos, tiny_weights, small_disk, "run", "--save_minutes", "0")[1:]
+    arguments = quick(photos, tiny_weights, small_disk, "run", *LONG, "--save_minutes", "0")[1:]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
     with open(small_disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
             filler.write(bytes(1024))
     assert "No space left" in read_until(process, rb"warning: [^\n]*\n")
     held = checkpoint.load(small_disk / "run/last.pth")["step"]
-    read_until(process, rb"epoch 1: .*? [1-9]\d*/60")
+    read_until(process, rb"epoch 2: .*? [1-9]\d*/60")
     assert 0 < held == checkpoint.load(small_disk / "run/last.pth")["step"] < 60
     (small_disk / "filler").unlink()
     seen = read_until(process, rb"saved again")
@@ -216,7 +220,7 @@ def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     assert_same_run(unbroken, small_disk / "run")
 
 
-def test_the_last_epochs_are_kept_and_can_be_gone_on_from(photos, tiny_weights, unbroken, tmp_path):
+def test_the_last_epochs_are_kept_and_can_be_gone_on_from(photos, tiny_weights, tmp_path):
     options = ["--epoch_length", "20", "--epochs", "5", "--workers", "0", "--keep_last", "2"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     folder = tmp_path / "run"
@@ -268,6 +272,7 @@ def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
         train.main(["--resume_path", str(tmp_path / "run")])
 
 
+@pytest.mark.slow
 def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weights, tmp_path):
     """The lock is waited for before last.pth is read."""
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume")]
@@ -282,11 +287,11 @@ def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weig
         return checkpoint.load(tmp_path / "run/last.pth")["step"], process.stdout.read().decode()
 
     first = start()
-    read_until(first, rb"epoch 0: .*? [1-9]\d*/4500")
+    read_until(first, rb"epoch 1: .*? [1-9]\d*/4500")
     second = start()
     time.sleep(5)  # by then it has come to the lock
     step, _ = stop(first)
-    read_until(second, rb"epoch 0: .*? [1-9]\d*/4500")
+    read_until(second, rb"epoch 1: .*? [1-9]\d*/4500")
     later, said = stop(second)
     assert f"from step {step}\n" in said and later > step > 100
 
@@ -294,7 +299,7 @@ def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weig
 def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4000")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    read_until(process, rb"epoch 0: .*? [1-9]\d*/2000")
+    read_until(process, rb"epoch 1: .*? [1-9]\d*/2000")
     step = checkpoint.load(tmp_path / "run/last.pth")["step"]
     assert_one_line_error(run_script("train.py", "--resume_path", tmp_path / "run"), tmp_path / "run", "another process")
     process.terminate()
@@ -304,7 +309,7 @@ def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
 
 @pytest.mark.slow
 def test_two_hosts():
-    result = run_script("-m", "tests.robustness.two_hosts", timeout=900)
+    result = run_process("-m", "tests.robustness.two_hosts", timeout=900)
     if result.returncode == two_hosts.SKIPPED:
         pytest.skip(result.stdout.strip().removeprefix("skipped: "))
     assert result.returncode == 0, result.stdout + result.stderr

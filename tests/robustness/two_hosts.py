@@ -110,12 +110,12 @@ class Job:
 
 def disturb(job):
     """Cut and mend the link in the first epoch; kill a process in the second."""
-    job.wait_for(r"epoch 0: .*? [3-9]\d/100")
+    job.wait_for(r"epoch 1: .*? [3-9]\d/100")
     ip("-n", job.names[1], "link", "set", "veth2", "down")
     print(f"link cut for {CUT} s", flush=True)
     time.sleep(CUT)
     ip("-n", job.names[1], "link", "set", "veth2", "up")
-    job.wait_for(r"epoch 1: .*? [3-9]\d/100")
+    job.wait_for(r"epoch 2: .*? [3-9]\d/100")
     victim = [pid for pid in job.workers(2) if pid != job.agents[1].pid][-1]
     os.kill(victim, signal.SIGKILL)
     print("a process of the second host killed", flush=True)

@@ -140,7 +140,7 @@ def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
             model.conv_last[0].bias.register_hook(lambda gradient: gradient * math.inf)
         return False
 
-    with pytest.raises(UserError, match=r"step 2, epoch 0, batch 2: evil"):
+    with pytest.raises(UserError, match=r"step 2, epoch 1, batch 2: evil"):
         train_one_epoch(state, Forward(model), batches, settings, 4, torch.device("cpu"), after_step)
     assert len(kept) == 2
     assert all(torch.equal(value, kept[-1][name]) for name, value in model.state_dict().items())

@@ -1,6 +1,5 @@
 import base64
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,15 @@ from datasets.dat import write_dat
 from datasets.simulation.sensor import Sensor
 from models import load_model
 from models.classical import tfi, tfp
-from tests.conftest import ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_tiny_weights
+from tests.conftest import (
+    ROOT,
+    assert_one_line_error,
+    moving_scene,
+    random_spikes,
+    run_process,
+    run_script,
+    write_tiny_weights,
+)
 from utils.cli import UserError
 from utils.metrics import to_bytes
 
@@ -356,13 +363,15 @@ def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
     outputs = ("--outputs", "all", "--stride", "7")
     single = [str(path), *options, *outputs, "--output"]
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "3", "reconstruct.py"]
-    result = run_script(*torchrun, *single, tmp_path / "shared.npy")
+    result = run_process(*torchrun, *single, tmp_path / "shared.npy")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("pictures of steps 20 to 125, 16 made now") == 1
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as torchrun sets it: sums in the same order
-    subprocess.run([sys.executable, "reconstruct.py", *single, str(tmp_path / "one.npy")], cwd=ROOT, env=environment, check=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun does: sums in the same order
+    assert run(*single, tmp_path / "one.npy") == 0
+    torch.set_num_threads(threads)
     np.testing.assert_array_equal(np.load(tmp_path / "shared.npy"), np.load(tmp_path / "one.npy"))
-    failed = run_script(*torchrun, *single, tmp_path / "x.mkv")
+    failed = run_process(*torchrun, *single, tmp_path / "x.mkv")
     lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert failed.returncode and len(lines) == 1 and "x.mkv" in lines[0]
     assert not re.search(r"Traceback.*\n.*reconstruct\.py", failed.stderr)
@@ -370,36 +379,38 @@ def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
 
 def test_standard_input(recording, options, tmp_path):
     path, _ = recording
-    command = f"{sys.executable} reconstruct.py - --height 250 --width 400 --stride 30 {' '.join(options)}"
+    command = f"reconstruct.py - --height 250 --width 400 --stride 30 {' '.join(options)}"
     data = path.read_bytes()
+
+    def piped(length, *arguments):
+        (tmp_path / "input").write_bytes(data[:length])
+        return run_script(*command.split(), *arguments, stdin=tmp_path / "input")
+
     for flags in ("", "--method tfi", "--method tfp"):
         output = tmp_path / f"pipe{flags[-3:]}.npy"
-        result = subprocess.run([*command.split(), *flags.split(), "--output", output], cwd=ROOT, input=data, capture_output=True)
-        assert result.returncode == 0, result.stderr.decode()
+        result = piped(None, *flags.split(), "--output", output)
+        assert result.returncode == 0, result.stderr
         assert run(path, *options, "--stride", 30, *flags.split(), "--output", tmp_path / "file.npy", "--overwrite") == 0
         assert output.read_bytes() == (tmp_path / "file.npy").read_bytes()
     # As is one that is shorter than --stop, or ends within a group of all outputs.
     for name, steps, *flags in (("stop", 100, "--stop", "1000"), ("all", 70, "--stride", "1", "--outputs", "all")):
         (tmp_path / "part.dat").write_bytes(data[: 12_500 * steps])
-        arguments = [*command.split(), *flags, "--output", tmp_path / f"{name}.npy"]
-        subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * steps], check=True, capture_output=True)
+        assert piped(12_500 * steps, *flags, "--output", tmp_path / f"{name}.npy").returncode == 0
         run(tmp_path / "part.dat", *options, "--stride", 30, *flags, "--output", tmp_path / "file.npy", "--overwrite")
         assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "file.npy").read_bytes()
     # As is a recording that ends within a step, or before the first window.
-    arguments = [*command.split(), "--method", "tfp", "--output", tmp_path / "cut.npy"]
-    result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 60 + 5], capture_output=True, text=False)
-    assert result.returncode == 0 and b"its last 5 bytes are no whole step" in result.stdout
+    result = piped(12_500 * 60 + 5, "--method", "tfp", "--output", tmp_path / "cut.npy")
+    assert result.returncode == 0 and "its last 5 bytes are no whole step" in result.stdout
     assert np.load(tmp_path / "cut.npy").shape == (1, 250, 400)
-    arguments = [*command.split(), "--output", tmp_path / "short.npy"]
-    result = subprocess.run(arguments, cwd=ROOT, input=data[: 12_500 * 30], capture_output=True)
-    assert result.returncode == 2 and b"ended after 30 steps; a picture wants 41" in result.stderr
+    result = piped(12_500 * 30, "--output", tmp_path / "short.npy")
+    assert result.returncode == 2 and "ended after 30 steps; a picture wants 41" in result.stderr
     assert not list(tmp_path.glob(".short*"))
 
 
 def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     path, _ = recording
     out = ["--output", str(tmp_path / "x.mp4")]
-    assert_one_line_error(run_script("reconstruct.py", tmp_path / "none.dat", *out), "none.dat", "no such")
+    assert_one_line_error(run_process("reconstruct.py", tmp_path / "none.dat", *out), "none.dat", "no such")
     write_dat(tmp_path / "small.dat", random_spikes(60, 8, 8))
     (tmp_path / "pictures").mkdir()
     for arguments, words in (

@@ -11,7 +11,7 @@ import simulate as script
 from datasets import open_dataset
 from datasets.dat import read_dat
 from datasets.paired import SpikeREDS
-from tests.conftest import assert_one_line_error, run_script, write_png, write_video
+from tests.conftest import assert_one_line_error, run_process, run_script, write_png, write_video
 from utils.cli import UserError
 from utils.timing import KEY_FRAMES
 
@@ -109,7 +109,7 @@ def test_what_is_refused(big_photos, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
-    assert_one_line_error(simulate(source, foreign), foreign, "not of simulate.py")
+    assert_one_line_error(run_process("simulate.py", "--source", source, "--save_path", foreign), foreign, "not of simulate.py")
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
     mine = tmp_path / "mine"
     assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0

@@ -12,7 +12,17 @@ import torch
 import models
 import test as script
 from datasets.dat import write_dat
-from tests.conftest import REFERENCE, ROOT, assert_one_line_error, moving_scene, random_spikes, run_script, write_png, write_reds
+from tests.conftest import (
+    REFERENCE,
+    ROOT,
+    assert_one_line_error,
+    moving_scene,
+    random_spikes,
+    run_process,
+    run_script,
+    write_png,
+    write_reds,
+)
 from tools.results import read_shown
 from utils import checkpoint
 from utils.cli import UserError
@@ -94,7 +104,7 @@ def test_spike_x4k(tiny_weights, tmp_path):
 def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
     out = ["--save_path", str(tmp_path / "out")]
     data, weights = ["--dataset_path", str(reds)], ["--load_model", str(tiny_weights)]
-    assert_one_line_error(run_script("test.py", "--dataset_path", tmp_path / "none", *weights, *out), "none", "no such dataset")
+    assert_one_line_error(run_process("test.py", "--dataset_path", tmp_path / "none", *weights, *out), "none", "no such dataset")
     for arguments, word in (
         ([*data, "--load_model", str(tmp_path / "no.pth")], "no.pth"),
         ([*data, *weights, "--device", "cuda:77"], "cuda:77"),

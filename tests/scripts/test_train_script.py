@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 import train
 from datasets import open_dataset
@@ -23,12 +24,24 @@ from tests.conftest import (
     moving_scene,
     quick,
     read_log,
+    read_whole_log,
+    run_process,
     run_script,
     write_png,
     write_reds,
 )
 from utils import checkpoint
 from utils.cli import UserError
+from utils.run import read_lines
+
+
+def points(folder, tag):
+    """[(step, value)] of a curve of TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +53,22 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, number):
-    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "killed")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    seen = b""
-    while not re.search(rb"epoch 1: .*? [1-9]\d*/60", seen):  # in the middle of the second epoch
-        byte = process.stderr.read(1)
-        assert byte, seen.decode()
-        seen += byte
-    process.send_signal(number)
-    rest = process.stderr.read().decode()
-    assert process.wait() == 128 + number, rest
-    assert "--resume_path" in rest and "Traceback" not in rest
+def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, monkeypatch, number):
+    steps, step = [], torch.optim.AdamW.step
+
+    def step_and_signal(*arguments):
+        steps.append(1)
+        if len(steps) == 25:  # in the middle of the second epoch
+            os.kill(os.getpid(), number)
+        return step(*arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_signal)
+    killed = run_script(*quick(photos, tiny_weights, tmp_path, "killed"))
+    monkeypatch.undo()
+    assert killed.returncode == 128 + number, killed.stderr
+    assert "--resume_path" in killed.stderr and "Traceback" not in killed.stderr
     stopped = checkpoint.load(tmp_path / "killed/last.pth")["training"]
-    assert stopped["epoch"] == 1 and 0 < stopped["batch"] < 60 and stopped["step"] == 60 + stopped["batch"]
+    assert (stopped["epoch"], stopped["batch"], stopped["step"]) == (1, 5, 25)
 
     resumed = run_script("train.py", "--resume_path", tmp_path / "killed", "--workers", "0")
     assert resumed.returncode == 0, resumed.stderr
@@ -61,11 +76,16 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
     for run in runs:
         run.pop("settings")  # the run's name and workers differ
         run["training"].pop("totals")
-    assert runs[0]["step"] == 180
+    assert runs[0]["step"] == 60
     assert_equal(*runs)
     logs = [read_log(folder) for folder in (unbroken, tmp_path / "killed")]
     figures = [[(line["epoch"], line["step"], line["train_loss"]) for line in log] for log in logs]
     assert len(figures[0]) == 3 and figures[0] == figures[1]
+    logs = [read_whole_log(folder) for folder in (unbroken, tmp_path / "killed")]
+    steps = [[(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs]
+    assert [step for step, *_ in steps[0]] == [1, *range(10, 181, 10)] and steps[0] == steps[1]
+    assert points(unbroken, "step/loss") == points(tmp_path / "killed", "step/loss")
+    assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
 
 
 def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
@@ -102,7 +122,7 @@ def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights
 def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/last.pth").write_text("precious")
-    result = run_script(*quick(photos, tiny_weights, tmp_path, "taken"))
+    result = run_process(*quick(photos, tiny_weights, tmp_path, "taken"))
     assert_one_line_error(result, tmp_path / "taken", "--run_name", "--resume_path")
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["last.pth"]
     assert (tmp_path / "taken/last.pth").read_text() == "precious"
@@ -120,12 +140,17 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
     assert losses["amp"] == pytest.approx(losses["plain"], rel=0.01)
 
 
-def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path):
+def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path, monkeypatch):
     """With stochastic depth, workers, a moving average and validation; with accumulation too."""
+    shorter = {"train": {}, "val": {"length": 2}}
+    monkeypatch.setattr(train, "open_dataset", lambda *places, **options: open_dataset(*places, **options | shorter[places[2]]))
     options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
     for name in ("first", "second"):
-        result = run_script(*quick(photos, tiny_weights, tmp_path, name, *options))
-        assert result.returncode == 0, result.stderr
+        try:
+            assert train.main(quick(photos, tiny_weights, tmp_path, name, *options)[1:]) == 0
+            assert torch.are_deterministic_algorithms_enabled()
+        finally:
+            torch.use_deterministic_algorithms(False)
     states = [checkpoint.load(tmp_path / name / "last.pth")["training"] for name in ("first", "second")]
     for state in states:
         state["totals"].pop("seconds")
@@ -145,6 +170,8 @@ def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, 
         (["--load_model", "none.pth"], "none.pth"),
         (["--resume_path", "none"], "none"),
         (["--dataset_path", "none"], "none: no such dataset folder"),
+        (["--dataset_path", "none"], "spike streams simulated from the REDS videos"),
+        (["--dataset_path", "none"], "No dataset is needed for --dataset_path photos:DIR"),
         (["--dataset_path", "demo"], "demo"),
     ],
 )
@@ -160,8 +187,10 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
     assert train.main(arguments) == 0
     folder = str(tmp_path / "run")
     for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--val_every", "1")):
-        with pytest.raises(UserError, match=f"{flag} .* the run has"):
+        with pytest.raises(UserError, match=f"{flag} .* the run has") as error:
             train.main(["--resume_path", folder, flag, value])
+        start = f"new run from its weights: python train.py --load_model {folder}/last.pth --recipe modern --epochs 9 "
+        assert (start in str(error.value)) == (flag == "--epochs")
     with pytest.raises(UserError, match="no run's state"):
         train.main(["--resume_path", str(tiny_weights)])
     assert (
@@ -184,6 +213,57 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
     losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
     assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_weights, tmp_path, capsys):
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
+    for name, epochs in (("short", "1"), ("long", "2")):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--epochs", epochs)[1:]) == 0
+    capsys.readouterr()
+    assert train.main(["--resume_path", str(tmp_path / "short"), "--epochs", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "\nepoch 2, step 6, " in printed.out and "epoch 2: " in printed.err  # from 1 on the screen, from 0 in the log
+    assert "epoch 0" not in printed.out + printed.err
+    short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
+    assert (long["step"], long["training"]["epoch"]) == (6, 2)
+    assert_equal(short["model"], long["model"])
+    logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
+    assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
+    assert logs[0] == logs[1]
+
+
+def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):
+    """In log.jsonl and on TensorBoard, long before the epoch ends; each line is the mean since the one before."""
+    seen, is_due = [], train.RunFolder.is_due
+
+    def spy(files, minutes):
+        path = files.folder / "log.jsonl"
+        seen.append((files.state.totals["loss"], len(path.read_text().splitlines()), len(points(files.folder, "step/loss"))))
+        return is_due(files, minutes)
+
+    monkeypatch.setattr(train.RunFolder, "is_due", spy)
+    options = ["--epoch_length", "10", "--epochs", "1", "--workers", "0", "--log_every", "2"]
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
+    assert [lines for _, *lines in seen] == [[1, 1], [2, 2], [2, 2], [3, 3], [3, 3]]
+    sums = [loss for loss, *_ in seen]
+    log = read_whole_log(tmp_path / "run")
+    assert [line["loss"] for line in log[:3]] == pytest.approx([sums[0] / 2, (sums[1] - sums[0]) / 2, (sums[3] - sums[1]) / 4])
+    assert all(line["pictures_per_second"] > 0 and line["lr"] > 0 for line in log[:3])
+    assert read_lines(tmp_path / "run/log.jsonl") == log[3:] and log[3]["epoch"] == 0  # for who reads epochs
+
+
+def test_validation_takes_no_longer_than_training(tmp_path, capsys):
+    """By default; a flag that was given holds."""
+    data = write_reds(tmp_path, train=4)
+    for flags, every in (([], 1), (["--crop_size", "50"], 14), (["--val_every", "2", "--crop_size", "50"], 2)):
+        settings = train.new_settings(*train.parse_settings(["--dataset_path", str(data), "--batch_size", "8", *flags]))
+        training, val, lines = train.open_data(settings)
+        assert (len(training), len(val)) == (3, 1)
+        assert train.validation_interval(settings, training, val) == every  # 250 x 400 / (3 x 50 x 50) = 13.3
+        assert any("after every 14 epochs" in line for line in lines) == (every == 14)
+        assert "warning: --batch_size 8: there are 3 samples to train on" in lines[-1]
+    settings = train.new_settings(*train.parse_settings(["--dataset_path", str(data), "--val_every", "0"]))
+    assert train.validation_interval(settings, *train.open_data(settings)[:2]) == 0
 
 
 def short_run(reds, tiny_weights, folder, *more):
@@ -231,7 +311,7 @@ def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weigh
     poisoned = checkpoint.load(tiny_weights)
     poisoned["model"]["conv_last.0.bias"][:] = float("nan")
     checkpoint.save(poisoned, tmp_path / "nan.pth")
-    with pytest.raises(UserError, match=r"step 0, epoch 0, batch 0: 00\d_part1"):
+    with pytest.raises(UserError, match=r"step 0, epoch 1, batch 0: 00\d_part1"):
         train.main(short_run(reds, tmp_path / "nan.pth", tmp_path))
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 0
 
@@ -240,7 +320,7 @@ def test_a_signal_that_comes_twice_still_saves(photos, tiny_weights, tmp_path):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "2000")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     seen = b""
-    while not re.search(rb"epoch 0: .*? [1-9]\d*/1000", seen):
+    while not re.search(rb"epoch 1: .*? [1-9]\d*/1000", seen):
         byte = process.stderr.read(1)
         assert byte, seen.decode()
         seen += byte

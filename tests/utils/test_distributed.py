@@ -27,7 +27,17 @@ from datasets.simulation.dataset import PhotoScenes
 from engine import RECIPES, Forward, TrainingState, backward, make_loader, make_optimizer, train_one_epoch
 from models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.attention import TSA_CHOICES
-from tests.conftest import ROOT, assert_equal, assert_one_line_error, gradient_scene, quick, read_log, run_script, write_png
+from tests.conftest import (
+    ROOT,
+    assert_equal,
+    assert_one_line_error,
+    gradient_scene,
+    quick,
+    read_log,
+    run_processes,
+    run_script,
+    write_png,
+)
 from utils import checkpoint
 from utils.distributed import gather, interleaved, processes, share_weights, total, world
 
@@ -204,8 +214,7 @@ def test_41_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weight
     tables, means, pages = [], [], []
     for count in (1, 2, 3):
         out = tmp_path / f"out{count}"
-        start = run_script if count == 1 else lambda *arguments, count=count: torchrun(count, *arguments)
-        result = start("test.py", *options, "--save_path", out)
+        result = run_processes(count, "test.py", *options, "--save_path", out)
         assert result.returncode == 0, result.stderr
         assert len([line for line in result.stdout.splitlines() if line.startswith("mean of 41")]) == 1
         with open(out / "metrics.csv") as file:
@@ -232,10 +241,10 @@ SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2"]
 def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
     """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may go on with it."""
     for name, count in (("one", 1), ("two", 2)):
-        result = torchrun(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
+        result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr
-        assert result.stdout.count("done: 12 steps") == 1 and result.stdout.count("epoch 1, ") == 1
-    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
+        assert result.stdout.count("done: 12 steps") == 1 and result.stdout.count("epoch 2, ") == 1
+    logs = [read_log(tmp_path / name) for name in ("one", "two")]
     assert [line["step"] for line in logs[1]] == [6, 12]
     for one, two in zip(*logs):
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4) and two["lr"] == one["lr"]
@@ -244,14 +253,14 @@ def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path
     assert not torch.equal(states[1]["random"][0]["torch"], states[1]["random"][1]["torch"])
     files = {path.name for path in (tmp_path / "two").iterdir()}
     assert files == {"config.json", "last.pth", "log.jsonl", "tensorboard", ".lock"}
-    result = torchrun(3, "train.py", "--resume_path", tmp_path / "two")
+    result = run_processes(3, "train.py", "--resume_path", tmp_path / "two")
     assert result.returncode == 0 and "where it is already" in result.stdout, result.stderr
 
 
 def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_path):
     """One stream is held out of four; both processes know its figures, and the first shows it."""
     options = ["--dataset_path", str(reds), "--max_steps", "2", "--val_every", "1", "--epochs", "1"]
-    result = torchrun(2, *quick(reds, tiny_weights, tmp_path, "run", *options))
+    result = run_processes(2, *quick(reds, tiny_weights, tmp_path, "run", *options))
     assert result.returncode == 0, result.stderr
     (line,) = read_log(tmp_path / "run")
     best = checkpoint.load(tmp_path / "run/best.pth")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import Reconstruction, SwinSF, SwinSFConfig, build_model
-from tests.conftest import random_spikes, run_script
+from tests.conftest import random_spikes, run_process
 from tests.models.test_classical import Recording
 from utils.cli import UserError
 from utils.inference import ENDLESS, OVERLAP, ahead, key_frames, reconstruct, reconstruct_at, tile_spans, tiled
@@ -213,7 +213,7 @@ def test_freed_memory_is_kept():
     )
     code += "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; torch.ones(25_000_000); begin = faults(); "
     code += "torch.ones(24_000_000); print(faults() - begin)"
-    handed_back, kept = (int(run_script("-c", code, *argument).stdout) for argument in ((), ("kept",)))
+    handed_back, kept = (int(run_process("-c", code, *argument).stdout) for argument in ((), ("kept",)))
     assert handed_back > 10 * max(kept, 1)
 
 

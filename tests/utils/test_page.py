@@ -127,6 +127,22 @@ def test_pictures_of_another_method_that_do_not_fit(tiny_weights, reds, tmp_path
         page.read_compared(tmp_path / "d", "200_part1_key_id151", (250, 400))
 
 
+WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture
+def sized(driver):
+    """A function that gives the browser's window the size of a desk's screen or a phone's, until the test ends."""
+
+    def set_size(name, scale=1):
+        width, height = WIDTHS[name]
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": name == "phone"}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    yield set_size
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 class Browser:
     """A page in a headless browser."""
 
@@ -151,6 +167,17 @@ class Browser:
             context.drawImage(shown, Math.floor(x * shown.width), Math.floor(y * shown.height), 1, 1, 0, 0, 1, 1);
             return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);"""
         return self.run(script, stage, x, y)
+
+    def box(self, selector, index=0):
+        """{left, top, right, bottom, width, height} of an element in the window."""
+        return self.run(
+            "return document.querySelectorAll(arguments[0])[arguments[1]].getBoundingClientRect().toJSON()", selector, index
+        )
+
+    def click(self, name, stage=0):
+        """Press a stage's button by its name."""
+        buttons = self.all(f"section:nth-of-type({stage + 1}) button")
+        next(button for button in buttons if button.get_attribute("aria-label") == name).click()
 
     def drag(self, from_x, to_x, y=0.3):
         """Press, move and let go, in parts of the first canvas' sides."""
@@ -178,6 +205,9 @@ def driver(tmp_path_factory):
 
 def test_in_a_browser_the_divider_moves(driver, dataset_page):
     browser = Browser(driver, dataset_page[0])
+    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared, beside ours
+    Select(browser.all("section select")[0]).select_by_visible_text("TFP21")
+    browser.wait(lambda: browser.all(".name")[0].text == "TFP21")
     pictures = {
         name: decode(address) for name, address in contents(dataset_page[0])["streams"][0]["frames"][0]["pictures"].items()
     }
@@ -197,7 +227,7 @@ def test_in_a_browser_the_divider_moves(driver, dataset_page):
 
 def test_in_a_browser_all_pictures_zoom_and_move_together(driver, dataset_page):
     browser = Browser(driver, dataset_page[0])
-    next(button for button in browser.all("button") if button.get_attribute("aria-label") == "Zoom in").click()
+    browser.click("Zoom in")
     assert browser.run("return view.zoom") == 1.5
     stage = browser.all(".stage")[0]
     stage.send_keys("+" + Keys.ARROW_RIGHT)
@@ -236,14 +266,14 @@ def test_in_a_browser_tables_sort_and_errors_show(driver, dataset_page):
     assert column("summary", 1) == ascending[::-1]
     assert column("summary", 3)[0] == "\N{EN DASH}"  # seconds that are not known
     Select(browser.all("#figure")[0]).select_by_visible_text("SSIM")
-    assert column("each", 5)[0] == "1.000"
+    assert column("each", 2)[0] == "1.000"
     browser.all("#each th button")[0].click()
     browser.all("#each th button")[0].click()
     assert column("each") == ["201_part1_key_id151", "200_part1_key_id151"]
     # An error map of the second stream: 4 x 10 grey levels, three times as fast through red.
     browser.run("document.querySelectorAll('section')[1].scrollIntoView()")
     browser.wait(lambda: browser.run("return stages[1].pictures !== undefined"))
-    Select(browser.all("section:nth-of-type(2) select")[0]).select_by_visible_text("error of <b>Other</b>")
+    Select(browser.all("#streams select")[0]).select_by_visible_text("error of <b>Other</b>")
     browser.wait(lambda: browser.grey(0.1, 0.1, 1) == [120, 0, 0])
     assert browser.grey(0.4, 0.9, 1) == [0, 0, 0]
     assert driver.get_log("browser") == []
@@ -254,12 +284,124 @@ def test_in_a_browser_a_recording_has_a_strip_over_time(driver, recording_page):
     frames = contents(recording_page)["streams"][0]["frames"]
     buttons = browser.all(".strip button")
     assert len(buttons) == 12 and buttons[0].get_attribute("aria-pressed") == "true"
+    browser.run("arguments[0].scrollIntoView()", buttons[7])
     buttons[7].click()
     picture = decode(frames[7]["pictures"]["SwinSF"])
     browser.wait(lambda: browser.grey(0.7512, 0.302) == [picture[75, 300]] * 3)
     assert [b.get_attribute("aria-pressed") for b in browser.all(".strip button")].index("true") == 7
     assert frames[7]["label"] in browser.all("canvas")[0].get_attribute("aria-label")
     assert driver.get_log("browser") == []
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_in_a_browser_the_picture_comes_first_and_its_slider_is_in_view(driver, sized, dataset_page, recording_page, size):
+    sized(size)
+    for path in (dataset_page[0], recording_page):
+        browser = Browser(driver, path)
+        stage, slider = browser.box(".stage"), browser.box(".viewer input[type=range]")
+        assert stage["top"] < WIDTHS[size][1] / 3 and stage["width"] > 0.6 * WIDTHS[size][0]
+        assert stage["bottom"] <= slider["top"] and slider["bottom"] <= WIDTHS[size][1]
+        assert browser.box("#summary")["top"] > slider["bottom"]
+        # Ours is in sight, first of the methods.
+        assert [head.text for head in browser.all("#each th")][1] == "SwinSF"
+        assert browser.box("#each td", 1)["right"] <= WIDTHS[size][0]
+        assert browser.all("#summary td")[0].text == "SwinSF"
+        for zoom in (1, 4):  # line and handle are as large, whatever else changes
+            browser.run("setView(arguments[0], 0.5, 0.5)", zoom)
+            line = browser.run("const style = getComputedStyle(stages[0].line, '::after'); return [style.width, style.height]")
+            assert browser.box(".divider")["width"] == 2 and line == ["28px", "28px"]
+            middle = stage["left"] + stage["width"] / 2
+            assert browser.box(".divider")["left"] + 1 == pytest.approx(middle, abs=0.6)
+
+
+def test_in_a_browser_one_to_one_is_a_pixel_a_pixel(driver, sized, recording_page):
+    sized("desk")
+    browser = Browser(driver, recording_page)
+    pictures = {
+        name: decode(address) for name, address in contents(recording_page)["streams"][0]["frames"][0]["pictures"].items()
+    }
+    browser.click("100 percent")
+    assert browser.all(".controls output")[0].text == "100 %"
+    shown = browser.run("""const canvas = stages[0].canvas, left = Math.round(canvas.width / 2) - 200, top = Math.round(canvas.height / 2) - 125;
+        return [canvas.getBoundingClientRect().width - canvas.width,
+            [...canvas.getContext('2d').getImageData(left, top, 400, 250).data].filter((_, i) => i % 4 === 0)]""")
+    assert abs(shown[0]) < 0.01
+    grey = np.reshape(shown[1], (250, 400))
+    np.testing.assert_array_equal(grey[:, :199], pictures["TFP21"][:, :199])
+    np.testing.assert_array_equal(grey[:, 201:], pictures["SwinSF"][:, 201:])
+    browser.click("Fit the picture")
+    assert browser.run("return view.zoom") == 1 and browser.all(".controls output")[0].text != "100 %"
+    stage = browser.all(".stage")[0]
+    stage.send_keys("1")
+    assert browser.all(".controls output")[0].text == "100 %"
+    assert driver.get_log("browser") == []
+
+
+def test_in_a_browser_bold_is_what_is_better(driver, dataset_page, recording_page):
+    """PSNR and SSIM, of which more is better; neither seconds nor NIQE, of which the page says what it can tell."""
+    browser = Browser(driver, dataset_page[0])
+    bold = [
+        [cell.get_attribute("class") for cell in row.find_elements(By.TAG_NAME, "td")] for row in browser.all("#summary tbody tr")
+    ]
+    assert [row[1:] for row in bold] == [
+        ["best", "best", ""] if i == 1 else ["", "", ""] for i in range(5)
+    ]  # the other is the truth
+    assert not browser.all("#niqe-note")[0].is_displayed() and browser.all("#error-note")[0].is_displayed()
+    browser = Browser(driver, recording_page)
+    assert "NIQE" in browser.all("#summary")[0].text and not browser.all("td.best")
+    assert "cannot rank methods" in browser.all("#niqe-note")[0].text and not browser.all("#error-note")[0].is_displayed()
+
+
+def test_in_a_browser_exposure_brightens_all_pictures_but_no_error_map(driver, dataset_page):
+    browser = Browser(driver, dataset_page[0])
+    plain = [decode(stream["frames"][0]["pictures"]["SwinSF"])[75, 300] for stream in contents(dataset_page[0])["streams"]]
+    slider = browser.all("section input[aria-valuetext='times 1']")[0]
+    slider.send_keys(Keys.ARROW_LEFT * 4)
+    assert browser.grey(0.7512, 0.302) == [round(plain[0] / 2)] * 3
+    slider.send_keys(Keys.END)
+    assert slider.get_attribute("aria-valuetext") == "times 32" and browser.grey(0.7512, 0.302) == [255] * 3
+    slider.send_keys(Keys.HOME)
+    browser.run("document.querySelectorAll('section')[1].scrollIntoView()")
+    browser.wait(lambda: browser.run("return stages[1].pictures !== undefined"))
+    assert browser.run("return stages[1].exposure.value") == "-2"
+    assert browser.grey(0.7512, 0.302, 1) == [round(plain[1] / 4)] * 3
+    Select(browser.all("#streams select")[0]).select_by_visible_text("error of <b>Other</b>")
+    browser.wait(lambda: browser.grey(0.1, 0.1, 1) == [120, 0, 0])
+    assert driver.get_log("browser") == []
+
+
+def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_page):
+    browser = Browser(driver, recording_page)
+    index = "return stages[0].index"
+    browser.all(".stage")[0].send_keys(Keys.ARROW_RIGHT * 2)
+    assert browser.run(index) == 2
+    browser.all(".stage")[0].send_keys(Keys.ARROW_LEFT * 3)
+    assert browser.run(index) == 11  # round
+    browser.run("arguments[0].scrollIntoView({block: 'center'})", browser.all(".strip")[0])
+    browser.all(".strip button")[11].send_keys(Keys.ARROW_LEFT)
+    assert browser.run(index) == 10 == browser.run("return [...stages[0].strip.children].indexOf(document.activeElement)")
+    browser.click("Play the moments")
+    browser.wait(lambda: browser.run(index) == 1)  # over the end
+    browser.click("Pause")
+    at = browser.run(index)
+    picture = decode(contents(recording_page)["streams"][0]["frames"][at]["pictures"]["SwinSF"])
+    browser.wait(lambda: browser.grey(0.7512, 0.302) == [picture[75, 300]] * 3)
+    assert contents(recording_page)["streams"][0]["frames"][at]["label"] == browser.run("return stages[0].moment.textContent")
+    assert browser.run("return new Promise(done => setTimeout(() => done(stages[0].index), 700))") == at
+    # A zoomed picture is moved by the keys instead.
+    browser.all(".stage")[0].send_keys("+" + Keys.ARROW_LEFT)
+    assert browser.run(index) == at and browser.run("return view.x") < 0.5
+    browser.all(".stage")[0].send_keys("0" + " ")
+    assert browser.run("return stages[0].playing") > 0
+    assert driver.get_log("browser") == []
+
+
+def test_a_printed_page_has_every_picture(driver, dataset_page, recording_page):
+    for path, count in ((dataset_page[0], 2 * 7), (recording_page, 12 * 5)):
+        browser = Browser(driver, path)
+        paper = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
+        assert paper.count(b"/Subtype /Image") == count
+        assert not browser.all(".prints img") and not browser.run("return document.getElementById('settings').open")
 
 
 def test_a_browser_plays_the_video(driver, recording_page, tmp_path):
