@@ -24,7 +24,7 @@ from utils.inference import check_tile, tiled
 from utils.timing import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
-SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
+SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
 BASELINES = {  # methods for `evaluate`
     "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
     "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
@@ -96,7 +96,7 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has.
+    """A recipe's loss of a `Reconstruction` compared with a batch: middle + 0.1 (left + right), of those pictures that it has.
 
     Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
     way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.

@@ -48,7 +48,7 @@ SENSOR_FLAGS = {  # a field of Sensor each
     "--row_spread": "and over the rows",
     "--hot": "part of the pixels that are hot",
     "--dead": "part of the pixels that never fire",
-    "--blur": "of the light beside the ground truth, Gaussian sigma in pixels",
+    "--blur": "of the light, not of the ground truth; Gaussian sigma in pixels",
     "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
     "--grain": "noise of a frame's own, in grey levels",
     "--drift": "slow change of the light of a frame's own, relative",
@@ -128,7 +128,7 @@ def claim_folder(folder, split, about):
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
-                "take the same settings to go on, or a new --save_path"
+                "take the same settings to resume, or a new --save_path"
             )
     if old.get("sensors", {}).items() > about["sensors"].items():  # fewer streams are asked for than are there
         about = old

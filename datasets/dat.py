@@ -57,7 +57,7 @@ def whole_steps(path, height, width):
     check_size(path, height, width)
     length = path.stat().st_size
     if length == 0:
-        raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
+        raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
     return divmod(length, height * width // 8)
 
 

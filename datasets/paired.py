@@ -129,7 +129,7 @@ class SpikeDataset(Dataset):
                 few, many = sorted((self.streams[0], stream), key=lambda stream: len(stream.pictures))
                 raise UserError(
                     f"{few.path}: has one picture, but {many.path.name} those of ids {', '.join(map(str, KEY_IDS))}; add what is "
-                    "missing, or leave one picture beside each stream"
+                    "missing, or leave one picture for each stream"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
         pool = ThreadPoolExecutor()
@@ -304,7 +304,7 @@ class Truth:
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 beside NAMEid21.dat or NAME.dat."""
+        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)

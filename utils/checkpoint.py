@@ -65,7 +65,7 @@ def load(path, device="cpu"):
         guard.check_contents(contents, path.stat().st_size)
     except guard.Refused as reason:
         raise UserError(
-            f"{path}: refused, since {reason}; take a file of train.py, or save the weights anew where they load: "
+            f"{path}: refused, since {reason}; take a file of train.py, or save the weights again where they load: "
             "torch.save(model.state_dict(), PATH)"
         ) from None
     except Exception as error:  # a damaged file fails in a dozen ways

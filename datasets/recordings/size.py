@@ -56,7 +56,7 @@ def guess_camera(path):
         raise UserError(f"{path}: no such spike stream; check the path")
     length = path.stat().st_size
     if not length:
-        raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
+        raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
     alike = {camera: likeness(path, camera) for camera in CAMERAS if length >= camera.height * camera.width // 8}
     ranking = sorted(alike, key=alike.get, reverse=True)
     fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}

@@ -128,7 +128,7 @@ def test_thirty_kills_lose_nothing(photos, tiny_weights, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("name", ["last.pth", "best.pth", "log.jsonl"])
 def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeypatch, capsys, number, name):
-    """The run goes on, the old file stays whole, and in the end all is as if nothing had been; one warning, one all-clear."""
+    """The run continues, the old file stays whole, and in the end all is as if nothing had been; one warning, one all-clear."""
     options = ["--max_steps", "12", "--epoch_length", "8", "--epochs", "9", "--save_minutes", "0", "--workers", "0"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "calm", *options)[1:]) == 0
     replace, refused = os.replace, []
@@ -237,7 +237,7 @@ def test_the_last_epochs_are_kept_and_can_be_gone_on_from(photos, tiny_weights, 
 
 
 def test_a_job_that_starts_again_goes_on(photos, tiny_weights, tmp_path):
-    """The same command begins a run, also in an empty folder that a kill left, goes on with it, and in the end does nothing."""
+    """The same command begins a run, also in an empty folder that a kill left, resumes it, and in the end does nothing."""
     arguments = quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4", "--auto_resume", "--workers", "0")[1:]
     (tmp_path / "run").mkdir()
     for _ in range(2):

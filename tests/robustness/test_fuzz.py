@@ -108,7 +108,7 @@ def test_an_array_that_claims_more_than_there_is(tmp_path, shape):
 
 
 def repacked(source, target, packing, change=lambda name, data: data):
-    """A file of torch.save as a zip archive anew."""
+    """A file of torch.save as a new zip archive."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", packing) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))

@@ -130,7 +130,7 @@ def test_what_is_refused(big_photos, tmp_path):
 
 
 def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
-    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command goes on."""
+    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command resumes."""
     written = []
     write = script.write_dat
 

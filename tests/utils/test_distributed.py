@@ -239,7 +239,7 @@ SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2"]
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
-    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may go on with it."""
+    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may resume it."""
     for name, count in (("one", 1), ("two", 2)):
         result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr
