@@ -95,7 +95,7 @@ def test_the_page_of_a_recording_has_moments(recording_page):
     assert data["kind"] == "step" and data["methods"] == ["TFI", "TFP41", "TFP21", "SwinSF"]
     (stream,) = data["streams"]
     labels = [frame["label"] for frame in stream["frames"]]
-    assert len(labels) == 12 and labels[0] == "step 20, 1.0 ms" and labels[-1] == "step 125, 6.2 ms"
+    assert len(labels) == 12 and labels[0] == "step 20, 1 ms" and labels[-1] == "step 125, 6.25 ms"
     assert all(0 < row["figures"]["SwinSF"]["niqe"] < 100 for row in data["rows"])
     assert data["about"]["method"] == "swinsf"
 
