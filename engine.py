@@ -111,12 +111,12 @@ def reconstruction_loss(pictures, batch, loss):
 
 def make_optimizer(model, settings):
     """The recipe's optimiser; weight decay leaves out biases, norms, position biases and the firing-rate kernel."""
-    decay, keep = [], []
+    decay, no_decay = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim < 2 or name.endswith("relative_position_bias_table")
-            (keep if plain else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+            (no_decay if plain else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 

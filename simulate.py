@@ -149,8 +149,8 @@ def is_meta(meta):
 def write_scene(index, scenes, place, settings):
     """Write the stream and the pictures of scene `index`."""
     stream, pictures = place.paths(index)
-    keep = {step: step for step in pictures}
-    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, keep, draw_sensor(settings, index))
+    shown_at = {step: step for step in pictures}
+    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, shown_at, draw_sensor(settings, index))
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))

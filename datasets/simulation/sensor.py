@@ -153,13 +153,13 @@ def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
     return np.stack(spikes).astype(np.uint8)
 
 
-def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=IDEAL, pattern=None):
-    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of keep: name -> index.
+def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None):
+    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of shown_at: name -> index.
 
     The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
     `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures.
     """
-    names, pictures = {step: name for name, step in keep.items()}, {}
+    names, pictures = {step: name for name, step in shown_at.items()}, {}
     shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
 
     def light():

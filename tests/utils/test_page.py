@@ -322,7 +322,8 @@ def test_in_a_browser_one_to_one_is_a_pixel_a_pixel(driver, sized, recording_pag
     }
     browser.click("100 percent")
     assert browser.all(".controls output")[0].text == "100 %"
-    shown = browser.run("""const canvas = stages[0].canvas, left = Math.round(canvas.width / 2) - 200, top = Math.round(canvas.height / 2) - 125;
+    shown = browser.run("""const canvas = stages[0].canvas;
+        const left = Math.round(canvas.width / 2) - 200, top = Math.round(canvas.height / 2) - 125;
         return [canvas.getBoundingClientRect().width - canvas.width,
             [...canvas.getContext('2d').getImageData(left, top, 400, 250).data].filter((_, i) => i % 4 === 0)]""")
     assert abs(shown[0]) < 0.01
