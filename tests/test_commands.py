@@ -171,7 +171,7 @@ def test_command_lines_are_found():
 
 
 def test_every_flag_is_some_script_s(monkeypatch, capsys):
-    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *MODULES, "tests.robustness.fuzz"]))
+    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *TOOLS, "tests.robustness.fuzz"]))
     assert {"--resume_path", "--compare", "--dark", "--parts", "--check", "--steps_per_second"} <= flags
     assert flags_in("| `--sensor reds` | `--made_up` |\n| --- | --- |") - flags == {"--made_up"}
     for name, text in TEXTS.items():
