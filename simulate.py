@@ -169,7 +169,7 @@ def write_scenes(indices, workers, *job):
         try:
             yield from pool.map(write_remembered, indices)
         except BrokenProcessPool:
-            raise MemoryError("a process was killed, by its looks for want of memory") from None
+            raise MemoryError("a process was killed, probably for lack of memory") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

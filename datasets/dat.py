@@ -167,7 +167,7 @@ def _look_at(path, height, width, *_):
             f"{its:.2f} and by {given:.2f}); check its size"
         )
     if order != "little":
-        texts.append(f"{path}: the highest bit of a byte is taken as the first, by its looks; bitorder says it otherwise")
+        texts.append(f"{path}: the highest bit of a byte is taken as the first, judged by the picture; bitorder sets it")
     return order, tuple(texts)
 
 
