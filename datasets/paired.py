@@ -243,7 +243,7 @@ class ClassA(SpikeDataset):
             self.camera = cameras[0]
         for path in untold:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(f"{path}: its size cannot be told by its looks; it is taken as {self.camera}")
+            self.warnings.append(f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}")
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))

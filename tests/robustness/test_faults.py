@@ -56,7 +56,7 @@ def torchrun(*arguments):
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_go_on_to_the_same_weights(photos, tiny_weights, tmp_path):
+def test_two_processes_stop_together_and_resume_to_the_same_weights(photos, tiny_weights, tmp_path):
     """torchrun hands SIGTERM on; a warning to one process alone, SIGUSR1, stops both and is no failure."""
     process = torchrun(*quick(photos, tiny_weights, tmp_path, "whole", *LONG))
     _, errors = process.communicate()
@@ -220,7 +220,7 @@ def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     assert_same_run(unbroken, small_disk / "run")
 
 
-def test_the_last_epochs_are_kept_and_can_be_gone_on_from(photos, tiny_weights, tmp_path):
+def test_the_last_epochs_are_kept_and_can_be_resumed(photos, tiny_weights, tmp_path):
     options = ["--epoch_length", "20", "--epochs", "5", "--workers", "0", "--keep_last", "2"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     folder = tmp_path / "run"
@@ -236,7 +236,7 @@ def test_the_last_epochs_are_kept_and_can_be_gone_on_from(photos, tiny_weights, 
     assert [line["epoch"] for line in read_log(folder)] == [0, 1, 2, 3, 4]
 
 
-def test_a_job_that_starts_again_goes_on(photos, tiny_weights, tmp_path):
+def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
     """The same command begins a run, also in an empty folder that a kill left, resumes it, and in the end does nothing."""
     arguments = quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4", "--auto_resume", "--workers", "0")[1:]
     (tmp_path / "run").mkdir()
@@ -273,7 +273,7 @@ def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_follows_another_goes_on_from_its_last_save(photos, tiny_weights, tmp_path):
+def test_a_job_that_follows_another_resumes_from_its_last_save(photos, tiny_weights, tmp_path):
     """The lock is waited for before last.pth is read."""
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume")]
 

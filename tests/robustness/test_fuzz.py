@@ -351,7 +351,7 @@ def test_a_run_whose_state_no_run_has(run_contents, tmp_path, path, value):
     assert "last.pth" in str(error.value) or "training state" in str(error.value)
 
 
-def test_a_whole_run_goes_on(run_contents, tmp_path):
+def test_a_whole_run_resumes(run_contents, tmp_path):
     (tmp_path / "run").mkdir()
     torch.save(run_contents, tmp_path / "run" / "last.pth")
     assert train.main(["--resume_path", str(tmp_path / "run"), "--device", "cpu", "--workers", "0"]) == 0

@@ -135,7 +135,7 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
     assert models.weights_for("recordings") == camera
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp_path):
+def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp_path):
     path, _ = recording
     command = [sys.executable, "reconstruct.py", str(path), *options, "--stride", "1"]
     assert run(path, *options, "--stride", 1, "--output", tmp_path / "whole.npy") == 0
@@ -228,7 +228,7 @@ def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path,
         assert len(list((tmp_path / "x").glob("*.png"))) == 3
 
 
-def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(options, tmp_path):
+def test_pictures_of_another_recording_of_the_same_name_are_not_resumed(options, tmp_path):
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 10, "--output", tmp_path / "x"]
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     run(*arguments, "--stop", 61)

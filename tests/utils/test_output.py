@@ -80,7 +80,7 @@ def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x"])
-def test_other_settings_do_not_go_on_with_an_unfinished_output(tmp_path, name):
+def test_other_settings_do_not_resume_an_unfinished_output(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
     fill(out, KEYS[:3])
@@ -118,7 +118,7 @@ def test_one_run_at_a_time(tmp_path, name):
     assert len(out.done()) == 3
 
 
-def test_of_a_recording_that_has_grown_it_says_how_to_go_on(tmp_path):
+def test_of_a_recording_that_has_grown_it_says_how_to_resume(tmp_path):
     about = {"first": 20, "stride": 10, "pictures": 10}
     out = make(tmp_path / "x.npy", about)
     out.claim()
