@@ -26,7 +26,7 @@ from utils.inference import check_tile, tiled
 from utils.timing import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
-SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
+SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
 BASELINES = {  # methods for `evaluate`
     "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
     "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
@@ -98,7 +98,7 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has.
+    """A recipe's loss of a `Reconstruction` compared with a batch: middle + 0.1 (left + right), of those pictures that it has.
 
     Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
     way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
@@ -113,12 +113,12 @@ def reconstruction_loss(pictures, batch, loss):
 
 def make_optimizer(model, settings):
     """The recipe's optimiser; weight decay leaves out biases, norms, position biases and the firing-rate kernel."""
-    decay, keep = [], []
+    decay, no_decay = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim < 2 or name.endswith("relative_position_bias_table")
-            (keep if plain else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+            (no_decay if plain else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 

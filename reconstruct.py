@@ -338,7 +338,7 @@ def moment_name(key, settings):
 
 
 def main_method(settings):
-    """What the method is called beside the others."""
+    """What the method is called in tables and on the page."""
     return {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
 
 
@@ -349,7 +349,7 @@ def moments(keys):
 
 
 def write_report(path, job, settings, seconds):
-    """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
+    """The page: pictures at a few key frames, ours and those of other methods, scored by NIQE where large enough."""
     ours, statistics = main_method(settings), read_statistics()
     rows, frames, curve = [], [], dataclasses.replace(job.plan.curve, bits=8)
     binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
@@ -373,8 +373,8 @@ def write_report(path, job, settings, seconds):
         frames.append(page.make_frame(shot, moment_name(key, settings)))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
-    beside = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (beside, ours))
+    compared = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
+    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (compared, ours))
 
 
 def conclude(job, settings, made, seconds):
@@ -411,13 +411,13 @@ def show_finished(job):
     if job.settings.report:
         write_report(page_path(job, job.settings), job, job.settings, math.nan)
         cli.say(f"report: {page_path(job, job.settings)}")
-    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
+    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)")
 
 
 def run(job, bar, rank, size):
     """Make what is left of a claimed output; returns the exit status."""
     left, total = share(job, job.settings.outputs, rank, size)
-    wait_for_all()  # all have seen what is done before anyone goes on
+    wait_for_all()  # all have seen what is done before anyone continues
     bar.total = None if job.piped else (bar.total or 0) + len(left)  # of the recordings so far
     begin = time.perf_counter()
     try:

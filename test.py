@@ -120,7 +120,7 @@ def describe_source(settings):
 
 
 def make_score(settings):
-    """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
+    """The score function of `engine.evaluate`: PSNR and SSIM with a ground truth, NIQE without one."""
     statistics = read_statistics(settings.niqe_params)
 
     def score(picture, truth):
@@ -172,8 +172,8 @@ def write_results(folder, settings, rows, steps, shown, frames, facts):
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
-        beside = settings.compare[0][0] if settings.compare else "TFP21"
-        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (beside, "SwinSF"))
+        compared = settings.compare[0][0] if settings.compare else "TFP21"
+        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (compared, "SwinSF"))
     cli.say(report.format_table(rows, steps))
 
 

@@ -67,7 +67,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, channels)
 
     def forward(self, x, norm):
-        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest anew."""
+        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest again."""
         return recomputed(lambda x: self.fc2(F.gelu(self.fc1(norm(x)))), x, wanted=self.recompute)
 
 
@@ -204,7 +204,7 @@ class SwinSF(nn.Module):
         super().__init__()
         self.config = config = config or SwinSFConfig()
         channels = config.channels
-        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees beside its steps
+        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees besides its steps
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
@@ -234,10 +234,10 @@ class SwinSF(nn.Module):
         return [block for layer in self.layers for block in layer.residual_group.blocks]
 
     def set_grad_checkpoint(self, wanted=True):
-        """Whether a backward pass computes each block anew from its input: a third more arithmetic, far less memory."""
+        """Whether a backward pass computes each block again from its input: a third more arithmetic, far less memory."""
         for block in self.blocks:
             block.grad_checkpoint = wanted
-            # Within a block that is computed anew as a whole, nothing else need be.
+            # Within a block that is computed again as a whole, nothing else need be.
             block.attn.recompute = block.attn_mul.recompute = block.mlp.recompute = not wanted
 
     def compile_blocks(self):

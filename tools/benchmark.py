@@ -1,4 +1,4 @@
-"""Speed, memory and arithmetic of the network beside the machine's limit.
+"""Speed, memory and arithmetic of the network compared with the machine's limit.
 
     python -m tools.benchmark                                     # make bench: every variant on this machine's device
     python -m tools.benchmark --variants 250 --precisions fp32 bf16 --parts inference

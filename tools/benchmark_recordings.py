@@ -6,7 +6,7 @@
 
 Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every step, the network at
 as many key frames as --pictures says; the pictures are dropped. Reported are steps a second of the recording gone through,
-pictures a second, and the process's largest resident memory beside that before the work. Below SAVE_PATH: recordings.json.
+pictures a second, and the process's largest resident memory compared with that before the work. Below SAVE_PATH: recordings.json.
 """
 
 import json

@@ -179,7 +179,7 @@ def gather(value):
     return values
 
 
-def total(*numbers):
+def sum_over_processes(*numbers):
     """The numbers, each summed over the processes, as floats."""
     if not dist.is_initialized():
         return [float(number) for number in numbers]

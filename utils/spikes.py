@@ -10,7 +10,7 @@ _seen = set()  # (device, type, shape) of tensors on accelerators that were look
 def describe_values(least, most, more):
     """What is wrong with an array that should hold spikes, by its least and largest value, or "" where they are 0 and 1 or 255.
 
-    more: whether it has values beside these two and 0.
+    more: whether it has values besides these two and 0.
     """
     if not more and least == 0 and most in (0, 1, 255):
         return ""

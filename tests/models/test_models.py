@@ -201,7 +201,7 @@ def test_safetensors_and_a_runs_folder(tmp_path):
     assert_equal(load_model(run).state_dict(), own.state_dict())
 
 
-def test_refusals_name_what_was_found_and_how_to_save_it_anew(tmp_path):
+def test_refusals_name_what_was_found_and_how_to_save_it_again(tmp_path):
     path, again = tmp_path / "w.pth", r"torch\.save\(model\.state_dict\(\), PATH\)"
     torch.save(build_model("small"), path)
     with pytest.raises(UserError, match=rf"models\.swinsf\.SwinSF.*{again}"):

@@ -66,7 +66,7 @@ def test_parameters_have_the_released_names_and_shapes(variant):
 @pytest.mark.parametrize("tsa", ["released", "paper"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_bands_equal_the_picture_at_once(variant, tsa, height, width, monkeypatch):
-    """The network in bands of a few windows, in place, beside one band and beside the way with a gradient."""
+    """The network in bands of a few windows, in place, compared with one band and with the way with a gradient."""
     torch.manual_seed(0)
     model = build_model(variant, tsa=tsa, channels=8, drop_path=0.0).double().eval()
     for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
+"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over anything."""
 
 import json
 import multiprocessing
