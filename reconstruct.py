@@ -110,8 +110,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.inspect import contact_sheet, describe, inspect
 from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
+from datasets.recordings.inspect import contact_sheet, describe, inspect
 from engine import BASELINES
 from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
 from models.classical import tfi_pictures, tfp_pictures
