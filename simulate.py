@@ -19,20 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset, start_worker
-from datasets.dat import write_dat
-from datasets.paired import SPLITS
-from datasets.simulation.dataset import SCENE_DRAWS
-from datasets.simulation.sensor import SENSORS, Sensor, replaced
-from utils import cli
-from utils.checkpoint import replacing
+from datasets.simulation.sensor import SENSORS
+from utils import choices, cli
 from utils.cli import UserError
-from utils.guard import keep_out, read_json
-from utils.report import write_picture
-from utils.timing import STEPS
 
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
@@ -61,8 +50,10 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
-    flag("--data_mode", default="250", choices=[*PAIRED], help="size and layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
-    flag("--split", default="train", choices=[*SPLITS], help="part of the dataset (default train)")
+    flag(
+        "--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)"
+    )
+    flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
     flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
@@ -73,6 +64,32 @@ def parse_settings(arguments):
         kind = cli.count if option == "--frames_every" else cli.number(float, 0, 1e6)
         flag(option, type=kind, help=f"{text} ({presets})")
     return parser.parse_args(arguments)
+
+
+def look():
+    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    settings = parse_settings(None)
+    kind, _, source = settings.source.partition(":")
+    if kind in choices.SCENES and not Path(source).exists():
+        name = {"photos": "folder of photographs", "videos": "video or folder of videos"}[kind]
+        raise UserError(f"{source}: no such {name}; check the path after {kind}:")
+
+
+if __name__ == "__main__":
+    cli.begin(look)  # before the imports that take seconds
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
+from datasets.dat import write_dat
+from datasets.paired import PAIRED, SPLITS
+from datasets.simulation.dataset import SCENE_DRAWS
+from datasets.simulation.sensor import Sensor, replaced
+from utils.checkpoint import replacing
+from utils.guard import keep_out, read_json
+from utils.report import write_picture
+from utils.timing import STEPS
 
 
 def draw_sensor(settings, index):
@@ -231,7 +248,7 @@ class Place:
 def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
-        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
+        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}")
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)

@@ -21,9 +21,25 @@ import signal
 import sys
 from pathlib import Path
 
+from settings import (
+    choose_run,
+    look,
+    new_settings,
+    parse_settings,
+    replaced,
+    resumed_settings,
+    run_folder,
+    run_length,
+    starts_again,
+    validation_interval,
+)
+from utils import cli
+
+if __name__ == "__main__":
+    cli.begin(lambda: look(None, __doc__))  # before the imports that take seconds
+
 import numpy as np
 import torch
-from torchvision.utils import make_grid
 
 from datasets import is_simulated, open_dataset, scored_output
 from datasets.augment import DRAWS, Augmented, EpochBatches
@@ -42,18 +58,6 @@ from engine import (
     train_one_epoch,
 )
 from models import SwinSF, SwinSFConfig, build_model, load_model
-from settings import (
-    choose_run,
-    new_settings,
-    parse_settings,
-    replaced,
-    resumed_settings,
-    run_folder,
-    run_length,
-    starts_again,
-    validation_interval,
-)
-from utils import cli
 from utils.cli import UserError
 from utils.distributed import (
     AGENT,
@@ -140,7 +144,7 @@ def validate(state, dataset, settings, device, should_stop):
         rows.append(figures["SwinSF"])
         if comparison is None:
             shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
-            comparison = make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+            comparison = np.hstack([to_bytes(picture) for picture in shown])[None]  # (1, H, 3W), as TensorBoard takes it
         if should_stop():
             break
     if any(gather(should_stop())):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets.augment import to_item
 from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
+from utils.choices import NO_DATA
 from utils.cli import UserError
 from utils.guard import WHITES, read_levels, to_eight_bits, visible
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
@@ -21,11 +22,6 @@ INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
 LOOKED_AT = 5  # streams of a dataset, evenly spread, whose contents are looked at
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
-NO_DATA = (  # what to do for whoever has none
-    "spike-REDS (--data_mode 250) is spike streams simulated from the REDS videos, published with Spk2ImgNet (Zhao et al., "
-    "CVPR 2021); spike-X4K (1000) comes with the SwinSF paper. No dataset is needed for --dataset_path photos:DIR, which "
-    "simulates spikes from a folder of photographs"
-)
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
 
 
@@ -247,6 +243,9 @@ class ClassA(SpikeDataset):
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
+
+
+PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by data mode
 
 
 def hold_out(dataset):

@@ -39,7 +39,9 @@ def relative_position_index(window):
     An offset (dy, dx) lies in -(w-1)..w-1 on both axes and takes row (dy + w - 1)(2w - 1) + dx + w - 1 of (2w - 1)^2
     (Liu et al., Swin Transformer, ICCV 2021).
     """
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    # On the CPU also where a network is made on no device: PyTorch would import its compiler for the sums there.
+    side = torch.arange(window, device="cpu")
+    y, x = torch.meshgrid(side, side, indexing="ij")
     y, x = y.flatten(), x.flatten()
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1

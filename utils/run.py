@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 
-from torch.utils.tensorboard import SummaryWriter
-
 from utils import checkpoint
 from utils.cli import UserError, one_line
 from utils.guard import MOST_TEXT, parse_json, read_plain
@@ -205,6 +203,8 @@ class RunFolder:
         self.to_board(line, comparison)
 
     def open_board(self):
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
         threading.excepthook = all_but_disk_errors
         self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.purge_step)
         if self.purge_step is not None:

@@ -232,6 +232,16 @@ def test_other_shapes_are_refused(shape):
         tiny()(torch.zeros(shape, dtype=torch.float64))
 
 
+def test_spikes_of_255_are_spikes_and_other_values_are_refused():
+    model, x = tiny(), spikes(1, 20, 25)
+    with torch.inference_mode():
+        for other in (255 * x, (255 * x).to(torch.uint8), x.bool()):
+            assert torch.equal(model(other).middle, model(x).middle)
+    for other, words in ((2 * x - 1, "-1 and 1"), (x / 2, "from 0 to 0.5"), (3 * x.to(torch.uint8), "from 0 to 3")):
+        with pytest.raises(ValueError, match=words):
+            model(other)
+
+
 @pytest.mark.parametrize("tsa, skip", [("released", "rate"), ("paper", "motion")])
 def test_batch_size_1_equals_a_batch_item(tsa, skip):
     model, x = tiny(tsa=tsa, skip=skip), spikes(3, 25, 30)

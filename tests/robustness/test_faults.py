@@ -293,7 +293,7 @@ def test_a_job_that_follows_another_resumes_from_its_last_save(photos, tiny_weig
     step, _ = stop(first)
     read_until(second, rb"epoch 1: .*? [1-9]\d*/4500")
     later, said = stop(second)
-    assert f"from step {step}\n" in said and later > step > 100
+    assert f"from step {step}\n" in said and later > step > 0
 
 
 def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):

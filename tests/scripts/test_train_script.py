@@ -1,17 +1,19 @@
 """train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over anything."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
+import datasets
+import test as test_script
 import train
 from datasets import open_dataset
 from datasets.dat import write_dat
@@ -54,15 +56,7 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, monkeypatch, number):
-    steps, step = [], torch.optim.AdamW.step
-
-    def step_and_signal(*arguments):
-        steps.append(1)
-        if len(steps) == 25:  # in the middle of the second epoch
-            os.kill(os.getpid(), number)
-        return step(*arguments)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_signal)
+    at_step(monkeypatch, 25, lambda: os.kill(os.getpid(), number))  # in the middle of the second epoch
     killed = run_script(*quick(photos, tiny_weights, tmp_path, "killed"))
     monkeypatch.undo()
     assert killed.returncode == 128 + number, killed.stderr
@@ -83,7 +77,7 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
     assert len(figures[0]) == 3 and figures[0] == figures[1]
     logs = [read_whole_log(folder) for folder in (unbroken, tmp_path / "killed")]
     steps = [[(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs]
-    assert [step for step, *_ in steps[0]] == [1, *range(10, 181, 10)] and steps[0] == steps[1]
+    assert [step for step, *_ in steps[0]] == [1, *range(10, 61, 10)] and steps[0] == steps[1]
     assert points(unbroken, "step/loss") == points(tmp_path / "killed", "step/loss")
     assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
 
@@ -142,8 +136,7 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
 
 def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path, monkeypatch):
     """With stochastic depth, workers, a moving average and validation; with accumulation too."""
-    shorter = {"train": {}, "val": {"length": 2}}
-    monkeypatch.setattr(train, "open_dataset", lambda *places, **options: open_dataset(*places, **options | shorter[places[2]]))
+    monkeypatch.setattr(datasets, "FIXED_SCENES", 2)
     options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
     for name in ("first", "second"):
         try:
@@ -201,7 +194,7 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
 
 def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
     """Also from the middle of an epoch, and to the very weights of a run that was that long from the start."""
-    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0"]
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
     for name, steps in (("short", "2"), ("long", "5")):
         assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
@@ -211,6 +204,8 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert long["step"] == 5
     assert_equal(short["model"], long["model"])
     assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
+    for tag in ("step/loss", "train/loss"):
+        assert points(tmp_path / "short", tag) == points(tmp_path / "long", tag)
     losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
     assert len(losses[0]) == 2 and losses[0] == losses[1]
 
@@ -230,6 +225,16 @@ def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_w
     logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
     assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
     assert logs[0] == logs[1]
+
+
+def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weights, tmp_path):
+    """Its last.pth, since it has not validated."""
+    options = ["--workers", "0", "--max_steps", "1"]
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
+    assert train.main(quick(photos, tmp_path / "run", tmp_path, "again", *options)[1:]) == 0
+    place = ["--dataset_path", str(reds), "--save_path", str(tmp_path / "out"), "--device", "cpu", "--workers", "0"]
+    assert test_script.main([*place, "--load_model", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["weights"] == str(tmp_path / "run/last.pth")
 
 
 def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):
@@ -289,19 +294,31 @@ def test_a_torn_log_does_not_stop_a_resumed_run(reds, tiny_weights, tmp_path):
     assert [line["epoch"] for line in read_log(tmp_path / "run")] == [0, 1]
 
 
-def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path):
-    """Found in a loader's worker, which must not leave the process hanging."""
+def at_step(monkeypatch, number, action):
+    """Have `action()` called as the run comes to optimiser step `number`, counted from 1."""
+    steps, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def clip_and_act(*arguments):  # once a step, whatever the recipe
+        steps.append(1)
+        if len(steps) == number:
+            action()
+        return clip(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_act)
+
+
+def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path, monkeypatch):
+    """Found in a loader's worker; none is left, for which the process would wait."""
     data = write_reds(tmp_path / "data", train=6)
-    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
-    command = [sys.executable, "train.py", *short_run(data, tiny_weights, tmp_path, *options)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "run/log.jsonl").exists() or not read_log(tmp_path / "run"):
-        assert process.poll() is None
-        time.sleep(0.1)
     path = data / "train/input/003_part1_key_id21.dat"
-    os.truncate(path, 512497)  # in one stroke, and found before it is read or while it is
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    at_step(monkeypatch, 7, lambda: os.truncate(path, 512497))  # in one stroke, and found before it is read or while it is
+    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
+    result = run_script("train.py", *short_run(data, tiny_weights, tmp_path, *options))
+    errors = result.stderr
+    assert result.returncode == 2, errors
+    for worker in multiprocessing.active_children():
+        worker.join(10)
+    assert not multiprocessing.active_children()
     assert len(re.findall(r"error: \S+003_part1_key_id21\.dat: (?:512497 bytes|became shorter)", errors)) == 1, errors
     assert "Traceback" not in errors
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] >= 6

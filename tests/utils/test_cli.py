@@ -84,6 +84,18 @@ def test_devices():
             pick_device(name)
 
 
+def test_each_process_of_torchrun_has_the_gpu_of_its_number_for_its_own(monkeypatch):
+    current = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device() == pick_device("cuda") == torch.device("cuda:1")
+    pick_device("cuda:0")
+    pick_device("cpu")
+    assert [str(device) for device in current] == ["cuda:1", "cuda:1", "cuda:0"]
+
+
 def test_a_missing_compiler_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"--compile: no C\+\+ compiler found \(g\+\+\); install"):
