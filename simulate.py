@@ -50,9 +50,7 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
-    flag(
-        "--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)"
-    )
+    flag("--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
     flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
