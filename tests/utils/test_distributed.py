@@ -90,6 +90,12 @@ def one_of_several(rank, count, port, photos, pieces, path):
         torch.save(train_a_little(photos, pieces), f"{path}.{rank}")
 
 
+def start(function, arguments, nprocs):
+    """function(rank, *arguments) in so many processes, forks of this one where it can be forked; see `run_processes`."""
+    method = "spawn" if torch.cuda.is_available() else "fork"
+    torch.multiprocessing.start_processes(function, arguments, nprocs, start_method=method)
+
+
 @pytest.fixture(scope="module")
 def by_one(photos):
     return train_a_little(photos)
@@ -103,7 +109,7 @@ def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count,
     else:
         port = 20000 + os.getpid() % 20000 + 10 * count + pieces
         arguments = (count, port, photos, pieces, tmp_path / "result")
-        torch.multiprocessing.spawn(one_of_several, arguments, nprocs=count)
+        start(one_of_several, arguments, nprocs=count)
         results = [torch.load(tmp_path / f"result.{rank}") for rank in range(count)]
     for result in results:
         for (gradients, weights, totals), expected in zip(result, by_one):
@@ -133,7 +139,7 @@ def resume_as_one_of_several(rank, port, photos, weights, folder):
 def test_more_than_two_processes_resume_to_the_very_weights(photos, tiny_weights, tmp_path):
     """Of two the sum is the same in any order; of three and four only where gradients are added in the same order again."""
     arguments = (20000 + os.getpid() % 20000 + 100, photos, tiny_weights, tmp_path)
-    torch.multiprocessing.spawn(resume_as_one_of_several, arguments, nprocs=4)
+    start(resume_as_one_of_several, arguments, nprocs=4)
     for count in (3, 4):
         states = [checkpoint.load(tmp_path / f"{name}{count}/last.pth")["training"] for name in ("unbroken", "resumed")]
         for state in states:
