@@ -12,7 +12,7 @@ from models.classical import tfp
 from models.motion import along_motion
 from models.windows import Mask, partition, shift_masks, window_kinds
 from tests.conftest import ROOT, golden_state, random_spikes
-from tests.golden import formula
+from tests.golden import formula, own
 from tools.arithmetic import multiply_adds
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("released_*.npz"))
@@ -52,6 +52,20 @@ def test_golden(path, dtype):
 
 def test_there_are_golden_arrays_of_both_variants():
     assert {path.stem.split("_")[1] for path in GOLDEN} == {"250", "1000"}
+
+
+@pytest.mark.parametrize("case", own.CASES)
+@pytest.mark.parametrize("dtype, bar", [(torch.float64, 2e-5), (torch.float32, 5e-3)], ids=["float64", "float32"])
+def test_golden_of_our_own(case, dtype, bar):
+    """What is shipped gives the pictures that it gave, in grey levels."""
+    golden, pictures = np.load(ROOT / "tests" / "golden" / f"own_{case}.npz"), own.pictures(case, dtype)
+    for output in OUTPUTS:
+        assert np.abs(pictures[output] - golden[output]).max() <= bar, output
+
+
+def test_the_golden_arrays_of_our_own_differ():
+    arrays = {case: np.load(ROOT / "tests" / "golden" / f"own_{case}.npz")["middle"] for case in own.CASES}
+    assert np.abs(arrays["motion"] - arrays["aligned"]).max() > 0.1 and arrays["paper"].std() > 0.1
 
 
 @pytest.mark.parametrize("variant", ["250", "1000"])
