@@ -223,6 +223,27 @@ def test_compiled_blocks(monkeypatch):
     assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
 
 
+@pytest.mark.slow
+def test_no_size_is_left_uncompiled(monkeypatch):
+    """Training and testing at several sizes, in several bands, take more graphs than the 8 after which PyTorch gives up."""
+    from torch._dynamo.utils import counters  # loads a compiler
+
+    model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))  # no compiler is needed to count
+    monkeypatch.setitem(windows.BAND_BYTES, "cpu", 20 * 4 * 3 * 25 * 8 * 4)
+    torch._dynamo.reset()
+    counters.clear()
+    model.compile_blocks()
+    for height, width, batch in ((60, 80, 2), (40, 40, 1), (90, 80, 2)):
+        x = spikes(batch, height, width).float()
+        sum(p.mean() for p in model.train()(x)).backward()
+        with torch.inference_mode():
+            model.eval()(x[:1])
+    assert counters["stats"]["unique_graphs"] > 8
+    assert counters["frames"]["total"] == counters["frames"]["ok"] == counters["stats"]["unique_graphs"]
+
+
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
 @pytest.mark.parametrize("skip", ["rate", "motion", "aligned"])
