@@ -12,7 +12,7 @@ from models.classical import tfp
 from models.motion import along_motion
 from models.windows import Mask, partition, shift_masks, window_kinds
 from tests.conftest import ROOT, golden_state, random_spikes
-from tests.golden import formula
+from tests.golden import formula, own
 from tools.arithmetic import multiply_adds
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("released_*.npz"))
@@ -52,6 +52,20 @@ def test_golden(path, dtype):
 
 def test_there_are_golden_arrays_of_both_variants():
     assert {path.stem.split("_")[1] for path in GOLDEN} == {"250", "1000"}
+
+
+@pytest.mark.parametrize("case", own.CASES)
+@pytest.mark.parametrize("dtype, bar", [(torch.float64, 2e-5), (torch.float32, 5e-3)], ids=["float64", "float32"])
+def test_golden_of_our_own(case, dtype, bar):
+    """What is shipped gives the pictures that it gave, in grey levels."""
+    golden, pictures = np.load(ROOT / "tests" / "golden" / f"own_{case}.npz"), own.pictures(case, dtype)
+    for output in OUTPUTS:
+        assert np.abs(pictures[output] - golden[output]).max() <= bar, output
+
+
+def test_the_golden_arrays_of_our_own_differ():
+    arrays = {case: np.load(ROOT / "tests" / "golden" / f"own_{case}.npz")["middle"] for case in own.CASES}
+    assert np.abs(arrays["motion"] - arrays["aligned"]).max() > 0.1 and arrays["paper"].std() > 0.1
 
 
 @pytest.mark.parametrize("variant", ["250", "1000"])
@@ -207,6 +221,27 @@ def test_compiled_blocks(monkeypatch):
         copied = copy.deepcopy(model)
         assert torch.equal(copied(x).middle, plain)
     assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
+
+
+@pytest.mark.slow
+def test_no_size_is_left_uncompiled(monkeypatch):
+    """Training and testing at several sizes, in several bands, take more graphs than the 8 after which PyTorch gives up."""
+    from torch._dynamo.utils import counters  # loads a compiler
+
+    model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))  # no compiler is needed to count
+    monkeypatch.setitem(windows.BAND_BYTES, "cpu", 20 * 4 * 3 * 25 * 8 * 4)
+    torch._dynamo.reset()
+    counters.clear()
+    model.compile_blocks()
+    for height, width, batch in ((60, 80, 2), (40, 40, 1), (90, 80, 2)):
+        x = spikes(batch, height, width).float()
+        sum(p.mean() for p in model.train()(x)).backward()
+        with torch.inference_mode():
+            model.eval()(x[:1])
+    assert counters["stats"]["unique_graphs"] > 8
+    assert counters["frames"]["total"] == counters["frames"]["ok"] == counters["stats"]["unique_graphs"]
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
