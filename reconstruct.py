@@ -29,24 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from datasets.dat import BIT_ORDERS
-from datasets.inspect import contact_sheet, describe, inspect
-from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
-from engine import BASELINES
-from models import PRECISIONS, VARIANTS, SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
-from models.classical import tfi_pictures, tfp_pictures
-from utils import cli, page, report
-from utils.binning import take_as_one
+from utils import choices, cli
 from utils.cli import UserError
-from utils.distributed import agree, pick_device, processes, wait_for_all
-from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
-from utils.metrics import to_bytes
-from utils.niqe import is_scorable, niqe, read_statistics
-from utils.output import Output, open_output, picture_name, stamp
 from utils.timing import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
@@ -65,7 +49,11 @@ def parse_settings(arguments):
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
-    flag("--bit_order", choices=BIT_ORDERS, help="the bit of a byte that is first (default: found out; most files are little)")
+    flag(
+        "--bit_order",
+        choices=choices.BIT_ORDERS,
+        help="the bit of a byte that is first (default: found out; mostly little)",
+    )
     flag("--start", type=cli.moment, help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)")
     flag("--stop", type=cli.moment, help="step or time to end before (default: the end)")
     flag("--crop", type=part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
@@ -76,10 +64,10 @@ def parse_settings(arguments):
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
     flag("--bin", type=auto_or(cli.number(int, 1, 1000)), default="auto", help=BIN)
     flag("--load_model", type=Path, help="weights of swinsf (default: the shipped ones for recordings)")
-    flag("--variant", choices=[*VARIANTS], help="the shipped weights of that variant")
+    flag("--variant", choices=choices.VARIANTS, help="the shipped weights of that variant")
     flag("--outputs", default="middle", choices=("middle", "all"), help="all: three pictures a pass, with --stride 1 or 7")
     flag("--window", type=cli.number(int, 1, 10**6), default=STEPS, help=f"steps of tfp, after --bin (default {STEPS})")
-    flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
+    flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers from spikes to pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
@@ -105,6 +93,35 @@ def part(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
     ends = [int(number) if number else None for number in found.groups()]
     return tuple(ends[:2]), tuple(ends[2:])
+
+
+def look():
+    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    settings = parse_settings(None)
+    for recording in settings.recordings:
+        choices.look_at_recording(recording)
+    choices.look_at_weights(settings.load_model)
+
+
+if __name__ == "__main__":
+    cli.begin(look)  # before the imports that take seconds
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.inspect import contact_sheet, describe, inspect
+from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
+from engine import BASELINES
+from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
+from models.classical import tfi_pictures, tfp_pictures
+from utils import page, report
+from utils.binning import take_as_one
+from utils.distributed import agree, pick_device, processes, set_tf32, wait_for_all
+from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
+from utils.metrics import to_bytes
+from utils.niqe import is_scorable, niqe, read_statistics
+from utils.output import Output, open_output, picture_name, stamp
 
 
 def check_flags(settings, size):
@@ -321,7 +338,7 @@ def moment_name(key, settings):
 
 
 def main_method(settings):
-    """What the method is called beside the others."""
+    """What the method is called in tables and on the page."""
     return {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
 
 
@@ -332,7 +349,7 @@ def moments(keys):
 
 
 def write_report(path, job, settings, seconds):
-    """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
+    """The page: pictures at a few key frames, ours and those of other methods, scored by NIQE where large enough."""
     ours, statistics = main_method(settings), read_statistics()
     rows, frames, curve = [], [], dataclasses.replace(job.plan.curve, bits=8)
     binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
@@ -356,8 +373,8 @@ def write_report(path, job, settings, seconds):
         frames.append(page.make_frame(shot, moment_name(key, settings)))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
-    beside = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (beside, ours))
+    compared = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
+    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (compared, ours))
 
 
 def conclude(job, settings, made, seconds):
@@ -394,13 +411,13 @@ def show_finished(job):
     if job.settings.report:
         write_report(page_path(job, job.settings), job, job.settings, math.nan)
         cli.say(f"report: {page_path(job, job.settings)}")
-    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
+    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)")
 
 
 def run(job, bar, rank, size):
     """Make what is left of a claimed output; returns the exit status."""
     left, total = share(job, job.settings.outputs, rank, size)
-    wait_for_all()  # all have seen what is done before anyone goes on
+    wait_for_all()  # all have seen what is done before anyone continues
     bar.total = None if job.piped else (bar.total or 0) + len(left)  # of the recordings so far
     begin = time.perf_counter()
     try:
@@ -464,6 +481,7 @@ def work_through(all_settings, weights, model, bar, rank, size):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    set_tf32(False)
     with processes() as (rank, size):
         all_settings = agree(for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None)
         if settings.inspect:

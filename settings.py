@@ -7,13 +7,8 @@ import shlex
 import time
 from pathlib import Path
 
-from datasets import PAIRED, is_simulated
-from datasets.augment import DRAWS
-from datasets.simulation.sensor import SENSORS
-from engine import RECIPES
-from models import SKIP_CHOICES, TSA_CHOICES, VARIANTS
-from models.weights import check_fit, read_config
-from utils import checkpoint, cli
+from utils import choices, cli
+from utils.choices import look_at_dataset, look_at_weights
 from utils.cli import UserError
 
 YES_OR_NO = argparse.BooleanOptionalAction
@@ -26,18 +21,18 @@ def flag(default, text, **options):
 
 
 FLAGS = {
-    "data_mode": flag("250", "size and layout of the data", choices=[*PAIRED]),
+    "data_mode": flag("250", "size and layout of the data", choices=choices.PAIRED),
     "dataset_path": flag("./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes"),
     "flip": flag(None, "whether streams are stored upside down, True or False (default: goes by data_mode)", type=cli.truth),
-    "variant": flag(None, "network (default: the data mode's)", choices=[*VARIANTS]),
-    "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=TSA_CHOICES),
-    "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=SKIP_CHOICES),
+    "variant": flag(None, "network (default: the data mode's)", choices=choices.VARIANTS),
+    "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=choices.TSA),
+    "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=choices.SKIP),
     "architecture": flag([], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment),
-    "recipe": flag("paper", "loss, optimiser and schedule", choices=[*RECIPES]),
+    "recipe": flag("paper", "loss, optimiser and schedule", choices=choices.RECIPES),
     "epochs": flag(900, "epochs in all", type=cli.positive_int),
     "max_steps": flag(0, "end after this many optimiser steps; 0: after the epochs", type=cli.count),
     "epoch_length": flag(1000, "samples an epoch of photos:DIR or videos:DIR", type=cli.samples),
-    "sensor": flag(None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=[*SENSORS]),
+    "sensor": flag(None, "of simulated scenes (default: reds, or ideal in data mode 1000)", choices=choices.SENSORS),
     "steps_per_frame": flag(40, "steps between two frames of videos:DIR", type=cli.positive_int),
     "batch_size": flag(4, "samples a step, of all processes together", type=cli.batch_size),
     "accumulate": flag(1, "pieces, one after the other, in which a process takes its share of a batch", type=cli.positive_int),
@@ -94,8 +89,24 @@ def replaced(settings, **values):
     return argparse.Namespace(**vars(settings) | values)
 
 
+def look(arguments, description):
+    """`cli.begin` of train.py: parse the flags and look at the paths that they name."""
+    asked, _ = parse_settings(arguments, description)
+    resume_path, _ = choose_run(asked)
+    if resume_path:
+        run_folder(resume_path)
+    else:
+        look_at_weights(asked.load_model)
+        look_at_dataset(asked.dataset_path)
+
+
 def new_settings(asked, given):
     """The settings of a new run: what depends on other flags is filled in. Raises UserError for what contradicts."""
+    from datasets import is_simulated  # here and below, what is slow to import, for `look`
+    from datasets.paired import PAIRED
+    from engine import RECIPES
+    from models import VARIANTS
+
     if asked.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
     if 0 < asked.crop_size < 20:
@@ -165,6 +176,8 @@ def resumed_settings(asked, given):
     """(settings, checkpoint) of the run to resume; only flags that leave it exact may differ from the run's own."""
     path = Path(asked.resume_path)
     path = path / "last.pth" if path.is_dir() else path
+    from utils import checkpoint
+
     saved = checkpoint.load(path)
     check_run(saved, path)
     folder = run_folder(asked.resume_path)  # a run that was moved goes by its new place
@@ -197,6 +210,9 @@ def longer(name, value, old, folder):
 
 def check_run(saved, path):
     """Raises UserError where a last.pth has no settings that the flags could give, or an architecture not of its weights."""
+    from datasets.augment import DRAWS
+    from models.weights import check_fit, read_config
+
     if not {"training", "settings", "config", "samples"} <= saved.keys():
         raise UserError(f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model")
     for name, kind in (("training", dict), ("settings", dict), ("config", dict), ("samples", str)):

@@ -19,20 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from datasets import PAIRED, SCENES, SENSOR_OF, is_simulated, open_dataset, start_worker
-from datasets.dat import write_dat
-from datasets.paired import SPLITS
-from datasets.simulation.dataset import SCENE_DRAWS
-from datasets.simulation.sensor import SENSORS, Sensor, replaced
-from utils import cli
-from utils.checkpoint import replacing
+from datasets.simulation.sensor import SENSORS
+from utils import choices, cli
 from utils.cli import UserError
-from utils.guard import keep_out, read_json
-from utils.report import write_picture
-from utils.timing import STEPS
 
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
@@ -48,7 +37,7 @@ SENSOR_FLAGS = {  # a field of Sensor each
     "--row_spread": "and over the rows",
     "--hot": "part of the pixels that are hot",
     "--dead": "part of the pixels that never fire",
-    "--blur": "of the light beside the ground truth, Gaussian sigma in pixels",
+    "--blur": "of the light, not of the ground truth; Gaussian sigma in pixels",
     "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
     "--grain": "noise of a frame's own, in grey levels",
     "--drift": "slow change of the light of a frame's own, relative",
@@ -61,8 +50,8 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
-    flag("--data_mode", default="250", choices=[*PAIRED], help="size and layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
-    flag("--split", default="train", choices=[*SPLITS], help="part of the dataset (default train)")
+    flag("--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
+    flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
     flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
@@ -73,6 +62,32 @@ def parse_settings(arguments):
         kind = cli.count if option == "--frames_every" else cli.number(float, 0, 1e6)
         flag(option, type=kind, help=f"{text} ({presets})")
     return parser.parse_args(arguments)
+
+
+def look():
+    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    settings = parse_settings(None)
+    kind, _, source = settings.source.partition(":")
+    if kind in choices.SCENES and not Path(source).exists():
+        name = {"photos": "folder of photographs", "videos": "video or folder of videos"}[kind]
+        raise UserError(f"{source}: no such {name}; check the path after {kind}:")
+
+
+if __name__ == "__main__":
+    cli.begin(look)  # before the imports that take seconds
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
+from datasets.dat import write_dat
+from datasets.paired import PAIRED, SPLITS
+from datasets.simulation.dataset import SCENE_DRAWS
+from datasets.simulation.sensor import Sensor, replaced
+from utils.checkpoint import replacing
+from utils.guard import keep_out, read_json
+from utils.report import write_picture
+from utils.timing import STEPS
 
 
 def draw_sensor(settings, index):
@@ -128,7 +143,7 @@ def claim_folder(folder, split, about):
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
-                "take the same settings to go on, or a new --save_path"
+                "take the same settings to resume, or a new --save_path"
             )
     if old.get("sensors", {}).items() > about["sensors"].items():  # fewer streams are asked for than are there
         about = old
@@ -149,8 +164,8 @@ def is_meta(meta):
 def write_scene(index, scenes, place, settings):
     """Write the stream and the pictures of scene `index`."""
     stream, pictures = place.paths(index)
-    keep = {step: step for step in pictures}
-    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, keep, draw_sensor(settings, index))
+    shown_at = {step: step for step in pictures}
+    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, shown_at, draw_sensor(settings, index))
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
@@ -169,7 +184,7 @@ def write_scenes(indices, workers, *job):
         try:
             yield from pool.map(write_remembered, indices)
         except BrokenProcessPool:
-            raise MemoryError("a process was killed, by its looks for want of memory") from None
+            raise MemoryError("a process was killed, probably for lack of memory") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -231,7 +246,7 @@ class Place:
 def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
-        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in SCENES)}")
+        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}")
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(settings.source, settings.data_mode, settings.split, length=settings.count, **options)

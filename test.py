@@ -16,33 +16,27 @@ import os
 import time
 from pathlib import Path
 
-from datasets import DATA_MODES, is_simulated, open_dataset, scored_output
-from datasets.paired import SPLITS, ClassA
-from engine import BASELINES, evaluate, network
-from models import PRECISIONS, fit_of, load_model, weights_file, weights_for
-from utils import cli, page, report
+from utils import choices, cli
 from utils.cli import UserError
-from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
-from utils.guard import keep_out, read_json, real_path
-from utils.inference import keep_freed_memory
-from utils.metrics import PROTOCOLS, psnr_ssim, to_bytes
-from utils.niqe import PRISTINE, niqe, read_statistics
 from utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
 PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
+# A GPU takes as many pictures at a time as have the pixels of one of 1000x1000, and threads score while it works. On a CPU they
+# would take the network's cores, and its seconds would be wrong.
+ON_GPU = {"pixels": 10**6, "scorers": 4}
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--data_mode", default="250", choices=DATA_MODES, help="size and layout of the data (default 250)")
+    flag("--data_mode", default="250", choices=choices.DATA_MODES, help="size and layout of the data (default 250)")
     flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
-    flag("--split", default="test", choices=[*SPLITS], help="part of the dataset (default test)")
+    flag("--split", default="test", choices=choices.SPLITS, help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
     flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
-    flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the layers between spikes and pictures (default fp32)")
+    flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers between spikes and pictures")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
@@ -50,8 +44,8 @@ def parse_settings(arguments):
     flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
     flag("--overwrite", action="store_true", help="replace the results of another dataset")
     flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
-    flag("--protocol", default="released", choices=PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
-    flag("--niqe_params", type=Path, default=PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
+    flag("--protocol", default="released", choices=choices.PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
+    flag("--niqe_params", type=Path, default=choices.PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
     flag("--report", action="store_true", help="write report.html, a page that shows the methods side by side")
     flag(
         "--compare",
@@ -63,6 +57,28 @@ def parse_settings(arguments):
     )
     flag("--workers", type=cli.workers, default=1, help="processes that read streams (default 1)")
     return parser.parse_args(arguments)
+
+
+def look():
+    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    settings = parse_settings(None)
+    choices.look_at_weights(settings.load_model)
+    choices.look_at_dataset(settings.dataset_path)
+
+
+if __name__ == "__main__":
+    cli.begin(look)  # before the imports that take seconds
+
+from datasets import is_simulated, open_dataset, scored_output
+from datasets.paired import ClassA
+from engine import BASELINES, evaluate, network
+from models import fit_of, load_model, weights_file, weights_for
+from utils import page, report
+from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
+from utils.guard import keep_out, read_json, real_path
+from utils.inference import keep_freed_memory
+from utils.metrics import psnr_ssim, to_bytes
+from utils.niqe import niqe, read_statistics
 
 
 def check_outputs(folder, settings, dataset):
@@ -104,7 +120,7 @@ def describe_source(settings):
 
 
 def make_score(settings):
-    """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
+    """The score function of `engine.evaluate`: PSNR and SSIM with a ground truth, NIQE without one."""
     statistics = read_statistics(settings.niqe_params)
 
     def score(picture, truth):
@@ -156,8 +172,8 @@ def write_results(folder, settings, rows, steps, shown, frames, facts):
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
-        beside = settings.compare[0][0] if settings.compare else "TFP21"
-        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (beside, "SwinSF"))
+        compared = settings.compare[0][0] if settings.compare else "TFP21"
+        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (compared, "SwinSF"))
     cli.say(report.format_table(rows, steps))
 
 
@@ -168,7 +184,10 @@ def score_streams(settings, methods, dataset, device, score, folder):
     the moment for the page, None where a stream is not shown there.
     """
     results, shown, framed = [], dataset.names[:FIGURE_ROWS], dataset.names[: page.STREAMS] if settings.report else ()
-    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers):
+    options = ON_GPU if device.type == "cuda" else {}
+    if settings.tile:  # memory is short
+        options = {**options, "pixels": 0}
+    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers, **options):
         output, name = scored_output(item), item["name"]
         spikes = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
         truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}

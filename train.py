@@ -21,9 +21,25 @@ import signal
 import sys
 from pathlib import Path
 
+from settings import (
+    choose_run,
+    look,
+    new_settings,
+    parse_settings,
+    replaced,
+    resumed_settings,
+    run_folder,
+    run_length,
+    starts_again,
+    validation_interval,
+)
+from utils import cli
+
+if __name__ == "__main__":
+    cli.begin(lambda: look(None, __doc__))  # before the imports that take seconds
+
 import numpy as np
 import torch
-from torchvision.utils import make_grid
 
 from datasets import is_simulated, open_dataset, scored_output
 from datasets.augment import DRAWS, Augmented, EpochBatches
@@ -42,18 +58,6 @@ from engine import (
     train_one_epoch,
 )
 from models import SwinSF, SwinSFConfig, build_model, load_model
-from settings import (
-    choose_run,
-    new_settings,
-    parse_settings,
-    replaced,
-    resumed_settings,
-    run_folder,
-    run_length,
-    starts_again,
-    validation_interval,
-)
-from utils import cli
 from utils.cli import UserError
 from utils.distributed import (
     AGENT,
@@ -70,7 +74,7 @@ from utils.distributed import (
     processes,
     set_tf32,
     share_weights,
-    total,
+    sum_over_processes,
     wait_for_all,
     world,
 )
@@ -140,7 +144,7 @@ def validate(state, dataset, settings, device, should_stop):
         rows.append(figures["SwinSF"])
         if comparison is None:
             shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
-            comparison = make_grid([torch.from_numpy(to_bytes(picture))[None] for picture in shown], nrow=3)
+            comparison = np.hstack([to_bytes(picture) for picture in shown])[None]  # (1, H, 3W), as TensorBoard takes it
         if should_stop():
             break
     if any(gather(should_stop())):
@@ -181,12 +185,12 @@ def fit(state, files, train, val, settings, device, stopper):
     loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
 
     def should_stop():
-        return total(stopper())[0] > 0  # a signal to one process stops all, after the same step
+        return sum_over_processes(stopper())[0] > 0  # a signal to one process stops all, after the same step
 
     def after_step():
         if state.step == 1 or state.step % settings.log_every == 0:
             files.log_step()
-        stop, due = total(stopper(), files.is_due(settings.save_minutes))
+        stop, due = sum_over_processes(stopper(), files.is_due(settings.save_minutes))
         if due:
             files.save()
         return stop or state.step >= total_steps

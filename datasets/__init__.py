@@ -5,20 +5,13 @@ from pathlib import Path
 
 import cv2
 
-from datasets.paired import ClassA, SpikeREDS, SpikeX4K, has_truth, split_folder
-from datasets.simulation.dataset import DemoScenes, PhotoScenes
-from datasets.simulation.scenes import STYLES
-from datasets.simulation.sensor import SENSORS
-from datasets.simulation.videos import VideoScenes
+from utils.choices import PAIRED, SCENES
 from utils.cli import STOPPING, UserError
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 # OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
 cv2.setNumThreads(0)
 
-PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}
-DATA_MODES = (*PAIRED, "no_gt")
-SCENES = {"photos": PhotoScenes, "videos": VideoScenes}  # what is before the colon of a path -> its dataset
 SENSOR_OF = {"250": "reds", "1000": "ideal"}  # the sensor of simulated scenes, by data mode
 FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:DIR
 
@@ -48,6 +41,12 @@ def open_dataset(
     The dataset has `description`, a line to print, `warnings`, more such lines, and items as in `augment.to_item`. Raises
     UserError where it cannot be opened or a file in it is bad.
     """
+    from datasets import paired  # here, since PyTorch comes with them, for which the flags of scripts do not wait
+    from datasets.simulation.dataset import DemoScenes, PhotoScenes
+    from datasets.simulation.scenes import STYLES
+    from datasets.simulation.sensor import SENSORS
+    from datasets.simulation.videos import VideoScenes
+
     path = str(path)
     if key_id is not None and key_id not in KEY_IDS:
         raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
@@ -63,7 +62,7 @@ def open_dataset(
         kind, _, source = path.partition(":")
         if data_mode not in PAIRED:
             raise UserError(f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}")
-        height, width = PAIRED[data_mode].height, PAIRED[data_mode].width
+        height, width = paired.PAIRED[data_mode].height, paired.PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
         length = length if split == "train" else FIXED_SCENES
@@ -71,18 +70,18 @@ def open_dataset(
         style = STYLES[sensor if sensor in STYLES else data_mode]
         options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
         if kind == "videos":
-            options.update(steps_per_frame=steps_per_frame, steps=steps)
-        return SCENES[kind](source, split, height, width, length, **options)
-    folder = split_folder(Path(path), split)
-    without = data_mode == "250" and split == "test" and not has_truth(folder)
+            return VideoScenes(source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options)
+        return PhotoScenes(source, split, height, width, length, **options)
+    folder = paired.split_folder(Path(path), split)
+    without = data_mode == "250" and split == "test" and not paired.has_truth(folder)
     if data_mode == "no_gt" or without:
         if key_id is not None:
             raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")
         try:
-            return ClassA(path, split, flip=flip)
+            return paired.ClassA(path, split, flip=flip)
         except UserError as error:
             raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
-    return PAIRED[data_mode](path, split, key_id, flip)
+    return paired.PAIRED[data_mode](path, split, key_id, flip)
 
 
 def is_simulated(path):
@@ -99,7 +98,7 @@ def scored_output(item):
 def start_worker(_):
     """worker_init_fn: signals are the main process's affair, which ends its workers itself.
 
-    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the step in hand.
+    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the current step.
     """
     cv2.setNumThreads(0)  # where workers are not forked
     for number in STOPPING:

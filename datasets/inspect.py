@@ -6,7 +6,6 @@ window has 41 steps, and more in the dark, until a bright pixel has a dozen spik
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from datasets.recordings.survey import (
@@ -124,7 +123,7 @@ def advice(seen):
     if bin > 1:
         return f"--bin {bin} (auto takes it), since {reason}"
     if seen.bright < FULL / 4:
-        return f"more light, or --method tfi beside the network's pictures: {reason}"
+        return f"more light, or --method tfi too, to compare: {reason}"
     return f"the defaults: {reason}"
 
 
@@ -133,6 +132,8 @@ def contact_sheet(path, title, facts, steps_per_second):
     columns, exposure = 4, choose_exposure(facts["survey"])
     rows = -(-len(facts["pictures"]) // columns)
     height, width = facts["pictures"][0].shape
+    from matplotlib.figure import Figure  # only the sheet wants it, and it takes its time to import
+
     figure = Figure((3.2 * columns, 3.2 * height / width * rows + 2.4), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns)
     axis = figure.add_subplot(grid[0, :])

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets.augment import to_item
 from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
+from utils.choices import NO_DATA
 from utils.cli import UserError
 from utils.guard import WHITES, read_levels, to_eight_bits, visible
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
@@ -21,11 +22,6 @@ INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
 LOOKED_AT = 5  # streams of a dataset, evenly spread, whose contents are looked at
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
-NO_DATA = (  # what to do for whoever has none
-    "spike-REDS (--data_mode 250) is spike streams simulated from the REDS videos, published with Spk2ImgNet (Zhao et al., "
-    "CVPR 2021); spike-X4K (1000) comes with the SwinSF paper. No dataset is needed for --dataset_path photos:DIR, which "
-    "simulates spikes from a folder of photographs"
-)
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
 
 
@@ -129,7 +125,7 @@ class SpikeDataset(Dataset):
                 few, many = sorted((self.streams[0], stream), key=lambda stream: len(stream.pictures))
                 raise UserError(
                     f"{few.path}: has one picture, but {many.path.name} those of ids {', '.join(map(str, KEY_IDS))}; add what is "
-                    "missing, or leave one picture beside each stream"
+                    "missing, or leave one picture for each stream"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
         pool = ThreadPoolExecutor()
@@ -243,10 +239,13 @@ class ClassA(SpikeDataset):
             self.camera = cameras[0]
         for path in untold:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(f"{path}: its size cannot be told by its looks; it is taken as {self.camera}")
+            self.warnings.append(f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}")
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
+
+
+PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by data mode
 
 
 def hold_out(dataset):
@@ -304,7 +303,7 @@ class Truth:
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 beside NAMEid21.dat or NAME.dat."""
+        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)

@@ -6,7 +6,6 @@ Each works on windows (B, n, N, C), any n of them: no window sees another.
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import trunc_normal_
 from torch import nn
 
 from models.windows import recomputed, relative_position_index
@@ -32,7 +31,7 @@ class BiasedAttention(nn.Module):
         super().__init__()
         self.heads, self.recompute = heads, True
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        trunc_normal_(self.relative_position_bias_table, std=0.02)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
         self.proj = Linear(channels, channels)
 

@@ -137,7 +137,7 @@ def load_safetensors(path):
 def plain_names(state):
     """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
 
-    Buffers derived from geometry are left out, since they are made anew (the masks in released files belong to one picture
+    Buffers derived from geometry are left out, since they are computed again (the masks in released files belong to one picture
     size), and so is `conv_after_body`, which was never used.
     """
     state = {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}

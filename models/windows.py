@@ -39,7 +39,9 @@ def relative_position_index(window):
     An offset (dy, dx) lies in -(w-1)..w-1 on both axes and takes row (dy + w - 1)(2w - 1) + dx + w - 1 of (2w - 1)^2
     (Liu et al., Swin Transformer, ICCV 2021).
     """
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    # On the CPU also where a network is made on no device: PyTorch would import its compiler for the sums there.
+    side = torch.arange(window, device="cpu")
+    y, x = torch.meshgrid(side, side, indexing="ij")
     y, x = y.flatten(), x.flatten()
     dy = y[:, None] - y[None, :] + window - 1
     dx = x[:, None] - x[None, :] + window - 1
@@ -84,7 +86,7 @@ def cached_geometry(height, width, window, shift, device):
 def map_windows(function, tokens, window, shift, recompute=False):
     """A function of windows on all windows of three streams, contiguous tokens (3B, H, W, C), shifted.
 
-    function(left, middle, right, mask) takes windows (B, n, N, C) and a `Mask` or None, and returns the three anew.
+    function(left, middle, right, mask) takes windows (B, n, N, C) and a `Mask` or None, and returns three new ones.
     After the cyclic shift the windows are independent of one another, so the function is called on one band of them after
     the other, each small enough for the caches (`BAND_BYTES`). Returns tokens (3B, H, W, C).
     - Where no gradient is wanted, the result takes the place of `tokens`.

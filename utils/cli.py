@@ -61,10 +61,30 @@ def expand_home(argument):
     return sign + os.path.expanduser(path)
 
 
+def begin(look):
+    """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there, as in `run`.
+
+    Several processes look later, when they can agree on who says what is wrong.
+    """
+    if "RANK" not in os.environ:
+        with one_line_errors():
+            look()
+
+
 def run(main):
     """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C in 130."""
     try:
-        sys.exit(main())
+        with one_line_errors():
+            sys.exit(main())
+    finally:
+        end_children()
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """Within `with`, what a user can cause ends the script in one line on stderr and exit status 2, Ctrl-C in 130."""
+    try:
+        yield
     except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
         if not isinstance(error, UsageError) or os.environ.get("RANK", "0") == "0":
             print(f"error: {one_line(error)}", file=sys.stderr)
@@ -72,8 +92,6 @@ def run(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    finally:
-        end_children()
 
 
 def one_line(error):
@@ -93,7 +111,7 @@ def end_children():
 
 
 def say(text):
-    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work goes on in silence."""
+    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work continues in silence."""
     if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
         return
     try:

@@ -2,7 +2,7 @@
 
 Mittal, Soundararajan, Bovik: "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013, in the form that the spike
 camera field computes it (two scales, blocks of 96x96, none of a scored picture dropped). The figure depends on the pristine
-pictures behind the statistics: values with different statistics do not compare. The statistics that lie beside this file
+pictures behind the statistics: values with different statistics cannot be compared. The statistics next to this file
 were fitted by
 
     python -m utils.niqe FOLDER_OF_PHOTOGRAPHS utils/niqe_pristine.npz
@@ -16,20 +16,29 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.special import gamma
 from tqdm import tqdm
 
 from utils.checkpoint import replacing
+from utils.choices import PRISTINE
 from utils.cli import Parser, UserError, run
 from utils.guard import check_archive, read_grey, visible
 
 BLOCK = 96
 MOST_BYTES = 2**18  # of a file of statistics
-PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
 SHAPES = np.arange(0.2, 10, 0.001)  # shape parameters that a fit chooses from
-RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # mean(|x|)^2 / mean(x^2) of each
 NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))  # rows, columns
+
+
+def gamma(x):
+    from scipy.special import gamma  # most runs want no NIQE, and scipy takes its time to import
+
+    return gamma(x)
+
+
+@lru_cache
+def ratios():
+    """mean(|x|)^2 / mean(x^2) of each of SHAPES."""
+    return gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
 
 
 def fit_asymmetric_gaussian(x):
@@ -40,7 +49,7 @@ def fit_asymmetric_gaussian(x):
     with np.errstate(divide="ignore", invalid="ignore"):
         skew = sigma_left / sigma_right
         ratio = np.mean(np.abs(x)) ** 2 / np.mean(x**2) * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    alpha = SHAPES[np.argmin((RATIOS - np.nan_to_num(ratio)) ** 2)]  # a flat block has no ratio; any shape will do
+    alpha = SHAPES[np.argmin((ratios() - np.nan_to_num(ratio)) ** 2)]  # a flat block has no ratio; any shape will do
     scale = np.sqrt(gamma(1 / alpha) / gamma(3 / alpha))
     return alpha, sigma_left * scale, sigma_right * scale
 
@@ -60,6 +69,8 @@ def features(picture):
 
     Raises ValueError for a picture of fewer than two blocks.
     """
+    from scipy.ndimage import gaussian_filter
+
     rows, columns = picture.shape[0] // BLOCK, picture.shape[1] // BLOCK
     if not is_scorable(picture):
         raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]}: NIQE needs two blocks of {BLOCK}x{BLOCK}")

@@ -12,11 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from matplotlib import rcParams
-from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
-from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from utils.checkpoint import replacing
 from utils.metrics import to_bytes
@@ -133,6 +128,10 @@ def sharpest_patch(picture, height, width):
 
 def save_figure(path, figure):
     """Write a matplotlib figure as PNG. Names in any script are drawn where the system has a font for it, else as boxes."""
+    from matplotlib import rcParams  # only figures want it, and it takes its time to import
+    from matplotlib.font_manager import fontManager
+    from matplotlib.text import Text
+
     fonts = [*rcParams["font.sans-serif"][:1], *[name for name in FONTS if name in {font.name for font in fontManager.ttflist}]]
     for text in figure.findobj(Text):
         text.set_fontfamily(fonts)
@@ -146,6 +145,9 @@ def comparison_figure(path, streams):
 
     streams: list of (name, {title: (H, W) grey levels}), all with the same titles; the last picture says where the patch is.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     titles = list(streams[0][1])
     height, width = streams[0][1][titles[0]].shape
     size = 3.2
@@ -173,6 +175,8 @@ def comparison_figure(path, streams):
 
 def learning_curves(path, logs):
     """Validation PSNR against optimiser steps. logs: name -> the lines of a run's log.jsonl."""
+    from matplotlib.figure import Figure
+
     figure = Figure((7, 3.5), layout="constrained")
     axis = figure.subplots()
     for name, lines in logs.items():

@@ -1,17 +1,18 @@
-"""train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
+"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over anything."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
+import datasets
 import test as test_script
 import train
 from datasets import open_dataset
@@ -55,15 +56,7 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, monkeypatch, number):
-    steps, step = [], torch.optim.AdamW.step
-
-    def step_and_signal(*arguments):
-        steps.append(1)
-        if len(steps) == 25:  # in the middle of the second epoch
-            os.kill(os.getpid(), number)
-        return step(*arguments)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_signal)
+    at_step(monkeypatch, 25, lambda: os.kill(os.getpid(), number))  # in the middle of the second epoch
     killed = run_script(*quick(photos, tiny_weights, tmp_path, "killed"))
     monkeypatch.undo()
     assert killed.returncode == 128 + number, killed.stderr
@@ -143,8 +136,7 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
 
 def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path, monkeypatch):
     """With stochastic depth, workers, a moving average and validation; with accumulation too."""
-    shorter = {"train": {}, "val": {"length": 2}}
-    monkeypatch.setattr(train, "open_dataset", lambda *places, **options: open_dataset(*places, **options | shorter[places[2]]))
+    monkeypatch.setattr(datasets, "FIXED_SCENES", 2)
     options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
     for name in ("first", "second"):
         try:
@@ -302,19 +294,31 @@ def test_a_torn_log_does_not_stop_a_resumed_run(reds, tiny_weights, tmp_path):
     assert [line["epoch"] for line in read_log(tmp_path / "run")] == [0, 1]
 
 
-def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path):
-    """Found in a loader's worker, which must not leave the process hanging."""
+def at_step(monkeypatch, number, action):
+    """Have `action()` called as the run comes to optimiser step `number`, counted from 1."""
+    steps, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def clip_and_act(*arguments):  # once a step, whatever the recipe
+        steps.append(1)
+        if len(steps) == number:
+            action()
+        return clip(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_act)
+
+
+def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path, monkeypatch):
+    """Found in a loader's worker; none is left, for which the process would wait."""
     data = write_reds(tmp_path / "data", train=6)
-    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
-    command = [sys.executable, "train.py", *short_run(data, tiny_weights, tmp_path, *options)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "run/log.jsonl").exists() or not read_log(tmp_path / "run"):
-        assert process.poll() is None
-        time.sleep(0.1)
     path = data / "train/input/003_part1_key_id21.dat"
-    os.truncate(path, 512497)  # in one stroke, and found before it is read or while it is
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    at_step(monkeypatch, 7, lambda: os.truncate(path, 512497))  # in one stroke, and found before it is read or while it is
+    options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
+    result = run_script("train.py", *short_run(data, tiny_weights, tmp_path, *options))
+    errors = result.stderr
+    assert result.returncode == 2, errors
+    for worker in multiprocessing.active_children():
+        worker.join(10)
+    assert not multiprocessing.active_children()
     assert len(re.findall(r"error: \S+003_part1_key_id21\.dat: (?:512497 bytes|became shorter)", errors)) == 1, errors
     assert "Traceback" not in errors
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] >= 6

@@ -41,7 +41,7 @@ def decode(address):
 
 @pytest.fixture(scope="module")
 def dataset_page(tiny_weights, reds, tmp_path_factory):
-    """(the page of test.py over two streams with another method's pictures beside, the folder of those pictures)."""
+    """(the page of test.py over two streams with another method's pictures, the folder of those pictures)."""
     folder = tmp_path_factory.mktemp("page")
     for i, name in enumerate(("200_part1_key_id151", "201_part1_key_id151")):
         picture = gradient_scene(50 + i)[1].copy()
@@ -205,7 +205,7 @@ def driver(tmp_path_factory):
 
 def test_in_a_browser_the_divider_moves(driver, dataset_page):
     browser = Browser(driver, dataset_page[0])
-    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared, beside ours
+    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared with ours
     Select(browser.all("section select")[0]).select_by_visible_text("TFP21")
     browser.wait(lambda: browser.all(".name")[0].text == "TFP21")
     pictures = {

@@ -1,0 +1,109 @@
+"""What a script imports before it has looked at its command line, and before it is asked for."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from datasets import dat, paired
+from datasets.simulation.sensor import SENSORS
+from engine import RECIPES
+from models import PRECISIONS, SKIP_CHOICES, TSA_CHOICES, VARIANTS
+from tests.conftest import ROOT
+from utils import choices, cli, metrics, niqe
+from utils.cli import UserError
+
+SLOW = {"torch", "timm", "torchvision", "tensorboard", "matplotlib", "scipy", "skimage", "av", "einops"}
+COMMANDS = [  # and the status they end in
+    *(
+        ([script, flag], status)
+        for script in ("train", "test", "reconstruct", "simulate")
+        for flag, status in (("-h", 0), ("--tpyo", 2))
+    ),
+    (["train", "--dataset_path", "none"], 2),
+    (["train", "--resume_path", "none"], 2),
+    (["train", "--dataset_path", "photos:none", "--load_model", "none.pth"], 2),
+    (["test", "--dataset_path", "none"], 2),
+    (["test", "--load_model", "none.pth"], 2),
+    (["reconstruct", "none.dat"], 2),
+    (["simulate", "--source", "photos:none", "--save_path", "none"], 2),
+]
+CODE = """
+import contextlib, importlib, io, json, runpy, sys
+found = []
+for name, *flags in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = [f"{name}.py", *flags]
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
+        try:
+            runpy.run_path(f"{name}.py", run_name="__main__")
+        except SystemExit as end:
+            found.append([end.code or 0, err.getvalue(), sorted({module.partition(".")[0] for module in sys.modules})])
+for name in ("train", "test", "reconstruct", "simulate"):
+    importlib.import_module(name)
+print(json.dumps([found, sorted({module.partition(".")[0] for module in sys.modules})]))
+"""
+
+
+def test_flags_and_paths_are_looked_at_before_what_is_slow_to_import():
+    commands = json.dumps([command for command, _ in COMMANDS])
+    result = subprocess.run([sys.executable, "-c", CODE, commands], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found, imported = json.loads(result.stdout)
+    assert len(found) == len(COMMANDS)
+    for (command, status), (code, errors, modules) in zip(COMMANDS, found):
+        assert code == status, command
+        assert errors.count("error: ") == len(errors.splitlines()) == (1 if status else 0), errors
+        assert not SLOW & set(modules), command
+    assert SLOW & set(imported) == {"torch", "einops", "av", "skimage"}  # skimage loads its parts as they are used
+
+
+def test_the_names_that_flags_choose_from_are_those_that_there_are():
+    assert tuple(VARIANTS) == choices.VARIANTS and tuple(RECIPES) == choices.RECIPES
+    assert tuple(PRECISIONS) == choices.PRECISIONS and tuple(SENSORS) == choices.SENSORS
+    assert TSA_CHOICES == choices.TSA and SKIP_CHOICES == choices.SKIP
+    assert tuple(paired.PAIRED) == choices.PAIRED and tuple(paired.SPLITS) == choices.SPLITS
+    assert metrics.PROTOCOLS == choices.PROTOCOLS and dat.BIT_ORDERS == choices.BIT_ORDERS
+    assert niqe.PRISTINE.is_file() and dataclasses.is_dataclass(VARIANTS["250"])
+
+
+def test_several_processes_look_at_their_command_line_together(monkeypatch):
+    looked = []
+    monkeypatch.setenv("RANK", "1")
+    cli.begin(lambda: looked.append(1))
+    assert not looked
+    monkeypatch.delenv("RANK")
+    cli.begin(lambda: looked.append(1))
+    assert looked
+
+
+def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
+    for look, path in (
+        (choices.look_at_dataset, tmp_path / "none"),
+        (choices.look_at_weights, tmp_path / "none.pth"),
+        (choices.look_at_recording, str(tmp_path / "none.dat")),
+    ):
+        with pytest.raises(UserError, match=r"none.*: no such .*; check"):
+            look(path)
+        look(str(tmp_path))
+    choices.look_at_dataset("demo")
+    choices.look_at_dataset("videos:none")  # opening it names it
+    choices.look_at_weights(None)
+    for name in ("-", "*.dat"):
+        choices.look_at_recording(name)
+
+
+def test_weights_are_checked_without_pytorchs_compiler():
+    """What is computed on no device, as where a file's architecture is looked at, would import it."""
+    code = "import sys, models; models.load_model(models.shipped_weights()); print({'torch._dynamo', 'timm'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_a_score_imports_of_scipy_what_it_wants():
+    code = "import sys, numpy; from utils.metrics import psnr_ssim; print(psnr_ssim(*numpy.eye(20).reshape(2, 10, 20)).psnr); "
+    code += "print({'scipy.stats', 'matplotlib'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.endswith("set()\n") and float(result.stdout.split()[0]) > 40, result.stderr
