@@ -21,7 +21,7 @@ fuzz: .venv/installed
 soak: .venv/installed
 	$(BIN)/python -m tests.robustness.soak
 
-# make results SAMPLE=path PHOTOS=path: the README's table anew, held against it; columns whose data is not given are left out
+# make results SAMPLE=path PHOTOS=path: measures the README's table again and compares; columns whose data is not given are left out
 results: .venv/installed
 	$(BIN)/python -m tools.results --check README.md $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(PHOTOS),--photos "$(PHOTOS)")
 

@@ -3,8 +3,11 @@
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +26,7 @@ from utils.inference import check_tile, tiled
 from utils.timing import KEY_FRAMES
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
-SIDE_WEIGHT = 0.1  # of the left and the right picture's loss beside the middle one's
+SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
 BASELINES = {  # methods for `evaluate`
     "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
     "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
@@ -95,7 +98,7 @@ RECIPES = {
 
 
 def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` beside a batch: middle + 0.1 (left + right), of those pictures that it has.
+    """A recipe's loss of a `Reconstruction` compared with a batch: middle + 0.1 (left + right), of those pictures that it has.
 
     Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
     way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
@@ -110,12 +113,12 @@ def reconstruction_loss(pictures, batch, loss):
 
 def make_optimizer(model, settings):
     """The recipe's optimiser; weight decay leaves out biases, norms, position biases and the firing-rate kernel."""
-    decay, keep = [], []
+    decay, no_decay = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim < 2 or name.endswith("relative_position_bias_table")
-            (keep if plain else decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+            (no_decay if plain else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 
@@ -271,25 +274,59 @@ def network(model, tile=0):
 
 
 @torch.inference_mode()
-def evaluate(methods, dataset, device, score, workers=0, label="evaluate"):
+def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixels=0, scorers=0):
     """Reconstruct and score a dataset; training's validation and test.py both call this.
 
-    methods: name -> function of spikes (1, 41, H, W) and an output's name, that returns (1, H, W) in grey levels.
+    methods: name -> function of spikes (B, 41, H, W) and an output's name, that returns (B, H, W) in grey levels.
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes that have a `white` are
     scored as if they were exposed up to it.
-    Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream.
+    pixels: streams of one size in a row go through a method together, as long as they have no more pixels than that; 0: each
+    alone. scorers: threads that score while a method runs; 0: scoring waits for the method, and the method for it.
+    Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream, in their order.
 
     Of N processes each takes every N-th stream; `interleaved` puts their lists together.
     """
     rank, processes = world()
     share = range(rank, len(dataset), processes)
     loader = make_loader(dataset, workers, device, batch_size=None, sampler=share)
-    for item in tqdm(loader, label, len(share), unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0):
-        spikes, output, white = item["spikes"][None].to(device), scored_output(item), item.get("white", 1.0)
-        truth, pictures, figures = item[output][0].numpy() / white if output in item else None, {}, {}
-        for name, method in methods.items():
-            begin = time.perf_counter()
-            pictures[name] = method(spikes, output)[0].cpu().numpy()
-            seconds = time.perf_counter() - begin  # of the reconstruction; scoring takes its own time
-            figures[name] = {**score(pictures[name] / white, truth), "seconds": seconds}
-        yield item, pictures, figures
+    bar = tqdm(total=len(share), desc=label, unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0)
+    waiting = deque()  # (item, pictures, figures), or what will be that
+
+    def figures_of(item, pictures, seconds):
+        output, white = scored_output(item), item.get("white", 1.0)
+        truth = item[output][0].numpy() / white if output in item else None
+        figures = {name: {**score(picture / white, truth), "seconds": seconds[name]} for name, picture in pictures.items()}
+        return item, pictures, figures
+
+    with bar, ThreadPoolExecutor(max(1, scorers)) as pool:
+        for items in together(loader, pixels):
+            spikes, pictures, seconds = torch.stack([item["spikes"] for item in items]).to(device), {}, {}
+            for name, method in methods.items():
+                begin = time.perf_counter()
+                pictures[name] = method(spikes, scored_output(items[0])).cpu().numpy()
+                seconds[name] = (time.perf_counter() - begin) / len(items)  # of reconstruction; scoring takes its own time
+            for i, item in enumerate(items):
+                scored = item, {name: picture[i] for name, picture in pictures.items()}, seconds
+                waiting.append(pool.submit(figures_of, *scored).result if scorers else partial(figures_of, *scored))
+            while len(waiting) > (2 * len(items) if scorers else 0):
+                yield waiting.popleft()()
+                bar.update()
+        while waiting:
+            yield waiting.popleft()()
+            bar.update()
+
+
+def together(items, pixels):
+    """Lists of items in a row whose spikes have one shape and whose pictures are at one key frame, up to so many pixels each."""
+    group, kind = [], None
+    for item in items:
+        if group and kind != (item["spikes"].shape, scored_output(item)):
+            yield group
+            group = []
+        group.append(item)
+        kind = item["spikes"].shape, scored_output(item)
+        if (len(group) + 1) * item["spikes"][0].numel() > pixels:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -110,14 +110,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.inspect import contact_sheet, describe, inspect
 from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
+from datasets.recordings.inspect import contact_sheet, describe, inspect
 from engine import BASELINES
-from models import SwinSF, fit_of, load_model, shipped_weights, weights_for
+from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
 from models.classical import tfi_pictures, tfp_pictures
 from utils import page, report
 from utils.binning import take_as_one
-from utils.distributed import agree, pick_device, processes, wait_for_all
+from utils.distributed import agree, pick_device, processes, set_tf32, wait_for_all
 from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
 from utils.metrics import to_bytes
 from utils.niqe import is_scorable, niqe, read_statistics
@@ -238,7 +238,9 @@ def choose_weights(settings):
     """The path of the network's weights; None for other methods."""
     if settings.method != "swinsf":
         return None
-    return settings.load_model or (shipped_weights(settings.variant) if settings.variant else weights_for("recordings"))
+    if settings.load_model:
+        return weights_file(settings.load_model)
+    return shipped_weights(settings.variant) if settings.variant else weights_for("recordings")
 
 
 def show_inspection(settings):
@@ -336,7 +338,7 @@ def moment_name(key, settings):
 
 
 def main_method(settings):
-    """What the method is called beside the others."""
+    """What the method is called in tables and on the page."""
     return {"swinsf": "SwinSF", "tfp": f"TFP{settings.window}", "tfi": "TFI"}[settings.method]
 
 
@@ -347,7 +349,7 @@ def moments(keys):
 
 
 def write_report(path, job, settings, seconds):
-    """The page: the pictures at a few key frames beside those of the other methods, scored by NIQE where large enough."""
+    """The page: pictures at a few key frames, ours and those of other methods, scored by NIQE where large enough."""
     ours, statistics = main_method(settings), read_statistics()
     rows, frames, curve = [], [], dataclasses.replace(job.plan.curve, bits=8)
     binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
@@ -371,8 +373,8 @@ def write_report(path, job, settings, seconds):
         frames.append(page.make_frame(shot, moment_name(key, settings)))
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
-    beside = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (beside, ours))
+    compared = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
+    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (compared, ours))
 
 
 def conclude(job, settings, made, seconds):
@@ -409,13 +411,13 @@ def show_finished(job):
     if job.settings.report:
         write_report(page_path(job, job.settings), job, job.settings, math.nan)
         cli.say(f"report: {page_path(job, job.settings)}")
-    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it anew)")
+    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)")
 
 
 def run(job, bar, rank, size):
     """Make what is left of a claimed output; returns the exit status."""
     left, total = share(job, job.settings.outputs, rank, size)
-    wait_for_all()  # all have seen what is done before anyone goes on
+    wait_for_all()  # all have seen what is done before anyone continues
     bar.total = None if job.piped else (bar.total or 0) + len(left)  # of the recordings so far
     begin = time.perf_counter()
     try:
@@ -479,6 +481,7 @@ def work_through(all_settings, weights, model, bar, rank, size):
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    set_tf32(False)
     with processes() as (rank, size):
         all_settings = agree(for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None)
         if settings.inspect:

@@ -37,7 +37,7 @@ SENSOR_FLAGS = {  # a field of Sensor each
     "--row_spread": "and over the rows",
     "--hot": "part of the pixels that are hot",
     "--dead": "part of the pixels that never fire",
-    "--blur": "of the light beside the ground truth, Gaussian sigma in pixels",
+    "--blur": "of the light, not of the ground truth; Gaussian sigma in pixels",
     "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
     "--grain": "noise of a frame's own, in grey levels",
     "--drift": "slow change of the light of a frame's own, relative",
@@ -50,9 +50,7 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
-    flag(
-        "--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)"
-    )
+    flag("--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
     flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
@@ -145,7 +143,7 @@ def claim_folder(folder, split, about):
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
-                "take the same settings to go on, or a new --save_path"
+                "take the same settings to resume, or a new --save_path"
             )
     if old.get("sensors", {}).items() > about["sensors"].items():  # fewer streams are asked for than are there
         about = old
@@ -166,8 +164,8 @@ def is_meta(meta):
 def write_scene(index, scenes, place, settings):
     """Write the stream and the pictures of scene `index`."""
     stream, pictures = place.paths(index)
-    keep = {step: step for step in pictures}
-    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, keep, draw_sensor(settings, index))
+    shown_at = {step: step for step in pictures}
+    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, shown_at, draw_sensor(settings, index))
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
@@ -186,7 +184,7 @@ def write_scenes(indices, workers, *job):
         try:
             yield from pool.map(write_remembered, indices)
         except BrokenProcessPool:
-            raise MemoryError("a process was killed, by its looks for want of memory") from None
+            raise MemoryError("a process was killed, probably for lack of memory") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

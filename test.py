@@ -22,6 +22,9 @@ from utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
 PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
+# A GPU takes as many pictures at a time as have the pixels of one of 1000x1000, and threads score while it works. On a CPU they
+# would take the network's cores, and its seconds would be wrong.
+ON_GPU = {"pixels": 10**6, "scorers": 4}
 
 
 def parse_settings(arguments):
@@ -69,7 +72,7 @@ if __name__ == "__main__":
 from datasets import is_simulated, open_dataset, scored_output
 from datasets.paired import ClassA
 from engine import BASELINES, evaluate, network
-from models import fit_of, load_model, weights_for
+from models import fit_of, load_model, weights_file, weights_for
 from utils import page, report
 from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
 from utils.guard import keep_out, read_json, real_path
@@ -117,7 +120,7 @@ def describe_source(settings):
 
 
 def make_score(settings):
-    """The score function of `engine.evaluate`: PSNR and SSIM beside a ground truth, NIQE without one."""
+    """The score function of `engine.evaluate`: PSNR and SSIM with a ground truth, NIQE without one."""
     statistics = read_statistics(settings.niqe_params)
 
     def score(picture, truth):
@@ -132,7 +135,7 @@ def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
     dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
-    weights = settings.load_model or weights_for(purpose)
+    weights = weights_file(settings.load_model or weights_for(purpose))
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         check_compiler(device)
@@ -169,8 +172,8 @@ def write_results(folder, settings, rows, steps, shown, frames, facts):
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
-        beside = settings.compare[0][0] if settings.compare else "TFP21"
-        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (beside, "SwinSF"))
+        compared = settings.compare[0][0] if settings.compare else "TFP21"
+        page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (compared, "SwinSF"))
     cli.say(report.format_table(rows, steps))
 
 
@@ -181,7 +184,10 @@ def score_streams(settings, methods, dataset, device, score, folder):
     the moment for the page, None where a stream is not shown there.
     """
     results, shown, framed = [], dataset.names[:FIGURE_ROWS], dataset.names[: page.STREAMS] if settings.report else ()
-    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers):
+    options = ON_GPU if device.type == "cuda" else {}
+    if settings.tile:  # memory is short
+        options = {**options, "pixels": 0}
+    for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers, **options):
         output, name = scored_output(item), item["name"]
         spikes = {"spikes": 255 * item["spikes"][KEY_FRAMES[output]].numpy()}
         truth = {page.TRUTH: item[output][0].numpy()} if output in item else {}

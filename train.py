@@ -74,7 +74,7 @@ from utils.distributed import (
     processes,
     set_tf32,
     share_weights,
-    total,
+    sum_over_processes,
     wait_for_all,
     world,
 )
@@ -185,12 +185,12 @@ def fit(state, files, train, val, settings, device, stopper):
     loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
 
     def should_stop():
-        return total(stopper())[0] > 0  # a signal to one process stops all, after the same step
+        return sum_over_processes(stopper())[0] > 0  # a signal to one process stops all, after the same step
 
     def after_step():
         if state.step == 1 or state.step % settings.log_every == 0:
             files.log_step()
-        stop, due = total(stopper(), files.is_due(settings.save_minutes))
+        stop, due = sum_over_processes(stopper(), files.is_due(settings.save_minutes))
         if due:
             files.save()
         return stop or state.step >= total_steps

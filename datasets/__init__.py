@@ -98,7 +98,7 @@ def scored_output(item):
 def start_worker(_):
     """worker_init_fn: signals are the main process's affair, which ends its workers itself.
 
-    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the step in hand.
+    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the current step.
     """
     cv2.setNumThreads(0)  # where workers are not forked
     for number in STOPPING:

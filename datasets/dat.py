@@ -57,7 +57,7 @@ def whole_steps(path, height, width):
     check_size(path, height, width)
     length = path.stat().st_size
     if length == 0:
-        raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
+        raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
     return divmod(length, height * width // 8)
 
 
@@ -167,7 +167,7 @@ def _look_at(path, height, width, *_):
             f"{its:.2f} and by {given:.2f}); check its size"
         )
     if order != "little":
-        texts.append(f"{path}: the highest bit of a byte is taken as the first, by its looks; bitorder says it otherwise")
+        texts.append(f"{path}: the highest bit of a byte is taken as the first, judged by the picture; bitorder sets it")
     return order, tuple(texts)
 
 

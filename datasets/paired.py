@@ -125,7 +125,7 @@ class SpikeDataset(Dataset):
                 few, many = sorted((self.streams[0], stream), key=lambda stream: len(stream.pictures))
                 raise UserError(
                     f"{few.path}: has one picture, but {many.path.name} those of ids {', '.join(map(str, KEY_IDS))}; add what is "
-                    "missing, or leave one picture beside each stream"
+                    "missing, or leave one picture for each stream"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
         pool = ThreadPoolExecutor()
@@ -239,7 +239,7 @@ class ClassA(SpikeDataset):
             self.camera = cameras[0]
         for path in untold:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(f"{path}: its size cannot be told by its looks; it is taken as {self.camera}")
+            self.warnings.append(f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}")
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
@@ -303,7 +303,7 @@ class Truth:
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 beside NAMEid21.dat or NAME.dat."""
+        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)

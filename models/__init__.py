@@ -7,7 +7,7 @@ import torch
 from models.attention import TSA_CHOICES
 from models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
 from models.variants import VARIANTS
-from models.weights import PRECISIONS, SHIPPED, check_config, fit_of, load_model, shipped_weights, weights_for
+from models.weights import PRECISIONS, SHIPPED, check_config, fit_of, load_model, shipped_weights, weights_file, weights_for
 
 __all__ = [
     "PRECISIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "fit_of",
     "load_model",
     "shipped_weights",
+    "weights_file",
     "weights_for",
 ]
 

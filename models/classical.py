@@ -11,10 +11,11 @@ import torch
 
 from utils.timing import RATE
 
-BLOCK = 32  # steps of a recording that are gone through at a time
+BLOCK = 32  # steps of a recording that are read at a time
 REACH = 512  # steps before and after them in which it looks for a pixel's spikes
-ORIGIN = 2048  # TFI's code of a block's first step: of two spikes the nearer one has the larger code, and none has 0, so that
-# a maximum finds it, the one selection that processors do many pixels at a time
+# TFI's code of a block's first step. Of two spikes the nearer one has the larger code, and no spike has 0. So a maximum finds the
+# nearest; processors take a maximum of many pixels at once.
+ORIGIN = 2048
 
 
 def tfp(spikes, key_frame, window=41, rate=RATE):

@@ -12,8 +12,12 @@ import torch.nn.functional as F
 
 
 def exact(*tensors):
-    """The weights in at least float32: products of rounded weights would be rounded twice."""
-    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    """The weights in at least float32: products of rounded weights would be rounded twice.
+
+    On CUDA in float64, since float32 may be computed in TF32 there, which is a switch of the whole process.
+    """
+    least = torch.float64 if tensors[0].is_cuda else torch.float32
+    return [tensor.to(torch.promote_types(tensor.dtype, least)) for tensor in tensors]
 
 
 def conv_then_embed(conv, proj):

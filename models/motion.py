@@ -9,8 +9,7 @@ a box is off by up to a spike; tapered ends reduce that error from 1/N to 1/N^2 
 filters of sigma-delta converters (Candy and Temes, "Oversampling Delta-Sigma Data Converters", IEEE Press 1992).
 
 Segments are counted where the steps lie and then looked up, so that each pixel's own remainder stays in one count; within the
-16 steps of a segment the motion blurs. Steps that are looked up one by one do not blur, and lose the remainder. docs/design.md
-compares what the network makes of either.
+16 steps of a segment the motion blurs. Steps that are looked up one by one do not blur, and lose the remainder.
 """
 
 import math

@@ -20,6 +20,7 @@ from models.attention import Linear, TemporalSpatialAttention, WindowAttention, 
 from models.collapse import conv_then_embed, unembed_then_conv
 from models.motion import SEEN, SEGMENTS, along_motion
 from models.windows import map_windows, recomputed
+from utils.spikes import check_spikes
 from utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
 RATE_REACH = 13  # steps on either side of a key frame that all three key frames have
@@ -66,7 +67,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, channels)
 
     def forward(self, x, norm):
-        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest anew."""
+        """The MLP of norm(x). The norm is applied here, so that the backward pass keeps x alone and computes the rest again."""
         return recomputed(lambda x: self.fc2(F.gelu(self.fc1(norm(x)))), x, wanted=self.recompute)
 
 
@@ -195,14 +196,15 @@ class FiringRate(nn.Module):
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
 
-    Raises ValueError for any other number of steps or a smaller picture.
+    Spikes of 0 and 255 are taken for 0 and 1. Raises ValueError for any other values (see `check_spikes`), for another number of
+    steps and for a smaller picture.
     """
 
     def __init__(self, config=None):
         super().__init__()
         self.config = config = config or SwinSFConfig()
         channels = config.channels
-        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees beside its steps
+        seen = SEGMENTS if config.skip in ALONG_MOTION else 0  # pictures that a stream sees besides its steps
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
@@ -232,14 +234,19 @@ class SwinSF(nn.Module):
         return [block for layer in self.layers for block in layer.residual_group.blocks]
 
     def set_grad_checkpoint(self, wanted=True):
-        """Whether a backward pass computes each block anew from its input: a third more arithmetic, far less memory."""
+        """Whether a backward pass computes each block again from its input: a third more arithmetic, far less memory."""
         for block in self.blocks:
             block.grad_checkpoint = wanted
-            # Within a block that is computed anew as a whole, nothing else need be.
+            # Within a block that is computed again as a whole, nothing else need be.
             block.attn.recompute = block.attn_mul.recompute = block.mlp.recompute = not wanted
 
     def compile_blocks(self):
-        """Run the blocks through torch.compile, which compiles at the first call for each new size."""
+        """Run the blocks through torch.compile, which compiles at the first call for each new size.
+
+        One function serves all blocks, and is compiled anew for windows with and without masks, with and without stochastic
+        depth and gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and goes on uncompiled.
+        """
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         compiled = torch.compile(SAB.on_windows)
         for block in self.blocks:
             block.run = compiled
@@ -256,7 +263,7 @@ class SwinSF(nn.Module):
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < 20:
             raise ValueError(f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least 20")
-        x = x.to(self.norm.weight.dtype)
+        x = check_spikes(x).to(self.norm.weight.dtype)
         multiple = self.config.patch * self.config.window
         if height % multiple or width % multiple:
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")

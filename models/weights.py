@@ -76,8 +76,8 @@ def fit_of(path):
 def load_model(path, device="cpu", precision="fp32"):
     """The model that a weights file holds, in eval mode on `device`.
 
-    path: the project's own checkpoint, a run's folder (its best.pth), a released file, or a state_dict of a released or shipped
-    architecture, by itself or under a name of `WRAPPERS`, by torch.save or as `.safetensors`.
+    path: the project's own checkpoint, a run's folder (see `weights_file`), a released file, or a state_dict of a released or
+    shipped architecture, by itself or under a name of `WRAPPERS`, by torch.save or as `.safetensors`.
 
     precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32 themselves. bf16 is
     the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on most CPUs.
@@ -93,13 +93,23 @@ def load_model(path, device="cpu", precision="fp32"):
     return model.to(device).eval()
 
 
+def weights_file(path):
+    """The path of a weights file: in a run's folder its best.pth, or last.pth where it has not validated.
+
+    Raises UserError for a folder with neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("best.pth", "last.pth"):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(f"{path}: a folder without best.pth or last.pth; name a weights file, or the folder of a run")
+
+
 def read_weights(path):
     """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for the errors."""
-    path = Path(path)
-    if path.is_dir():
-        path = path / "best.pth"
-        if not path.is_file():
-            raise UserError(f"{path.parent}: a folder without best.pth; name a weights file, or a run that has validated")
+    path = weights_file(path)
     contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
         return read_config(contents["config"], path), plain_names(contents["model"])
@@ -127,7 +137,7 @@ def load_safetensors(path):
 def plain_names(state):
     """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
 
-    Buffers derived from geometry are left out, since they are made anew (the masks in released files belong to one picture
+    Buffers derived from geometry are left out, since they are computed again (the masks in released files belong to one picture
     size), and so is `conv_after_body`, which was never used.
     """
     state = {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}

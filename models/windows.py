@@ -86,7 +86,7 @@ def cached_geometry(height, width, window, shift, device):
 def map_windows(function, tokens, window, shift, recompute=False):
     """A function of windows on all windows of three streams, contiguous tokens (3B, H, W, C), shifted.
 
-    function(left, middle, right, mask) takes windows (B, n, N, C) and a `Mask` or None, and returns the three anew.
+    function(left, middle, right, mask) takes windows (B, n, N, C) and a `Mask` or None, and returns three new ones.
     After the cyclic shift the windows are independent of one another, so the function is called on one band of them after
     the other, each small enough for the caches (`BAND_BYTES`). Returns tokens (3B, H, W, C).
     - Where no gradient is wanted, the result takes the place of `tokens`.

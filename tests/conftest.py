@@ -49,7 +49,7 @@ def run_script(*arguments, stdin=os.devnull):
     """`python train.py ...` or `python -m tools.results ...` in this process, ended by `utils.cli.run` -> CompletedProcess.
 
     stdin: path of the file that is read as standard input. Its output is text.
-    Starting Python and its imports anew takes more time than most scripts do on what a test gives them.
+    Starting Python and its imports again takes more time than most scripts do on what a test gives them.
     """
     name, *flags = [str(argument) for argument in arguments if argument != "-m"]
     module = importlib.import_module(name.removesuffix(".py"))

@@ -31,7 +31,8 @@ def recipes():
     return re.sub(r'\$\(if \$\(\w+\),(--\w+) "\$\(\w+\)"\)', r"\1 DIR", text)
 
 
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "checkpoint/README.md", "docs/design.md")}
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "checkpoint/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in DOCUMENTS}
 TEXTS |= {module: ast.get_docstring(ast.parse(source(module).read_text()), clean=False) for module in SCRIPTS + MODULES}
 TEXTS["Makefile"] = recipes()
 
@@ -128,13 +129,15 @@ def test_every_command_line_is_taken(name, line, places, monkeypatch):
 
 def test_the_texts_have_commands_for_everything():
     lines = {name: command_lines(text) for name, text in TEXTS.items()}
-    assert len(lines["README.md"]) > 30 and len(lines["checkpoint/README.md"]) > 6
-    assert all(lines.values())
+    without = {"CONTRIBUTING.md", "docs/architecture.md", "docs/network.md"}  # need have none
+    assert len(lines["README.md"]) > 12 and len(lines["checkpoint/README.md"]) > 6
+    assert sum(map(len, lines.values())) > 80
+    assert all(lines[name] for name in lines.keys() - without)
     every = "\n".join(line for some in lines.values() for line in some)
     for command in [f"{script}.py" for script in SCRIPTS] + [f"-m {module}" for module in MODULES]:
         assert command in every
     targets = set(re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.M)[0].split())
-    assert targets - set(re.findall(r"make ([\w-]+)", every)) == {"lint", "clean", "soak"}
+    assert targets - set(re.findall(r"make ([\w-]+)", every)) == {"clean"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Speed, memory and arithmetic of the network beside the machine's limit.
+"""Speed, memory and arithmetic of the network compared with the machine's limit.
 
     python -m tools.benchmark                                     # make bench: every variant on this machine's device
     python -m tools.benchmark --variants 250 --precisions fp32 bf16 --parts inference
@@ -42,7 +42,7 @@ from tools.arithmetic import multiply_adds
 from utils import cli, report
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.distributed import check_compiler, pick_device
+from utils.distributed import check_compiler, pick_device, set_tf32
 from utils.inference import keep_freed_memory
 from utils.timing import STEPS
 
@@ -63,6 +63,7 @@ def parse_settings(arguments):
     flag("--train_batch_size", type=cli.batch_size, default=4, help="samples of a training step (default 4)")
     flag("--crop_size", type=cli.number(int, 20, 10**4), default=100, help="side of a training step's crops (default 100)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
+    flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
     return parser.parse_args(arguments)
@@ -70,7 +71,7 @@ def parse_settings(arguments):
 
 def list_cases(settings):
     """The cases to measure, each a dict of plain values that describes it."""
-    cases, common = [], {"compile": settings.compile, "runs": settings.runs}
+    cases, common = [], {"compile": settings.compile, "tf32": settings.tf32, "runs": settings.runs}
     for variant in settings.variants:
         for precision in settings.precisions:
             case = {"variant": variant, "precision": precision, **common}
@@ -163,6 +164,7 @@ def measure(case, device_name):
     """The case with its figures. Runs in a fresh process, whose memory nothing else has touched."""
     device = torch.device(device_name)
     torch.manual_seed(0)
+    set_tf32(case["tf32"])
     model = build_model(case["variant"]).to(device)
     if case["compile"]:
         check_compiler(device)
@@ -254,7 +256,7 @@ def format_results(results):
     lines = [head]
     for case in results:
         name = f"{case['variant']} {case['part']} {case['batch']}x{case['height']}x{case['width']}"
-        name += " checkpoint" if case.get("grad_checkpoint") else ""
+        name += "".join(f" {word}" for word in ("grad_checkpoint", "compile", "tf32") if case.get(word))
         lines.append([name, case["precision"], f"{case['seconds']:.3f}", f"{case['peak_bytes'] / 1e6:.0f}"])
         lines[-1] += [f"{case[key] / 1e9:.1f}" for key in ("multiply_adds_drawn", "multiply_adds_done")]
         lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")] + [f"{100 * case['share']:.0f} %"]

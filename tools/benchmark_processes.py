@@ -1,4 +1,4 @@
-"""Training by several processes with a core each, beside one process with one core.
+"""Training by several processes with a core each, compared with one process with one core.
 
     python -m tools.benchmark_processes --processes 2
 

@@ -2,10 +2,11 @@
 
     python -m tools.benchmark_recordings      # writes recordings of up to 2.5 GB to a temporary folder
     python -m tools.benchmark_recordings --lengths 1000 20000 --sizes 250x400 --methods tfp tfi
+    python -m tools.benchmark_recordings --device cuda --methods swinsf --variant 250 --precision bf16 --batch_size 8
 
 Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every step, the network at
 as many key frames as --pictures says; the pictures are dropped. Reported are steps a second of the recording gone through,
-pictures a second, and the process's largest resident memory beside that before the work. Below SAVE_PATH: recordings.json.
+pictures a second, and the process's largest resident memory compared with that before the work. Below SAVE_PATH: recordings.json.
 """
 
 import json
@@ -24,11 +25,13 @@ from tqdm import tqdm
 from datasets.dat import camera_of, open_dat
 from datasets.simulation.dataset import demo_photo
 from datasets.simulation.sensor import integrate_and_fire
-from models import load_model, shipped_weights
+from models import PRECISIONS, VARIANTS, build_model
 from models.classical import tfi_pictures, tfp_pictures
 from utils import cli, report
 from utils.checkpoint import replacing
+from utils.distributed import pick_device, set_tf32
 from utils.inference import keep_freed_memory, key_frames, reconstruct
+from utils.timing import STEPS
 
 METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # the second takes three pictures from each pass
 LOOP = 200  # steps that a recording repeats, there and back
@@ -41,6 +44,10 @@ def parse_settings(arguments):
     flag("--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000")
     flag("--lengths", nargs="+", type=cli.positive_int, default=[1000, 20000], help="steps (default 1000 20000)")
     flag("--methods", nargs="+", default=[*METHODS], choices=METHODS, help="default all")
+    flag("--variant", default="small", choices=[*VARIANTS], help="network, whose speed is that of any weights (default small)")
+    flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the network (default fp32)")
+    flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
+    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--pictures", type=cli.positive_int, default=40, help="at most, of the network (default 40)")
     flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
     return parser.parse_args(arguments)
@@ -64,17 +71,24 @@ def write_recording(path, height, width, steps):
             file.write(packed[np.arange(start, min(steps, start + PIECE)) % LOOP].tobytes())
 
 
-def measure(path, height, width, method, pictures):
+def measure(path, height, width, method, settings):
     """The figures of a case; in a fresh process."""
-    spikes = open_dat(path, height, width)
-    model = load_model(shipped_weights()) if method.startswith("swinsf") else None
+    spikes, pictures, model = open_dat(path, height, width), settings.pictures, None
+    if method.startswith("swinsf"):
+        set_tf32(False)
+        model = build_model(settings.variant).eval()
+        model.set_precision(PRECISIONS[settings.precision])
+        model.to(pick_device(settings.device))
+        warm_up = torch.zeros(settings.batch_size, STEPS, height, width, dtype=torch.uint8, device=model.norm.weight.device)
+        with torch.inference_mode():
+            model(warm_up).middle.cpu()  # libraries load what they need
     before = peak_memory()
     stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
     stop = 20 + 7 * 3 * max(1, pictures // 3) if method == "swinsf_all" else None  # whole groups of three
     keys = key_frames(len(spikes), stop=stop, stride=stride)
     made = {
-        "swinsf": lambda: reconstruct(spikes, model, stride),
-        "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all"),
+        "swinsf": lambda: reconstruct(spikes, model, stride, batch_size=settings.batch_size),
+        "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all", batch_size=settings.batch_size),
         "tfp": lambda: tfp_pictures(spikes, keys),
         "tfi": lambda: tfi_pictures(spikes, keys),
     }
@@ -102,14 +116,19 @@ def main(arguments=None):
                 write_recording(path, height, width, steps)
                 for method in settings.methods:
                     with ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory) as process:
-                        figures = process.submit(measure, path, height, width, method, settings.pictures).result()
+                        figures = process.submit(measure, path, height, width, method, settings).result()
                     results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
                     cli.say(
                         f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, every {figures['stride']} "
                         f"steps, {figures['pictures_per_second']:.4g} pictures/s; {figures['memory'] / 1e6:.0f} MB, "
                         f"{figures['memory_before'] / 1e6:.0f} before"
                     )
-    about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": report.device_name(torch.device("cpu"))}
+    about = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": report.device_name(pick_device(settings.device)),
+    }
+    about.update({name: getattr(settings, name) for name in ("variant", "precision", "batch_size")})
     with replacing(settings.save_path / "recordings.json", "w") as file:
         json.dump({**about, "cases": results}, file, indent=1)
     return 0

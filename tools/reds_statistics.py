@@ -1,4 +1,4 @@
-"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them beside what it gives.
+"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them, and what it gives.
 
     python -m tools.reds_statistics datasets/spike_reds_sample
 

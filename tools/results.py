@@ -1,14 +1,14 @@
-"""The table of results: the shipped weights beside TFP and TFI, as Markdown.
+"""The table of results: the shipped weights compared with TFP and TFI, as Markdown.
 
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR --check README.md    # make results
 
 Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400, by noisy cameras at four
-levels of light, and, stronger in motion, at 1000x1000; and each stream of a spike-REDS folder. What is not at hand is named and
+levels of light, and, stronger in motion, at 1000x1000; and each stream of a spike-REDS folder. What is missing is named and
 left out. A camera's pictures are scored as if they were exposed up to the scene's white; a second table has them by level.
 "TFP, best" is the best of the windows of 21 and 41 steps, of cameras also of 81 and 161. The table is kept in
 SAVE_PATH/results.md, every figure of every stream in results.json, and the learning curves of the weights' runs, whose logs lie
-beside them, in curves.png. --check holds the table against the one that a README shows: exit status 1 where a cell differs.
+with them, in curves.png. --check holds the table against the one that a README shows: exit status 1 where a cell differs.
 """
 
 import json

@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import random
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -66,7 +65,7 @@ def load(path, device="cpu"):
         guard.check_contents(contents, path.stat().st_size)
     except guard.Refused as reason:
         raise UserError(
-            f"{path}: refused, since {reason}; take a file of train.py, or save the weights anew where they load: "
+            f"{path}: refused, since {reason}; take a file of train.py, or save the weights again where they load: "
             "torch.save(model.state_dict(), PATH)"
         ) from None
     except Exception as error:  # a damaged file fails in a dozen ways
@@ -121,11 +120,17 @@ def restore_random_state(state):
         torch.cuda.set_rng_state(generator, index)
 
 
+def parse_settings(arguments):
+    parser = cli.Parser(__doc__)
+    parser.add_argument("source", type=Path, help="a run's best.pth")
+    parser.add_argument("target", type=Path, help="the file to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    ship(settings.source, settings.target)
+
+
 if __name__ == "__main__":
-
-    def main():
-        if len(sys.argv) != 3:
-            raise UserError(f"{len(sys.argv) - 1} arguments; two are wanted, a run's best.pth and the file to write")
-        ship(*sys.argv[1:])
-
     cli.run(main)

@@ -111,7 +111,7 @@ def end_children():
 
 
 def say(text):
-    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work goes on in silence."""
+    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work continues in silence."""
     if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
         return
     try:

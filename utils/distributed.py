@@ -20,7 +20,8 @@ AGENT = "TORCHELASTIC_RUN_ID"  # is set by torchrun alone
 def pick_device(name=None):
     """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises UserError.
 
-    Under torchrun each process takes the GPU of its number on its machine, unless one is named.
+    Under torchrun each process takes the GPU of its number on its machine, unless one is named. A GPU that is picked is the
+    process's current one from then on, so that nothing of it gets on to the first by default.
     """
     if name is None or name == "cuda":
         if not torch.cuda.is_available():
@@ -37,6 +38,8 @@ def pick_device(name=None):
             raise UserError(f"--device {name}: PyTorch sees {found} CUDA devices here; take --device cpu or install its driver")
     elif device.type != "cpu":
         raise UserError(f"--device {name}: only cpu and cuda are supported")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
@@ -119,8 +122,6 @@ def processes(device=None, seconds=7 * 24 * 3600):
         raise UserError(f"WORLD_SIZE={size} without {', '.join(missing)}: start by torchrun, or unset WORLD_SIZE")
     rank = int(os.environ["RANK"])
     cuda = device is not None and device.type == "cuda"
-    if cuda:
-        torch.cuda.set_device(device)
     speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()  # process 0 speaks for all
     with losing_touch(seconds), speech:
         agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -178,7 +179,7 @@ def gather(value):
     return values
 
 
-def total(*numbers):
+def sum_over_processes(*numbers):
     """The numbers, each summed over the processes, as floats."""
     if not dist.is_initialized():
         return [float(number) for number in numbers]

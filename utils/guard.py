@@ -215,7 +215,7 @@ def claimed_pixels(data):
 
 
 def visible(paths):
-    """The paths without hidden files, such as the `._NAME` that macOS lays beside every file."""
+    """The paths without hidden files, such as the `._NAME` that macOS adds to every file."""
     return [path for path in paths if not path.name.startswith(".")]
 
 

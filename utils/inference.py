@@ -215,7 +215,7 @@ def read_windows(spikes, keys, group=1, batch_size=1):
 
 
 class Steps:
-    """The steps of a recording that are in hand, read in order, each once."""
+    """The current steps of a recording, read in order, each once."""
 
     def __init__(self, spikes):
         self.spikes, self.first, self.held = spikes, 0, None
@@ -242,7 +242,7 @@ class Steps:
 def ahead(items, depth=1, patience=None, should_stop=lambda: False):
     """Yields the items of a generator that runs in a thread of its own, up to `depth` items ahead. Its errors are raised here.
 
-    To be closed by who leaves early. patience: seconds that closing waits at most for the item in hand, None for as long as it
+    To be closed by who leaves early. patience: seconds that closing waits at most for the current item, None for as long as it
     takes. Ends early where should_stop() comes true, also while it waits for an item.
     """
     ready, ended = queue.Queue(depth), threading.Event()
@@ -286,7 +286,7 @@ def keep_freed_memory(training=False):
     """Let the C library keep the memory that is freed. For glibc; elsewhere it does nothing.
 
     By default it hands large pieces back to the system, which clears them page by page when they are asked for again, at each
-    operation on a large picture anew: a third of the time at 1000x1000. training: keep the pieces of up to 32 MB alone, since a
+    operation on a large picture: a third of the time at 1000x1000. training: keep the pieces of up to 32 MB alone, since a
     training step frees too many of different sizes to keep all.
     """
     try:

@@ -9,7 +9,7 @@ PROTOCOLS = ("released", "kair")
 
 
 class Scores(NamedTuple):
-    """The figures of a picture beside its ground truth."""
+    """The figures of a picture compared with its ground truth."""
 
     psnr: float  # dB
     ssim: float
@@ -21,14 +21,14 @@ def to_bytes(picture):
 
 
 def psnr_ssim(picture, truth, protocol="released"):
-    """The `Scores` of a picture (H, W) beside its ground truth, both in grey levels 0..255. Equal pictures: inf, 1.
+    """The `Scores` of a picture (H, W) compared with its ground truth, both in grey levels 0..255. Equal pictures: inf, 1.
 
     "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", that of WGSE, STIR, SSIR, BSF and SpikeCV:
     float64, clamped, not quantised; SSIM with an 11x11 Gaussian of sigma 1.5 over its valid area.
     Raises ValueError for another protocol or pictures of different shapes.
     """
     if picture.shape != truth.shape:
-        raise ValueError(f"a picture of {picture.shape} beside a ground truth of {truth.shape}")
+        raise ValueError(f"a picture of {picture.shape} with a ground truth of {truth.shape}")
     from skimage.metrics import structural_similarity  # with scipy, which takes its time to import
 
     if protocol == "released":

@@ -2,7 +2,7 @@
 
 Mittal, Soundararajan, Bovik: "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013, in the form that the spike
 camera field computes it (two scales, blocks of 96x96, none of a scored picture dropped). The figure depends on the pristine
-pictures behind the statistics: values with different statistics do not compare. The statistics that lie beside this file
+pictures behind the statistics: values with different statistics cannot be compared. The statistics next to this file
 were fitted by
 
     python -m utils.niqe FOLDER_OF_PHOTOGRAPHS utils/niqe_pristine.npz

@@ -1,7 +1,7 @@
-"""Where the pictures of a recording go: a folder of PNGs, a `.npy` file or a video. Any of them can be stopped and gone on with.
+"""Where the pictures of a recording go: a folder of PNGs, a `.npy` file or a video. Any of them can be stopped and resumed.
 
-Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder beside it, `.NAME.parts`, and
-the file takes its name once it is whole. One run at a time writes an output, which it locks.
+Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder next to it, `.NAME.parts`.
+The file takes its name once it is complete. One run at a time writes an output, which it locks.
 """
 
 import json
@@ -74,9 +74,9 @@ def stamp(picture, text):
 def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
     """The output at `path`: one of `FORMATS`, else a folder of PNGs. Raises UserError for a file of another kind.
 
-    about: plain values that the pictures depend on; a half-made output is gone on with only where they are the same.
+    about: plain values that the pictures depend on; a half-made output is resumed only where they are the same.
     shape: (H, W) of a picture. keys: the key frames, a range. piped: whether they come from a pipe, so that their number shows
-    only at the end, and what was begun is not gone on with. fps: pictures a second of a video. bits: of a grey level.
+    only at the end, and what was begun is not resumed. fps: pictures a second of a video. bits: of a grey level.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -140,8 +140,8 @@ class Output:
     def kept(self):
         """A line on what an interrupted run leaves."""
         if self.piped:
-            return "A recording from a pipe begins anew"
-        return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command goes on"
+            return "A recording from a pipe starts again"
+        return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command resumes"
 
     def check_room(self):
         """Raises UserError where the place may not be written to, or its disk has no room for a file's pictures."""
@@ -221,7 +221,7 @@ class PngFolder(Output):
         path = self.picture_path(key)
         picture = read_grey(path)
         if picture is None or picture.shape != tuple(self.shape):
-            raise UserError(f"{path}: no picture of this recording; remove it, and the same command makes it anew")
+            raise UserError(f"{path}: no picture of this recording; remove it, and the same command makes it again")
         return picture
 
     def finish(self, count):
@@ -254,7 +254,7 @@ class PictureFile(Output):
 
     @property
     def finished_place(self):
-        """Where the record of the finished file is, hidden beside it."""
+        """Where the record of the finished file is, hidden next to it."""
         return self.path.with_name(f".{self.path.name}.json")
 
     def finished_record(self):
@@ -353,7 +353,7 @@ def read_record(path):
 
 
 def foreign_files(folder):
-    """The files in a folder without a record that no run left there which was killed at its beginning."""
+    """The files of a folder that has no record, except those of a run that was killed before it wrote one."""
     return [file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.")]
 
 
@@ -365,8 +365,8 @@ def describe_change(old, new, remedy=None):
         return f", with {text}{remedy}" if changed else ""
     if changed == ["pictures"] and isinstance(old["pictures"], int):  # as where the recording has grown
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
-        return f"{text}; add --stop {stop} to go on, or --overwrite to begin anew"
-    return f"{text}; take the same to go on, or --overwrite to begin anew"
+        return f"{text}; add --stop {stop} to resume, or --overwrite to start again"
+    return f"{text}; take the same to resume, or --overwrite to start again"
 
 
 def decode_video(path):

@@ -94,7 +94,7 @@ def read_compared(folder, name, shape):
     path = Path(folder) / f"{name}.png"
     picture = read_levels(path)
     if picture is None:
-        raise UserError(f"{path}: not a picture; write it anew")
+        raise UserError(f"{path}: not a picture; write it again")
     if picture.dtype != np.uint8:
         raise UserError(f"{path}: a picture of 16 bits, whose white cannot be told; write it with 8 bits")
     if picture.shape != tuple(shape):

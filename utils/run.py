@@ -120,7 +120,7 @@ class RunFolder:
     def save(self, keep_last=0):
         """Write last.pth, the whole state, and whatever else waits to be written. All processes have to call this.
 
-        keep_last: at the end of an epoch, how many of such states to keep beside it, as epoch_0001.pth and so on.
+        keep_last: at the end of an epoch, how many of such states to keep next to it, as epoch_0001.pth and so on.
         """
         training = self.state.state_dict()
         self.saved_at = time.monotonic()
@@ -142,7 +142,7 @@ class RunFolder:
                 del self.unsaved[name]
         except OSError as error:
             if self.trouble is None:
-                text = f"warning: {one_line(error)}. What was saved before is whole; the run goes on, and saves when it can"
+                text = f"warning: {one_line(error)}. What was saved before is whole; the run continues, and saves when it can"
                 print(text, file=sys.stderr, flush=True)
             self.trouble = error
         else:

@@ -18,7 +18,7 @@ def crop(spikes, rows, columns, name="the recording"):
 
 
 class PipedCropped:
-    """The part, of a recording whose length is not known. What it has beside steps is the recording's."""
+    """The part, of a recording whose length is not known. What it has besides steps is the recording's."""
 
     def __init__(self, spikes, rows, columns):
         self.spikes, self.rows, self.columns = spikes, rows, columns

@@ -35,7 +35,7 @@ def list_recordings(names):
     if twice:
         raise UserError(f"{twice[0]}: named twice; name each recording once")
     if "-" in found and len(found) > 1:
-        raise UserError("standard input beside other recordings: take it alone")
+        raise UserError("standard input with other recordings: take it alone")
     return found
 
 

@@ -40,7 +40,7 @@ def describe_bit_order(name, found, given):
     """Lines of text on a bit order that was found, where it is not the usual one."""
     if given or found == "little":
         return []
-    return [f"{name}: the highest bit of a byte is the first, by its looks (--bit_order little or big says so)"]
+    return [f"{name}: the highest bit of a byte is the first, judged by the picture (--bit_order little or big says so)"]
 
 
 def guess_camera(path):
@@ -56,7 +56,7 @@ def guess_camera(path):
         raise UserError(f"{path}: no such spike stream; check the path")
     length = path.stat().st_size
     if not length:
-        raise UserError(f"{path}: 0 bytes, an empty file; record it anew, or check the path")
+        raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
     alike = {camera: likeness(path, camera) for camera in CAMERAS if length >= camera.height * camera.width // 8}
     ranking = sorted(alike, key=alike.get, reverse=True)
     fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}
@@ -67,7 +67,7 @@ def guess_camera(path):
     scores = [alike[camera] for camera in ranking] + [-1, -1]
     alone = bool(ranking) and not fits[ranking[0]] and all(fits[camera] for camera in ranking[1:])  # that divides the length
     if scores[0] >= LIKE_A_PICTURE and (alone or scores[0] - scores[1] >= MARGIN):
-        return ranking[0], f"by its looks: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}"
+        return ranking[0], f"by its pictures: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}"
     middle = np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist()
     reason = {(0,): "it has not one spike", (255,): "every pixel fires at every step"}.get(tuple(middle))
     raise UserError(

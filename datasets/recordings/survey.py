@@ -17,7 +17,7 @@ FULL = 0.6  # spikes a step that a bright pixel has at most after binning; the w
 STILL = 0.5  # pixels a step that things move by at most after binning
 TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
 LEAST_TEXTURE = 0.002  # part of the pixels that have it, or motion cannot be told
-AGREE = 0.5  # pixels by which the way there and the way back may differ, beside a twentieth of the way
+AGREE = 0.5  # pixels by which the way there and the way back may differ, plus a twentieth of the way
 
 
 class Survey(NamedTuple):

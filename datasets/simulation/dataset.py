@@ -55,23 +55,23 @@ class SceneDataset(Dataset):
         return dict.fromkeys(self.names, self.key_id or STEPS // 2 + 1)
 
     @property
-    def keep(self):
+    def shown_at(self):
         """Output -> the step of its picture in a sample's stream, counted from 0."""
-        keep = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
-        return {output: step + (self.stream_steps - STEPS) // 2 for output, step in keep.items()}
+        shown_at = KEY_FRAMES if self.key_id is None else {KEY_IDS[self.key_id]: self.key_id - 1}
+        return {output: step + (self.stream_steps - STEPS) // 2 for output, step in shown_at.items()}
 
     def read(self, index, epoch=0):
         rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
         sensor = self.sensors.draw(rng)
         if self.split != "train" and self.sensors is SENSORS["camera"]:
             sensor = CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
-        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.keep, sensor)}
+        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.shown_at, sensor)}
 
-    def simulate(self, rng, steps, keep, sensor):
+    def simulate(self, rng, steps, shown_at, sensor):
         """`simulate` on a scene and a sensor's fixed pattern that are drawn here."""
         scene = self.draw(rng, steps // 2)
         pattern = draw_pattern(sensor, self.height, self.width, rng)
-        return simulate(scene, rng, steps, keep, sensor, pattern)
+        return simulate(scene, rng, steps, shown_at, sensor, pattern)
 
 
 class PhotoScenes(SceneDataset):
@@ -119,7 +119,7 @@ class DemoScenes(SceneDataset):
         if foreground:
             layers.append(draw_object(demo_photo(foreground), *options, **fixed))
         scene = PhotoScene(layers, self.height, self.width)
-        return {"name": name, **simulate(scene, rng, STEPS, self.keep, self.sensors.draw(rng))}
+        return {"name": name, **simulate(scene, rng, STEPS, self.shown_at, self.sensors.draw(rng))}
 
 
 def demo_photo(name):

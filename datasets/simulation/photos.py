@@ -17,7 +17,7 @@ SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide 
 
 
 class PhotoCache:
-    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read anew each time."""
+    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read again each time."""
 
     def __init__(self, most):
         self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()

@@ -28,7 +28,7 @@ class Sensor:
     row_spread: float = 0.0  # and from row to row
     hot: float = 0.0  # part of the pixels with a dark current of 0.02 to 1 thresholds a step
     dead: float = 0.0  # part of the pixels that never fire
-    blur: float = 0.0  # of the light on its way to the pixels, beside the ground truth: OpenCV's Gaussian sigma, in pixels
+    blur: float = 0.0  # of the light on its way to the pixels, not of the ground truth: OpenCV's Gaussian sigma, in pixels
     # What follows is of light that comes from a video and not from a scene; see `SourceFrames`.
     frames_every: int = 0  # steps between two frames of the video; 0: none
     grain: float = 0.0  # standard deviation of a frame's own noise, in grey levels
@@ -62,7 +62,7 @@ class Sensors:
 SENSORS = {
     "ideal": Sensors(),
     # The public streams of spike-REDS were made of video: a frame every 15 steps, with steps in between that are softer than
-    # the frames. docs/design.md has what was measured on three of them beside what these ranges give.
+    # the frames. docs/simulation.md compares what was measured on three of them with what these ranges give.
     "reds": Sensors(
         fixed={"frames_every": 15},
         linear={"blur": (0.5, 0.66), "grain": (0.5, 3.5), "drift": (0.0, 0.014), "displacement": (0.0, 0.14)},
@@ -153,13 +153,13 @@ def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
     return np.stack(spikes).astype(np.uint8)
 
 
-def simulate(scene, rng, steps=STEPS, keep=KEY_FRAMES, sensor=IDEAL, pattern=None):
-    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of keep: name -> index.
+def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None):
+    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of shown_at: name -> index.
 
     The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
     `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures.
     """
-    names, pictures = {step: name for name, step in keep.items()}, {}
+    names, pictures = {step: name for name, step in shown_at.items()}, {}
     shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
 
     def light():

@@ -5,7 +5,9 @@ import numpy as np
 
 
 class SourceFrames:
-    """A scene as the video shows it that spike-REDS was made of. The facts are measurements on public streams (docs/design.md).
+    """A scene as the video shows it that spike-REDS was made of.
+
+    Public streams were measured for it; docs/simulation.md has the figures.
 
     The video has a frame every `sensor.frames_every` steps: at time 0, which is the picture of the stream, and so on before and
     after. A frame differs from the scene by grain, by a slow change of its light and by a small displacement. It is

@@ -34,7 +34,7 @@ class VideoScene:
         position = len(self.frames) // 2 + time / self.steps_per_frame
         index = min(int(position), len(self.frames) - 2)
         if index not in self.flows:
-            self.flows.clear()  # time goes on: the flows before are done with
+            self.flows.clear()  # time moves forward: earlier flows are done with
             self.flows[index] = optical_flows(*self.frames[index : index + 2])
         picture = in_between(*self.frames[index : index + 2], *self.flows[index], position - index)
         top, left = (np.array(picture.shape) - (self.height, self.width)) // 2

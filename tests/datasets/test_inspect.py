@@ -4,7 +4,7 @@ import pytest
 
 import reconstruct as script
 from datasets.dat import write_dat
-from datasets.inspect import describe, inspect
+from datasets.recordings.inspect import describe, inspect
 from datasets.simulation.sensor import Sensor, draw_pattern
 from tests.conftest import moving_scene
 from utils.cli import UserError

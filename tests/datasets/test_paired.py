@@ -220,7 +220,7 @@ def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_pa
     with pytest.raises(UserError, match=r"b\.dat: steps of 250x400.*a\.dat has 1000x1000"):
         open_dataset(tmp_path)
     write_unlabelled(tmp_path, {"b": (random_spikes(44, 1000, 1000), False)})
-    dataset = open_dataset(tmp_path)  # noise is taken for what lies beside it
+    dataset = open_dataset(tmp_path)  # noise is taken for what the others are
     assert dataset.height == 1000 and "b.dat: its size cannot be told" in dataset.warnings[0]
     write_unlabelled(tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)})
     dataset = open_dataset(tmp_path)

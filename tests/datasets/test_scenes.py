@@ -103,7 +103,7 @@ def test_the_pictures_are_those_of_their_very_steps(photos):
     assert {output: picture[0, 0] for output, picture in sample.items() if output in KEY_FRAMES} == {
         "left": 100 - 14, "middle": 100, "right": 100 + 14,
     }  # fmt: skip
-    long = simulate(Ramp(), np.random.default_rng(0), steps=61, keep={"key": 30, "other": 10})
+    long = simulate(Ramp(), np.random.default_rng(0), steps=61, shown_at={"key": 30, "other": 10})
     assert len(long["spikes"]) == 61 and long["key"][0, 0] == 100 and long["other"][0, 0] == 60
     # And the spikes are of the same steps: those up to the key frame hold its light, and that before.
     charge = 0.6 * np.cumsum((100 + 2 * np.arange(-20, 21)) / 255)

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights
+from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
 from tests.conftest import assert_equal, golden_state
 from tests.golden import formula
 from utils import checkpoint
@@ -130,7 +130,7 @@ def test_random_state_round_trip(tmp_path):
 
 def test_float64_throughout():
     model = build_model("small", channels=8, depths=(1, 1)).double()
-    assert all(p.dtype == torch.float64 for p in model(torch.rand(1, 41, 20, 20, dtype=torch.float64)))
+    assert all(p.dtype == torch.float64 for p in model((torch.rand(1, 41, 20, 20) < 0.3).double()))
 
 
 def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
@@ -195,11 +195,13 @@ def test_safetensors_and_a_runs_folder(tmp_path):
     run.mkdir()
     with pytest.raises(UserError, match=r"run: a folder without best\.pth"):
         load_model(run)
-    (run / "best.pth").write_bytes(shipped_weights("small").read_bytes())
+    for name in ("last.pth", "best.pth"):  # the best where there is one
+        (run / name).write_bytes(shipped_weights("small").read_bytes())
+        assert weights_file(run) == run / name
     assert_equal(load_model(run).state_dict(), own.state_dict())
 
 
-def test_refusals_name_what_was_found_and_how_to_save_it_anew(tmp_path):
+def test_refusals_name_what_was_found_and_how_to_save_it_again(tmp_path):
     path, again = tmp_path / "w.pth", r"torch\.save\(model\.state_dict\(\), PATH\)"
     torch.save(build_model("small"), path)
     with pytest.raises(UserError, match=rf"models\.swinsf\.SwinSF.*{again}"):

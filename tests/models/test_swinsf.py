@@ -66,7 +66,7 @@ def test_parameters_have_the_released_names_and_shapes(variant):
 @pytest.mark.parametrize("tsa", ["released", "paper"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_bands_equal_the_picture_at_once(variant, tsa, height, width, monkeypatch):
-    """The network in bands of a few windows, in place, beside one band and beside the way with a gradient."""
+    """The network in bands of a few windows, in place, compared with one band and with the way with a gradient."""
     torch.manual_seed(0)
     model = build_model(variant, tsa=tsa, channels=8, drop_path=0.0).double().eval()
     for parameter in model.parameters():
@@ -230,6 +230,16 @@ def test_padding_is_a_reflection_at_the_bottom_and_the_right():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="expected"):
         tiny()(torch.zeros(shape, dtype=torch.float64))
+
+
+def test_spikes_of_255_are_spikes_and_other_values_are_refused():
+    model, x = tiny(), spikes(1, 20, 25)
+    with torch.inference_mode():
+        for other in (255 * x, (255 * x).to(torch.uint8), x.bool()):
+            assert torch.equal(model(other).middle, model(x).middle)
+    for other, words in ((2 * x - 1, "-1 and 1"), (x / 2, "from 0 to 0.5"), (3 * x.to(torch.uint8), "from 0 to 3")):
+        with pytest.raises(ValueError, match=words):
+            model(other)
 
 
 @pytest.mark.parametrize("tsa, skip", [("released", "rate"), ("paper", "motion")])

@@ -5,7 +5,7 @@
 
 Case i comes from (seed, i) alone. It is run in this process, under limits of time and memory, in a folder of its own. It passes
 where it ends in a result, in a UserError or an OSError that `utils.cli.run` prints as one line, or in SystemExit with 0 or 2;
-where the datasets beside it are untouched; and where no code was run that a file brought.
+where the datasets next to it are untouched; and where no code was run that a file brought.
 """
 
 import collections
@@ -137,7 +137,7 @@ def within(seconds):
 
 
 def reset_peak():
-    """Let the kernel begin its count of peak memory anew; whether it can."""
+    """Let the kernel restart its count of peak memory; whether it can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return peak_memory() > 0

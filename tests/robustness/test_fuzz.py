@@ -108,7 +108,7 @@ def test_an_array_that_claims_more_than_there_is(tmp_path, shape):
 
 
 def repacked(source, target, packing, change=lambda name, data: data):
-    """A file of torch.save as a zip archive anew."""
+    """A file of torch.save as a new zip archive."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", packing) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
@@ -351,7 +351,7 @@ def test_a_run_whose_state_no_run_has(run_contents, tmp_path, path, value):
     assert "last.pth" in str(error.value) or "training state" in str(error.value)
 
 
-def test_a_whole_run_goes_on(run_contents, tmp_path):
+def test_a_whole_run_resumes(run_contents, tmp_path):
     (tmp_path / "run").mkdir()
     torch.save(run_contents, tmp_path / "run" / "last.pth")
     assert train.main(["--resume_path", str(tmp_path / "run"), "--device", "cpu", "--workers", "0"]) == 0

@@ -1,6 +1,8 @@
 import argparse
 import json
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +105,52 @@ def test_evaluate_scores_the_output_that_has_a_picture():
         np.testing.assert_allclose(pictures["SwinSF"], expected, rtol=1e-4, atol=1e-3)  # fresh weights, rate skip
         assert figures["TFP21"]["psnr"] == psnr_ssim(expected, np.full((20, 24), 128.0)).psnr
         assert figures["SwinSF"]["seconds"] > 0
+
+
+class Streams:
+    """Seven streams of two sizes; of the fifth and the sixth the left picture is known."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        spikes = (torch.rand(41, 20, 30 if index == 2 else 24, generator=torch.Generator().manual_seed(index)) < 0.3).float()
+        output = "left" if index in (4, 5) else "middle"
+        return {"name": str(index), "spikes": spikes, output: torch.full((1, *spikes.shape[1:]), 128.0)}
+
+
+def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
+    torch.manual_seed(0)
+    sizes, scoring = [], set()
+
+    def counted(spikes, output):
+        sizes.append(len(spikes))
+        return BASELINES["TFP21"](spikes, output)
+
+    def score(picture, truth):
+        scoring.add(threading.current_thread())
+        time.sleep(0.02 * np.random.rand())  # the first to begin is not the first to end
+        return psnr_ssim(picture, truth)._asdict()
+
+    def run(**options):
+        sizes.clear()
+        scoring.clear()
+        rows = [*evaluate({"TFP21": counted, "TFI": BASELINES["TFI"]}, Streams(), torch.device("cpu"), score, **options)]
+        return [(item["name"], {name: (p, figures[name]["psnr"], figures[name]["ssim"]) for name, p in pictures.items()})
+                for item, pictures, figures in rows]  # fmt: skip
+
+    alone = run()
+    assert [name for name, _ in alone] == [*"0123456"] and sizes == [1] * 7 and scoring == {threading.main_thread()}
+    for options, expected in (
+        ({"pixels": 2 * 480}, [2, 1, 1, 2, 1]),
+        ({"scorers": 3}, [1] * 7),
+        ({"pixels": 10**6, "scorers": 3}, [2, 1, 1, 2, 1]),
+    ):
+        rows = run(**options)
+        assert sizes == expected and (threading.main_thread() not in scoring) == ("scorers" in options)
+        for (name, one), (other_name, other) in zip(alone, rows):
+            assert name == other_name and one.keys() == other.keys()
+            assert all(one[m][1:] == other[m][1:] and np.array_equal(one[m][0], other[m][0]) for m in one)
 
 
 def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch):

@@ -135,7 +135,7 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
     assert models.weights_for("recordings") == camera
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp_path):
+def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp_path):
     path, _ = recording
     command = [sys.executable, "reconstruct.py", str(path), *options, "--stride", "1"]
     assert run(path, *options, "--stride", 1, "--output", tmp_path / "whole.npy") == 0
@@ -153,7 +153,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(recording, options, tmp
         assert "Traceback" not in err and "terminate" not in err
         assert not (tmp_path / "x.npy").exists() and done.exists()
         if number != signal.SIGKILL:
-            assert process.returncode == 128 + number and "the same command goes on" in out
+            assert process.returncode == 128 + number and "the same command resumes" in out
     assert run(path, *options, "--stride", 1, "--output", tmp_path / "x.npy") == 0
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"x.npy", ".x.npy.json", "whole.npy", ".whole.npy.json"}
@@ -228,7 +228,7 @@ def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path,
         assert len(list((tmp_path / "x").glob("*.png"))) == 3
 
 
-def test_pictures_of_another_recording_of_the_same_name_are_not_gone_on_with(options, tmp_path):
+def test_pictures_of_another_recording_of_the_same_name_are_not_resumed(options, tmp_path):
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 10, "--output", tmp_path / "x"]
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     run(*arguments, "--stop", 61)
@@ -444,7 +444,7 @@ def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch)
 
     monkeypatch.setattr(script, "reconstruct_binned", cut)
     arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
-    with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command goes on"):
+    with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command resumes"):
         run(*arguments)
     monkeypatch.undo()
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
@@ -479,7 +479,7 @@ def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130  # though the pipe is still open
-        assert b"begins anew" in process.stdout.read()
+        assert b"starts again" in process.stdout.read()
         assert b"Traceback" not in (errors := process.stderr.read()) and b"terminate" not in errors
 
 

@@ -64,7 +64,7 @@ def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
     assert np.array_equal(sample["spikes"], spikes[130:171]) and sample["middle"].mean() == pytest.approx(20, abs=1.5)
 
 
-def test_a_dataset_goes_on_where_it_stopped_and_scenes_do_not_depend_on_what_was_there(big_photos, tmp_path):
+def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was_there(big_photos, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert simulate(f"photos:{big_photos}", whole, "--count", "3").returncode == 0
     assert simulate(f"photos:{big_photos}", parts, "--count", "1").returncode == 0
@@ -130,7 +130,7 @@ def test_what_is_refused(big_photos, tmp_path):
 
 
 def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
-    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command goes on."""
+    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command resumes."""
     written = []
     write = script.write_dat
 

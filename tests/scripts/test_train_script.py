@@ -1,4 +1,4 @@
-"""train.py as a user runs it: it learns, stops, goes on to the same weights, and never writes over anything."""
+"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over anything."""
 
 import json
 import multiprocessing
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import datasets
+import test as test_script
 import train
 from datasets import open_dataset
 from datasets.dat import write_dat
@@ -76,7 +77,7 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
     assert len(figures[0]) == 3 and figures[0] == figures[1]
     logs = [read_whole_log(folder) for folder in (unbroken, tmp_path / "killed")]
     steps = [[(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs]
-    assert [step for step, *_ in steps[0]] == [1, *range(10, 181, 10)] and steps[0] == steps[1]
+    assert [step for step, *_ in steps[0]] == [1, *range(10, 61, 10)] and steps[0] == steps[1]
     assert points(unbroken, "step/loss") == points(tmp_path / "killed", "step/loss")
     assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
 
@@ -193,7 +194,7 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
 
 def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
     """Also from the middle of an epoch, and to the very weights of a run that was that long from the start."""
-    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0"]
+    options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
     for name, steps in (("short", "2"), ("long", "5")):
         assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
@@ -203,6 +204,8 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert long["step"] == 5
     assert_equal(short["model"], long["model"])
     assert_equal(short["training"]["optimizer"], long["training"]["optimizer"])
+    for tag in ("step/loss", "train/loss"):
+        assert points(tmp_path / "short", tag) == points(tmp_path / "long", tag)
     losses = [[line["train_loss"] for line in read_log(tmp_path / name)] for name in ("short", "long")]
     assert len(losses[0]) == 2 and losses[0] == losses[1]
 
@@ -222,6 +225,16 @@ def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_w
     logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
     assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
     assert logs[0] == logs[1]
+
+
+def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weights, tmp_path):
+    """Its last.pth, since it has not validated."""
+    options = ["--workers", "0", "--max_steps", "1"]
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
+    assert train.main(quick(photos, tmp_path / "run", tmp_path, "again", *options)[1:]) == 0
+    place = ["--dataset_path", str(reds), "--save_path", str(tmp_path / "out"), "--device", "cpu", "--workers", "0"]
+    assert test_script.main([*place, "--load_model", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["weights"] == str(tmp_path / "run/last.pth")
 
 
 def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def make_state(*flags):
 
 
 def batches(count, bright=100.0):
-    """So many batches of one sample, random spikes beside flat pictures."""
+    """So many batches of one sample, random spikes with flat pictures."""
     for index in range(count):
         spikes = np.random.default_rng(index).random((1, 41, 20, 20)) < 0.3
         pictures = {key: torch.full((1, 1, 20, 20), bright) for key in ("middle", "left", "right")}

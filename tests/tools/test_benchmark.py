@@ -28,7 +28,16 @@ def test_cases():
 def test_a_case_is_measured(part, monkeypatch):
     monkeypatch.setattr(benchmark, "PRODUCT", 64)
     size = {"batch": 2, "height": 30, "width": 40}
-    case = {"part": part, "variant": "small", "precision": "fp32", "compile": False, "runs": 3, **size, "grad_checkpoint": False}
+    case = {
+        "part": part,
+        "variant": "small",
+        "precision": "fp32",
+        "compile": False,
+        "tf32": False,
+        "runs": 3,
+        **size,
+        "grad_checkpoint": False,
+    }
     result = measure(case, "cpu")
     passes = 3 if part == "training" else 1
     assert result["multiply_adds_drawn"] == passes * 2 * multiply_adds(build_model("small"), 30, 40)

@@ -54,7 +54,7 @@ def test_out_of_memory_names_the_flag():
         raise RuntimeError("shapes do not fit")
 
 
-def test_the_work_goes_on_where_the_reader_of_its_output_has_gone(tmp_path):
+def test_the_work_continues_where_the_reader_of_its_output_has_gone(tmp_path):
     code = f"from utils import cli; [cli.say('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
     command = f"{sys.executable} -c {shlex.quote(code)} | head -c 1"
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True)
@@ -82,6 +82,18 @@ def test_devices():
     for name in ("gpu", "cuda:99", "meta"):
         with pytest.raises(UserError, match=name):
             pick_device(name)
+
+
+def test_each_process_of_torchrun_has_the_gpu_of_its_number_for_its_own(monkeypatch):
+    current = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device() == pick_device("cuda") == torch.device("cuda:1")
+    pick_device("cuda:0")
+    pick_device("cpu")
+    assert [str(device) for device in current] == ["cuda:1", "cuda:1", "cuda:0"]
 
 
 def test_a_missing_compiler_is_named(monkeypatch, tmp_path):

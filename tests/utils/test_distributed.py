@@ -39,7 +39,7 @@ from tests.conftest import (
     write_png,
 )
 from utils import checkpoint
-from utils.distributed import gather, interleaved, processes, share_weights, total, world
+from utils.distributed import gather, interleaved, processes, share_weights, sum_over_processes, world
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -81,7 +81,7 @@ def one_of_several(rank, count, port, photos, pieces, path):
     place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     with processes(CPU, 60):
-        assert total(rank, 1) == [count * (count - 1) / 2, count]
+        assert sum_over_processes(rank, 1) == [count * (count - 1) / 2, count]
         assert gather({"rank": rank}) == [{"rank": r} for r in range(count)]
         assert interleaved([*range(rank, 7, count)]) == [*range(7)]
         layer = torch.nn.Linear(1, 1).requires_grad_(False).apply(lambda layer: layer.weight.fill_(rank))
@@ -245,7 +245,7 @@ SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2"]
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
-    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may go on with it."""
+    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may resume it."""
     for name, count in (("one", 1), ("two", 2)):
         result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr

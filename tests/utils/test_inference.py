@@ -172,7 +172,7 @@ def test_items_are_drawn_ahead_and_no_further():
     while len(drawn) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert drawn == [0, 1, 2, 3]  # one taken, two ready, one in hand
+    assert drawn == [0, 1, 2, 3]  # one taken, two ready, one current
     assert list(taken) == list(range(1, 10))
 
 

@@ -45,7 +45,7 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
     out.close()
     final = tmp_path / name / "reconstruct.json" if name == "x" else tmp_path / name
     assert not final.exists() or not json.loads(final.read_text())["whole"]
-    # Another process of the same settings goes on; what is done is kept, in whatever order it came.
+    # Another process of the same settings resumes; what is done is kept, in whatever order it came.
     again = make(tmp_path / name)
     again.claim()
     assert sorted(again.done()) == list(KEYS[:4])
@@ -80,24 +80,24 @@ def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x"])
-def test_other_settings_do_not_go_on_with_an_unfinished_output(tmp_path, name):
+def test_other_settings_do_not_resume_an_unfinished_output(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
     fill(out, KEYS[:3])
     out.close()
     other = make(tmp_path / name, {**ABOUT, "stride": 5})
-    with pytest.raises(UserError, match=r"an unfinished run lies there, with stride 10, not 5; .* --overwrite to begin anew"):
+    with pytest.raises(UserError, match=r"an unfinished run lies there, with stride 10, not 5; .* --overwrite to start again"):
         other.claim()
     assert len(out.done()) == 3
     other.claim(overwrite=True)
     assert not other.done()
 
 
-def test_an_unfinished_output_of_a_pipe_begins_anew(tmp_path):
+def test_an_unfinished_output_of_a_pipe_starts_again(tmp_path):
     out = open_output(tmp_path / "x.npy", ABOUT, (6, 10), KEYS, piped=True)
     out.claim()
     fill(out, KEYS[:3])
-    assert "begins anew" in out.kept()
+    assert "starts again" in out.kept()
     out.close()
     out = open_output(tmp_path / "x.npy", ABOUT, (6, 10), KEYS, piped=True)
     out.claim()
@@ -118,12 +118,12 @@ def test_one_run_at_a_time(tmp_path, name):
     assert len(out.done()) == 3
 
 
-def test_of_a_recording_that_has_grown_it_says_how_to_go_on(tmp_path):
+def test_of_a_recording_that_has_grown_it_says_how_to_resume(tmp_path):
     about = {"first": 20, "stride": 10, "pictures": 10}
     out = make(tmp_path / "x.npy", about)
     out.claim()
     out.close()
-    with pytest.raises(UserError, match=r"with pictures 10, not 15; add --stop 111 to go on, or --overwrite"):
+    with pytest.raises(UserError, match=r"with pictures 10, not 15; add --stop 111 to resume, or --overwrite"):
         make(tmp_path / "x.npy", {**about, "pictures": 15}, range(20, 170, 10)).claim()
     assert len(range(20, 111, 10)) == 10
 

@@ -41,7 +41,7 @@ def decode(address):
 
 @pytest.fixture(scope="module")
 def dataset_page(tiny_weights, reds, tmp_path_factory):
-    """(the page of test.py over two streams with another method's pictures beside, the folder of those pictures)."""
+    """(the page of test.py over two streams with another method's pictures, the folder of those pictures)."""
     folder = tmp_path_factory.mktemp("page")
     for i, name in enumerate(("200_part1_key_id151", "201_part1_key_id151")):
         picture = gradient_scene(50 + i)[1].copy()
@@ -205,7 +205,7 @@ def driver(tmp_path_factory):
 
 def test_in_a_browser_the_divider_moves(driver, dataset_page):
     browser = Browser(driver, dataset_page[0])
-    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared, beside ours
+    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared with ours
     Select(browser.all("section select")[0]).select_by_visible_text("TFP21")
     browser.wait(lambda: browser.all(".name")[0].text == "TFP21")
     pictures = {
@@ -217,7 +217,7 @@ def test_in_a_browser_the_divider_moves(driver, dataset_page):
     assert browser.run("return stages[0].divider") == pytest.approx(0.9, abs=0.01)
     assert browser.grey(0.7512, 0.302) == [pictures["TFP21"][75, 300]] * 3
     # By the keyboard too, and the others stay where they are.
-    slider = browser.all("input[type=range]")[0]
+    slider = browser.all(".viewer input[type=range]")[0]
     slider.send_keys(Keys.HOME)
     assert browser.run("return [stages[0].divider, stages[1].divider]") == [0, 0.5]
     assert browser.grey(0.2512, 0.302) == [pictures["SwinSF"][75, 100]] * 3
@@ -231,7 +231,7 @@ def test_in_a_browser_all_pictures_zoom_and_move_together(driver, dataset_page):
     assert browser.run("return view.zoom") == 1.5
     stage = browser.all(".stage")[0]
     stage.send_keys("+" + Keys.ARROW_RIGHT)
-    assert browser.run("return view") == {"zoom": 2.25, "x": pytest.approx(0.5 + 0.1 / 2.25), "y": 0.5}
+    assert browser.run("return [view.zoom, view.x, view.y]") == [2.25, pytest.approx(0.5 + 0.1 / 2.25), 0.5]
     browser.drag(0.2, 0.1, 0.8)  # far from the divider: the picture moves
     assert browser.run("return view.x") == pytest.approx(0.5 + 0.2 / 2.25, abs=0.01)
     assert browser.run("return stages[0].divider") == 0.5
@@ -241,11 +241,11 @@ def test_in_a_browser_all_pictures_zoom_and_move_together(driver, dataset_page):
     x, y = browser.run("return [view.x, view.y]")
     for i, stream in enumerate(contents(dataset_page[0])["streams"]):
         picture = decode(stream["frames"][0]["pictures"]["SwinSF"])
-        column, row = 400 * (x + 0.25 / 2.25), 250 * y
-        near = picture[int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2]
-        assert browser.grey(0.75, 0.5, i)[0] in near
+        column, row = int(400 * (x + 0.25 / 2.25)), int(250 * y)  # looked at in the middle of the pixel
+        place = (0.5 + 2.25 * ((column + 0.5) / 400 - x), 0.5 + 2.25 * ((row + 0.5) / 250 - y))
+        assert browser.grey(*place, i) == [picture[row, column]] * 3
     stage.send_keys("0")
-    assert browser.run("return view") == {"zoom": 1, "x": 0.5, "y": 0.5}
+    assert browser.run("return [view.zoom, view.x, view.y]") == [1, 0.5, 0.5]
     assert driver.get_log("browser") == []
 
 
@@ -322,9 +322,10 @@ def test_in_a_browser_one_to_one_is_a_pixel_a_pixel(driver, sized, recording_pag
     }
     browser.click("100 percent")
     assert browser.all(".controls output")[0].text == "100 %"
-    shown = browser.run("""const canvas = stages[0].canvas, left = Math.round(canvas.width / 2) - 200, top = Math.round(canvas.height / 2) - 125;
-        return [canvas.getBoundingClientRect().width - canvas.width,
-            [...canvas.getContext('2d').getImageData(left, top, 400, 250).data].filter((_, i) => i % 4 === 0)]""")
+    shown = browser.run("""const canvas = stages[0].canvas;
+        const [left, top] = [canvas.width - 400, canvas.height - 250].map(rest => Math.round(rest / 2));
+        const { data } = canvas.getContext('2d').getImageData(left, top, 400, 250);
+        return [canvas.getBoundingClientRect().width - canvas.width, [...data].filter((_, i) => i % 4 === 0)]""")
     assert abs(shown[0]) < 0.01
     grey = np.reshape(shown[1], (250, 400))
     np.testing.assert_array_equal(grey[:, :199], pictures["TFP21"][:, :199])
@@ -397,10 +398,17 @@ def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_p
 
 
 def test_a_printed_page_has_every_picture(driver, dataset_page, recording_page):
-    for path, count in ((dataset_page[0], 2 * 7), (recording_page, 12 * 5)):
+    for path in (dataset_page[0], recording_page):
+        frames = [frame for stream in contents(path)["streams"] for frame in stream["frames"]]
+        different = {address for frame in frames for address in frame["pictures"].values()}  # equal ones are stored once
         browser = Browser(driver, path)
+        browser.run(
+            "addEventListener('beforeprint', () => { window.printed = document.querySelectorAll('#each-block table').length; })"
+        )
         paper = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
-        assert paper.count(b"/Subtype /Image") == count
+        assert paper.count(b"/Subtype /Image") == len(different) > 10
+        assert browser.run("return window.printed") == len(contents(path)["figures"])  # a table for each
+        assert len(browser.all("#each-block table")) == 1
         assert not browser.all(".prints img") and not browser.run("return document.getElementById('settings').open")
 
 

@@ -123,7 +123,7 @@ def advice(seen):
     if bin > 1:
         return f"--bin {bin} (auto takes it), since {reason}"
     if seen.bright < FULL / 4:
-        return f"more light, or --method tfi beside the network's pictures: {reason}"
+        return f"more light, or --method tfi too, to compare: {reason}"
     return f"the defaults: {reason}"
 
 

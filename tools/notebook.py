@@ -1,0 +1,83 @@
+"""Run the cells of a notebook and keep what they show: text, and pictures of PIL. Jupyter is not needed.
+
+    python -m tools.notebook docs/tour.ipynb
+
+The cells run in a folder of their own, which is removed, as if they stood in one module. What the last line of a cell gives is
+shown, as Jupyter does it.
+"""
+
+import ast
+import base64
+import contextlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from utils import cli
+from utils.checkpoint import replacing
+from utils.cli import UserError
+
+HOME = Path(__file__).resolve().parent.parent
+PLACE = "PATH/TO/SwinSF"  # in the cells, of the project's folder
+
+
+def parse_settings(arguments):
+    parser = cli.Parser(__doc__)
+    parser.add_argument("notebook", type=Path, help="the .ipynb file, whose outputs are replaced")
+    return parser.parse_args(arguments)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def run_cells(notebook):
+    """Run the code cells of a notebook, a dict, in the current folder -> the names that they leave. Sets their outputs."""
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(code_cells(notebook), 1):
+        lines = ast.parse("".join(cell["source"]).replace(PLACE, str(HOME)))
+        last = ast.Expression(lines.body.pop().value) if lines.body and isinstance(lines.body[-1], ast.Expr) else None
+        printed, value = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), None
+        with contextlib.redirect_stdout(printed):
+            exec(compile(lines, f"cell {number}", "exec"), names)
+            if last:
+                value = eval(compile(last, f"cell {number}", "eval"), names)
+        cell["execution_count"], cell["outputs"] = number, list(outputs(number, printed.buffer.getvalue().decode(), value))
+    return names
+
+
+def outputs(number, printed, value):
+    """What a cell shows, as entries of an .ipynb file."""
+    if printed:
+        yield {"output_type": "stream", "name": "stdout", "text": printed.replace(str(HOME), PLACE).splitlines(keepends=True)}
+    if value is None:
+        return
+    data = {"text/plain": [repr(value).split(" at 0x")[0]]}
+    if hasattr(value, "_repr_jpeg_"):
+        data["image/jpeg"] = base64.b64encode(value._repr_jpeg_()).decode()
+    yield {"output_type": "execute_result", "execution_count": number, "metadata": {}, "data": data}
+
+
+def main(arguments=None):
+    path = parse_settings(arguments).notebook.resolve()
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no notebook ({cli.one_line(error)}); name an .ipynb file") from None
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            run_cells(notebook)
+        finally:
+            os.chdir(here)
+    with replacing(path, "w") as file:
+        json.dump(notebook, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    cli.say(f"{path}: {len(code_cells(notebook))} cells were run")
+
+
+if __name__ == "__main__":
+    cli.run(main)
