@@ -60,6 +60,7 @@ def run_script(*arguments, stdin=os.devnull):
         stack.enter_context(mock.patch.object(sys, "argv", [name, *flags]))
         stack.enter_context(mock.patch.object(sys, "stdin", stack.enter_context(open(stdin))))
         stack.callback(signal.signal, signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))  # which `run` sets for a process's end
+        stack.callback(lambda: [child.join(10) for child in multiprocessing.active_children()])  # which `run` has killed by then
         stack.callback(os.chdir, os.getcwd())
         os.chdir(ROOT)
         end = stack.enter_context(pytest.raises(SystemExit))

@@ -372,7 +372,7 @@ def test_an_architecture_of_ones_own():
     def model(*flags):
         return train.fresh_model(train.new_settings(*train.parse_settings(["--variant", "small", *flags])))
 
-    assert (model().config.tsa, model().config.skip) == ("paper", "motion")
+    assert (model().config.tsa, model().config.skip) == ("paper", "aligned")
     config = model("--skip", "rate", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
     assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "rate", 2)
     for flags in (("colour=3",), ("channels=5",), ("skip=other",)):
