@@ -69,32 +69,24 @@ def run_script(*arguments, stdin=os.devnull):
     return subprocess.CompletedProcess(arguments, end.value.code or 0, *texts)
 
 
-def run_processes(count, *arguments):
-    """A script as `torchrun --nproc_per_node COUNT` has it -> CompletedProcess, text output of all.
+def forks():
+    """A multiprocessing context whose processes are forks of one that has everything imported and did nothing yet.
 
-    The processes are forks of this one, which has everything imported; where PyTorch has threads for a GPU it cannot be forked,
-    and torchrun starts them.
+    A fork of the tests' own process would have PyTorch's threads in a state that autograd refuses.
     """
-    if torch.cuda.is_available():
-        return run_process("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, *arguments)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.conftest", "train", "test", "reconstruct"])
+    return context
+
+
+def run_processes(count, *arguments):
+    """A script as `torchrun --nproc_per_node COUNT` has it -> CompletedProcess, text output of all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
-
-    name, *flags = map(str, arguments)
-
-    def work(rank):
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1))))
-            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1))))
-            os.environ.update({key: str(value) for key, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()})
-            os.chdir(ROOT)
-            torch.set_num_threads(1)
-            sys.argv = [name, *flags]
-            cli.run(lambda: importlib.import_module(name.removesuffix(".py")).main(flags))
-
     with tempfile.TemporaryDirectory() as folder:
-        running = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(count)]
+        work = [(rank, place, folder, *map(str, arguments)) for rank in range(count)]
+        running = [forks().Process(target=run_as_one_of_several, args=one) for one in work]
         for process in running:
             process.start()
         for process in running:
@@ -102,6 +94,18 @@ def run_processes(count, *arguments):
         texts = [Path(folder, stream).read_text() for stream in ("out", "err")]
     codes = [process.exitcode for process in running]
     return subprocess.CompletedProcess(arguments, next((code for code in codes if code != 0), 0), *texts)
+
+
+def run_as_one_of_several(rank, place, folder, name, *flags):
+    """What one of `run_processes` does."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1))))
+        stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1))))
+        os.environ.update({key: str(value) for key, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()})
+        os.chdir(ROOT)
+        torch.set_num_threads(1)
+        sys.argv = [name, *flags]
+        cli.run(lambda: importlib.import_module(name.removesuffix(".py")).main(list(flags)))
 
 
 def assert_one_line_error(result, *words):

@@ -247,8 +247,9 @@ def test_a_picture_as_large_as_cameras_write(tmp_path):
     assert height * width <= MOST_PIXELS
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((height, width), np.uint8))
     fuzz.reset_peak()
+    held = fuzz.peak_memory()  # by the tests before this one
     assert read_grey(tmp_path / "large.png").shape == (height, width)
-    assert fuzz.peak_memory() < fuzz.MEMORY
+    assert fuzz.peak_memory() - held < fuzz.MEMORY - 850e6  # what PyTorch and the scripts take by themselves
 
 
 @pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, "9" * 10**5])
@@ -395,7 +396,7 @@ def test_a_link_among_the_results_is_replaced_and_never_written_through(tiny_wei
         (out / name).symlink_to(picture)
     before = contents_of(data)
     options = ["--dataset_path", str(data), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
-    assert test_script.main([*options, "--save_path", str(out)]) == 0
+    assert test_script.main([*options, "--save_path", str(out), "--overwrite"]) == 0
     assert contents_of(data) == before
     assert not any(path.is_symlink() for path in out.iterdir())
 

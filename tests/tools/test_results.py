@@ -133,7 +133,7 @@ def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
     options = ["--check", str(readme), "--save_path", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"]
     readme.write_text("\n".join(lines))
     assert script.main(options) == 0
-    assert "3 cells compared, all equal" in capsys.readouterr().out
+    assert "4 cells compared, all equal" in capsys.readouterr().out
     readme.write_text("\n".join(lines).replace(baselines["TFI"], "24.50 / 0.617"))
     assert script.main(options) == 1
     assert f"TFI, demo: shown 24.50 / 0.617, now {baselines['TFI']}" in capsys.readouterr().out

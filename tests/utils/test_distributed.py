@@ -31,6 +31,7 @@ from tests.conftest import (
     ROOT,
     assert_equal,
     assert_one_line_error,
+    forks,
     gradient_scene,
     quick,
     read_log,
@@ -91,9 +92,9 @@ def one_of_several(rank, count, port, photos, pieces, path):
 
 
 def start(function, arguments, nprocs):
-    """function(rank, *arguments) in so many processes, forks of this one where it can be forked; see `run_processes`."""
-    method = "spawn" if torch.cuda.is_available() else "fork"
-    torch.multiprocessing.start_processes(function, arguments, nprocs, start_method=method)
+    """function(rank, *arguments) in so many processes, see `forks`."""
+    forks()
+    torch.multiprocessing.start_processes(function, arguments, nprocs, start_method="forkserver")
 
 
 @pytest.fixture(scope="module")
