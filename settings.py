@@ -228,9 +228,9 @@ def check_run(saved, path):
         raise UserError(f"{path}: its training state has no weights; take an undamaged last.pth")
     check_fit(read_config(saved["config"], path), weights, path)
     settings = saved["settings"]
-    unknown = ", ".join(map(str, settings.keys() - FLAGS.keys()))
-    if unknown:
-        raise UserError(f"{path}: its settings {unknown:.80} are no flags; start a new run with --load_model")
+    if unknown := settings.keys() - FLAGS.keys():
+        names = ", ".join(map(repr, unknown))
+        raise UserError(f"{path}: its settings {names:.80} are no flags; start a new run with --load_model")
     for name, value in settings.items():
         if not could_give(name, value):
             raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; take an undamaged last.pth")
