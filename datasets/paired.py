@@ -46,7 +46,7 @@ class SpikeDataset(Dataset):
 
     def __init__(self, path, split="test", key_id=None, flip=None):
         self.path, self.split, self.key_id, self.warnings = Path(path), split, key_id, []
-        folder = split_folder(Path(path), split)
+        self.folder = folder = split_folder(Path(path), split)
         self.camera = camera_of(self.height, self.width, self.flip)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
         if not self.streams:
@@ -69,8 +69,9 @@ class SpikeDataset(Dataset):
 
     @property
     def files(self):
-        """The paths of all streams and pictures."""
-        return [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
+        """The paths of all streams and pictures, and of what lies in the split's folders and is not read, as links may."""
+        read = [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
+        return [*read, *(self.folder.glob("*/*"))]
 
     @property
     def folders(self):

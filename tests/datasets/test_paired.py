@@ -8,6 +8,7 @@ from datasets import open_dataset, scored_output
 from datasets.dat import write_dat
 from tests.conftest import gradient_scene, moving_scene, random_spikes, write_png, write_reds
 from utils.cli import UserError
+from utils.guard import keep_out
 
 
 def test_spike_reds_training(reds):
@@ -337,3 +338,15 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
     write_reds(tmp_path, train=1, input_name="spike")
     with pytest.raises(UserError, match=r"has one picture, but .* those of ids 14, 21, 28"):
         open_dataset(tmp_path, "250", "train")
+
+
+def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
+    """A dataset of links whose pictures are left out by data mode no_gt: no result may take the place of what they lead to."""
+    real = write_reds(tmp_path / "real", test=1)
+    for file in [path for path in real.rglob("*") if path.is_file()]:
+        link = tmp_path / "links" / file.relative_to(real)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    dataset = open_dataset(tmp_path / "links", "no_gt")
+    with pytest.raises(UserError, match="lies in the dataset"):
+        keep_out(real / "test" / "gt", "--save_path", dataset.files, dataset.folders)
