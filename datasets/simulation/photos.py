@@ -59,7 +59,7 @@ def split_photos(folder):
         raise UserError(f"{folder}: no such folder of photographs; check the path after photos:")
     paths = [path for path in visible(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
     if len(paths) < 3:
-        raise UserError(f"{folder.absolute()}: {len(paths)} photographs; at least 3 are needed (one each for train, val and test)")
+        raise UserError(f"{folder.absolute()}: {len(paths)} photographs; at least 3 are needed, for train, val and test")
     return split_by_hash(paths)
 
 
