@@ -198,13 +198,13 @@ def read_steps(path, height, width, start, stop, flip, bitorder="little"):
     # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
     try:
         packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
+        if packed.size < (stop - start) * step:
+            raise UserError(f"{path}: became shorter while it was read; restore the stream")
+        return unpack(packed, height, width, flip, bitorder)
     except MemoryError:
         raise UserError(
-            f"{path}: steps {start} to {stop - 1} are {(stop - start) * step:,} bytes, more than fit; ask for fewer"
+            f"{path}: steps {start} to {stop - 1} are {(stop - start) * step * 8:,} pixels, more than fit; ask for fewer"
         ) from None
-    if packed.size < (stop - start) * step:
-        raise UserError(f"{path}: became shorter while it was read; restore the stream")
-    return unpack(packed, height, width, flip, bitorder)
 
 
 def unpack(packed, height, width, flip, bitorder="little"):

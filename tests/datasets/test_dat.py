@@ -1,4 +1,5 @@
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -107,6 +108,15 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.dat.count_steps", lambda *_: 20)
     with pytest.raises(UserError, match=r"a\.dat: became shorter"):
         read_dat(path, 8, 8, 5, 12)
+
+
+@pytest.mark.parametrize("function", ["fromfile", "unpackbits"])
+def test_more_steps_than_memory_holds(function, tmp_path, monkeypatch):
+    path = tmp_path / "a.dat"
+    write_dat(path, np.ones((9, 8, 8)))
+    monkeypatch.setattr(np, function, mock.Mock(side_effect=MemoryError))
+    with pytest.raises(UserError, match=r"a\.dat: steps 2 to 6 are 320 pixels, more than fit; ask for fewer"):
+        read_dat(path, 8, 8, 2, 7, bitorder="little")
 
 
 @pytest.mark.parametrize("flip", [True, False])

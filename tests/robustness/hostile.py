@@ -200,7 +200,7 @@ def recording(rng, ground, place):
     if reader == 0:
         guess_camera(path)
     elif reader == 1:
-        read_dat(path, height or 250, width or 400, int(pick(rng, (0, 1, 50, -1))), pick(rng, (None, 0, 3, 10**9)), bool(flip))
+        read_dat(path, height or 250, width or 400, int(pick(rng, (0, 1, 50, -1))), pick(rng, (None, 0, 3, 10**12)), bool(flip))
     elif reader == 2:
         spikes, _ = open_recording(path, height, width, flip)
         spikes[len(spikes) // 2 : len(spikes) // 2 + 3]
