@@ -1,6 +1,8 @@
 # `make demo` and `make test` on a fresh clone; both make .venv from requirements.txt first.
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests in several processes, one a core; four at most, since each takes about a gigabyte.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .PHONY: demo test test-all fuzz soak results bench lint clean
 
@@ -8,11 +10,11 @@ demo: .venv/installed
 	$(BIN)/python test.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # with the tests of minutes: thirty kills, two hosts
 test-all: .venv/installed
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 # twenty thousand hostile and broken files and command lines; `make test` has three hundred of them
 fuzz: .venv/installed

@@ -71,7 +71,7 @@ RESUME_FLAGS = {
     "log_every",
     *("grad_checkpoint", "accumulate", "deterministic", "timeout"),
 }
-# Under the modern recipe the learning rate follows the length of the run, so these may change under the paper's only.
+# Under the other recipes the learning rate follows the length of the run, so these may change under the paper's only.
 LENGTH_FLAGS = {"epochs", "max_steps"}
 
 

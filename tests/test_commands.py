@@ -17,7 +17,8 @@ SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.r
 TOOLS = sorted(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text())
 MODULES = ["utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
-OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", *torchrun_parser()._option_string_actions}  # pip's, torchrun's
+# of pip, pytest-xdist and torchrun
+OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", "--maxprocesses", *torchrun_parser()._option_string_actions}
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
 
 
