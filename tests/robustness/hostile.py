@@ -297,8 +297,13 @@ def dataset(rng, ground, place):
     split, mode = pick(rng, ("train", "test", "test", "val")), pick(rng, ("250", "250", "1000", "no_gt"))
     if rng.random() < 0.1:
         weights = ["--load_model", str(ground.weights), "--workers", "0", "--device", "cpu"]
-        output = pick(rng, ("out", str(root / "out"), str(ground.reds / "test" / "gt"), str(ground.reds / "test" / "input")))
-        return test.main(["--dataset_path", str(root), "--split", split, "--data_mode", mode, *weights, "--save_path", output])
+        # A folder that the dataset no longer links to is any folder of the user's: pictures are written where he says.
+        folders = (f"test/{name}" for name in ("gt", "input"))
+        linked = [ground.reds / folder for folder in folders if any(map(os.path.islink, (root / folder).glob("*")))]
+        output = pick(rng, ("out", root / "out", *linked))
+        return test.main(
+            ["--dataset_path", str(root), "--split", split, "--data_mode", mode, *weights, "--save_path", str(output)]
+        )
     opened = open_dataset(root, mode, split, pick(rng, (None, 14, 21, 28, 7)))
     opened[len(opened) - 1]
 
