@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The tests in several processes, one a core; four at most, since each takes about a gigabyte.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all fuzz soak results bench lint clean
 

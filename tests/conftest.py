@@ -85,10 +85,7 @@ def run_processes(count, *arguments):
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
     with tempfile.TemporaryDirectory() as folder:
-        work = [(rank, place, folder, *map(str, arguments)) for rank in range(count)]
-        running = [forks().Process(target=run_as_one_of_several, args=one) for one in work]
-        for process in running:
-            process.start()
+        running = [start_script(folder, *arguments, **place, RANK=rank, LOCAL_RANK=rank) for rank in range(count)]
         for process in running:
             process.join(240)
         texts = [Path(folder, stream).read_text() for stream in ("out", "err")]
@@ -96,12 +93,19 @@ def run_processes(count, *arguments):
     return subprocess.CompletedProcess(arguments, next((code for code in codes if code != 0), 0), *texts)
 
 
-def run_as_one_of_several(rank, place, folder, name, *flags):
-    """What one of `run_processes` does."""
+def start_script(folder, *arguments, **environment):
+    """A script as a process of its own, without the seconds of imports; its text output goes to `out` and `err` in a folder."""
+    process = forks().Process(target=script_in_a_fork, args=(str(folder), environment, *map(str, arguments)))
+    process.start()
+    return process
+
+
+def script_in_a_fork(folder, environment, name, *flags):
+    """What the process of `start_script` does."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1))))
         stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1))))
-        os.environ.update({key: str(value) for key, value in {**place, "RANK": rank, "LOCAL_RANK": rank}.items()})
+        os.environ.update({key: str(value) for key, value in environment.items()})
         os.chdir(ROOT)
         torch.set_num_threads(1)
         sys.argv = [name, *flags]

@@ -18,7 +18,7 @@ TOOLS = sorted(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if
 MODULES = ["utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
 # of pip, pytest-xdist and torchrun
-OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", "--maxprocesses", *torchrun_parser()._option_string_actions}
+OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", "--maxprocesses", "--dist", *torchrun_parser()._option_string_actions}
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
 
 

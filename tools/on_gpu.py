@@ -33,6 +33,7 @@ from utils.guard import read_json
 PARTS = ("tests", "speed", "profile", "recordings", "train")
 TESTS = ["tests/models", "tests/utils/test_cli.py", "tests/scripts/test_engine.py", "tests/tools/test_benchmark.py"]
 GRACE = 60  # seconds that a step has to come to its end after SIGTERM
+LEAST = 5.0  # seconds that a step has at least
 # 250 begins anew, small goes on from the shipped weights.
 TRAININGS = {
     "250": ["--variant", "250", "--lr", "1e-3"],
@@ -195,7 +196,7 @@ def main(arguments=None):
     )
     begin, left = time.perf_counter(), math.fsum(step.weight for step in steps)
     for step in steps:  # what a step leaves of its time is the others'
-        limit = max(5.0, (60 * settings.minutes - (time.perf_counter() - begin)) * step.weight / left)
+        limit = max(LEAST, (60 * settings.minutes - (time.perf_counter() - begin)) * step.weight / left)
         came_to[step.name] = run(step, limit, settings.save_path)
         left -= step.weight
     print("\n=== all")

@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import re
 import signal
 import subprocess
@@ -23,7 +24,9 @@ from tests.conftest import (
     moving_scene,
     random_spikes,
     run_process,
+    run_processes,
     run_script,
+    start_script,
     write_tiny_weights,
 )
 from utils.cli import UserError
@@ -137,26 +140,32 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
 
 def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp_path):
     path, _ = recording
-    command = [sys.executable, "reconstruct.py", str(path), *options, "--stride", "1"]
-    assert run(path, *options, "--stride", 1, "--output", tmp_path / "whole.npy") == 0
+    arguments = [path, *options, "--stride", 1, "--stop", 100, "--output"]
+    assert run(*arguments, tmp_path / "whole.npy") == 0
     done = tmp_path / ".x.npy.parts" / "done"
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(
-            [*command, "--output", str(tmp_path / "x.npy")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        said = tmp_path / number.name
+        said.mkdir()
+        process = start_script(said, "reconstruct.py", *arguments, tmp_path / "x.npy")
         before = done.stat().st_size if done.exists() else 0
         deadline = time.monotonic() + 60
         while (done.stat().st_size if done.exists() else 0) < before + 5 and time.monotonic() < deadline:
             time.sleep(0.001)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        os.kill(process.pid, number)
+        process.join(60)
+        out, err = ((said / stream).read_text() for stream in ("out", "err"))
         assert "Traceback" not in err and "terminate" not in err
         assert not (tmp_path / "x.npy").exists() and done.exists()
         if number != signal.SIGKILL:
-            assert process.returncode == 128 + number and "the same command resumes" in out
-    assert run(path, *options, "--stride", 1, "--output", tmp_path / "x.npy") == 0
+            assert process.exitcode == 128 + number and "the same command resumes" in out
+    assert run(*arguments, tmp_path / "x.npy") == 0
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert {file.name for file in tmp_path.iterdir()} == {"x.npy", ".x.npy.json", "whole.npy", ".whole.npy.json"}
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == {
+        "x.npy",
+        ".x.npy.json",
+        "whole.npy",
+        ".whole.npy.json",
+    }
 
 
 def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
@@ -362,8 +371,7 @@ def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
     path, _ = recording
     outputs = ("--outputs", "all", "--stride", "7")
     single = [str(path), *options, *outputs, "--output"]
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "3", "reconstruct.py"]
-    result = run_process(*torchrun, *single, tmp_path / "shared.npy")
+    result = run_processes(3, "reconstruct.py", *single, tmp_path / "shared.npy")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("pictures of steps 20 to 125, 16 made now") == 1
     threads = torch.get_num_threads()
@@ -371,6 +379,7 @@ def test_several_processes_give_the_same_pictures(recording, options, tmp_path):
     assert run(*single, tmp_path / "one.npy") == 0
     torch.set_num_threads(threads)
     np.testing.assert_array_equal(np.load(tmp_path / "shared.npy"), np.load(tmp_path / "one.npy"))
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "reconstruct.py"]
     failed = run_process(*torchrun, *single, tmp_path / "x.mkv")
     lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert failed.returncode and len(lines) == 1 and "x.mkv" in lines[0]

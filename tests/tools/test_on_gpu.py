@@ -46,6 +46,7 @@ def test_a_step_that_takes_too_long_is_ended_and_what_it_said_is_kept(tmp_path, 
     fast, wrong = "print('quick')", "raise SystemExit(3)"
     steps = [Step(name, [sys.executable, "-S", "-c", code]) for name, code in zip("abc", (slow, fast, wrong))]
     monkeypatch.setattr(on_gpu, "list_steps", lambda *_: steps)
+    monkeypatch.setattr(on_gpu, "LEAST", 1.0)
     case = {"variant": "small", "part": "inference", "precision": "fp32", "batch": 1, "height": 20, "width": 20}
     figures = dict.fromkeys(("seconds", "peak_bytes", "multiply_adds_drawn", "multiply_adds_done", "rate", "product_rate"), 1.0)
     (tmp_path / "speed/x").mkdir(parents=True)

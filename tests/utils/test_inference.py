@@ -1,13 +1,11 @@
-import platform
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 
 from models import Reconstruction, SwinSF, SwinSFConfig, build_model
-from tests.conftest import random_spikes, run_process
+from tests.conftest import random_spikes
 from tests.models.test_classical import Recording
 from utils.cli import UserError
 from utils.inference import ENDLESS, OVERLAP, ahead, key_frames, reconstruct, reconstruct_at, tile_spans, tiled
@@ -58,7 +56,7 @@ def test_tiles_of_a_network_show_no_seam(variant, tile, skip):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.05, 0.2)
     multiple = model.config.window * model.config.patch
-    spikes = torch.from_numpy(np.stack([random_spikes(41, 201, 260)]))
+    spikes = torch.from_numpy(np.stack([random_spikes(41, 141, 180)]))
     with torch.inference_mode():
         whole = model(spikes)
         close, seamed = tiled(model, spikes, tile, multiple, OVERLAP), tiled(model, spikes, tile, multiple, 0)
@@ -158,22 +156,17 @@ def test_what_a_recording_cannot_be_reconstructed_with(network):
         reconstruct(random_spikes(50, 24, 32), network, tile=10)
 
 
-def test_items_are_drawn_ahead_and_no_further():
+def test_items_come_in_order_and_few_wait():
     drawn = []
 
     def items():
-        for i in range(10):
+        for i in range(100):
             drawn.append(i)
             yield i
 
-    taken = ahead(items(), depth=2)
-    assert next(taken) == 0
-    deadline = time.monotonic() + 10
-    while len(drawn) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    assert drawn == [0, 1, 2, 3]  # one taken, two ready, one current
-    assert list(taken) == list(range(1, 10))
+    for i, item in enumerate(ahead(items(), depth=2)):
+        assert item == i and len(drawn) <= i + 4  # this one, two ready, one that waits for its place
+    assert i == 99
 
 
 def test_an_error_in_the_thread_is_raised_where_the_items_are_taken():
@@ -203,18 +196,6 @@ def test_leaving_early_ends_the_threads():
     taken.close()
     assert threading.active_count() == before and closed == [True]
     assert list(ahead(items(), should_stop=lambda: True)) == []
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc, whose allocator this sets")
-def test_freed_memory_is_kept():
-    """A tensor of 96 MB takes the pages of one of 100 MB before it, in a process of its own."""
-    code = (
-        "import resource, sys, torch; from utils.inference import keep_freed_memory; keep_freed_memory() if sys.argv[1:] else 0; "
-    )
-    code += "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; torch.ones(25_000_000); begin = faults(); "
-    code += "torch.ones(24_000_000); print(faults() - begin)"
-    handed_back, kept = (int(run_process("-c", code, *argument).stdout) for argument in ((), ("kept",)))
-    assert handed_back > 10 * max(kept, 1)
 
 
 def test_what_gives_no_picture_is_an_error_and_not_nothing(tmp_path):
