@@ -84,8 +84,9 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
 
 
 def test_dark_scenes_are_lit(tmp_path, capsys):
-    np.save(tmp_path / "dark.npy", moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)))
-    means = {}
+    dark, means = moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)), {}
+    np.save(tmp_path / "dark.npy", dark)
+    np.savez(tmp_path / "white.npz", 255 * dark)
     flags = {"plain": ["--exposure", 1], "4": ["--exposure", 4], "auto": [], "gamma": ["--exposure", 1, "--gamma", 2.2]}
     for name, more in flags.items():
         assert run(tmp_path / "dark.npy", "--method", "tfp", "--window", 201, *more, "--output", tmp_path / f"{name}.npy") == 0
@@ -93,6 +94,8 @@ def test_dark_scenes_are_lit(tmp_path, capsys):
     assert means["4"].mean() == pytest.approx(4 * means["plain"].mean(), rel=0.05)
     assert np.quantile(means["auto"], 0.99) == pytest.approx(0.9 * 255, abs=12)
     assert means["gamma"].mean() > 2 * means["plain"].mean()
+    assert run(tmp_path / "white.npz", "--method", "tfp", "--window", 201, "--output", tmp_path / "white.npy") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "white.npy"), means["auto"])
     assert "exposure: grey levels times" in capsys.readouterr().out
 
 
