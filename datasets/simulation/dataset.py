@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from datasets.augment import to_item
 from datasets.simulation.photos import read_photo, readable, split_photos
 from datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
-from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, draw_pattern, simulate
+from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, draw_pattern, simulate, take_steps_as_one
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
@@ -63,8 +63,9 @@ class SceneDataset(Dataset):
     def read(self, index, epoch=0):
         rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
         sensor = self.sensors.draw(rng)
-        if self.split != "train" and self.sensors is SENSORS["camera"]:
-            sensor = CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
+        if self.sensors is SENSORS["camera"]:
+            training = self.split == "train"
+            sensor = take_steps_as_one(sensor, rng) if training else CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
         return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.shown_at, sensor)}
 
     def simulate(self, rng, steps, shown_at, sensor):

@@ -81,6 +81,8 @@ SENSORS = {
     ),
 }
 
+MOST_AS_ONE = 8  # steps, in training on cameras
+
 # The cameras that validation takes in turn: four levels of light, with as much noise as is usual.
 CAMERA_LEVELS = tuple(
     Sensor(
@@ -102,6 +104,18 @@ CAMERA_LEVELS = tuple(
 def replaced(sensor, given):
     """A `Sensor` with the values of `given` that are not None."""
     return dataclasses.replace(sensor, **{name: value for name, value in given.items() if value is not None})
+
+
+def take_steps_as_one(sensor, rng):
+    """A camera, half of the time as its recording is where up to `MOST_AS_ONE` steps are taken as one (see `utils.binning`).
+
+    N steps as one gather N times the light and N times the dark charge. So a dark recording that was made brighter in this way
+    has a dark current that no bright recording has, which a network must have seen.
+    """
+    brightest = SENSORS["camera"].log["exposure"][1]
+    most = min(MOST_AS_ONE, brightest / sensor.exposure)
+    steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0
+    return dataclasses.replace(sensor, exposure=steps * sensor.exposure, dark=steps * sensor.dark)
 
 
 class Pattern(NamedTuple):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.simulation.sensor import IDEAL, SENSORS, Sensor, draw_pattern, integrate_and_fire
+from datasets.simulation.sensor import IDEAL, SENSORS, Sensor, draw_pattern, integrate_and_fire, take_steps_as_one
 from models.classical import tfp
+from utils.binning import take_as_one
 
 
 def test_the_remainder_is_kept():
@@ -96,6 +97,21 @@ def test_a_sensor_is_drawn_from_its_ranges():
     assert np.median(exposures) == pytest.approx(np.sqrt(0.05 * 1.2), rel=0.2)  # as many dark ones as bright ones
     assert {sensor.rate for sensor in drawn} == {0.6}
     assert SENSORS["camera"].describe("dark") == "0 to 0.004" and SENSORS["reds"].describe("frames_every") == "15"
+
+
+def test_a_camera_is_now_and_then_one_whose_steps_are_taken_as_one():
+    """N steps as one, spike for spike in the mean, are N times the light and N times the dark charge."""
+    rng = np.random.default_rng(0)
+    camera = Sensor(exposure=0.06, dark=0.003)
+    drawn = [take_steps_as_one(camera, rng) for _ in range(400)]
+    steps = np.array([sensor.exposure for sensor in drawn]) / 0.06
+    assert np.mean(steps == 1) == pytest.approx(0.5, abs=0.07) and 7 < steps.max() <= 8
+    assert np.median(steps[steps > 1]) == pytest.approx(np.sqrt(8), rel=0.2)
+    np.testing.assert_allclose([sensor.dark for sensor in drawn], 0.003 * steps)
+    assert max(take_steps_as_one(Sensor(exposure=0.6), rng).exposure for _ in range(99)) <= 1.2
+    assert {take_steps_as_one(Sensor(exposure=1.2), rng).exposure for _ in range(9)} == {1.2}
+    spikes = take_as_one(integrate_and_fire(still(200, 400), rng, camera), 4)
+    assert spikes[0:100].mean() == pytest.approx(4 * (0.06 * 0.6 * 200 / 255 + 0.003), rel=0.01)
 
 
 def test_hot_and_dead_pixels():

@@ -166,7 +166,7 @@ def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:]) == 0
     path = tmp_path / "run/last.pth"
     contents = checkpoint.load(path)
-    assert contents.pop("draws") == 2
+    assert contents.pop("draws") == DRAWS
     checkpoint.save(contents, path)
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"last\.pth: begun by an older version .* --load_model"):
