@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import train
+from datasets.augment import DRAWS
 from engine import RECIPES, Forward, TrainingState, make_average, make_optimizer, train_one_epoch, warmup_cosine
 from models import VARIANTS, SwinSF, SwinSFConfig
 from settings import new_settings, parse_settings
