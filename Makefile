@@ -1,16 +1,15 @@
 # `make demo` and `make test` on a fresh clone; both make .venv from requirements.txt first.
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests in several processes, one a core; four at most, since each takes about a gigabyte.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all fuzz soak results bench lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
 
+# in several processes, one a core; four at most, since each takes about a gigabyte
 test: .venv/installed
-	$(PYTEST)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # and the tests of minutes, which want the cores to themselves: thirty kills, two hosts
 test-all: test
