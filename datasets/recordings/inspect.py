@@ -11,7 +11,6 @@ from tqdm import tqdm
 from datasets.recordings.survey import (
     BRIGHT,
     FULL,
-    STILL,
     Survey,
     choose_bin,
     choose_exposure,
@@ -28,6 +27,7 @@ STANDS_OUT = 0.27  # part of a bright pixel's rate by which a hot pixel is above
 LEAST_ABOVE = 4  # and spikes, in all
 DARK, SPIKES = 0.02, 10  # a pixel without a spike is dead where each neighbour has more than so many a step, and in all
 SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
+FAST = 0.5  # pixels a step, beyond what the weights know well
 
 
 def inspect(spikes):
@@ -116,7 +116,7 @@ def advice(seen):
     bin, reason = choose_bin(seen, 20)
     if not seen.bright:
         return "there is no light in it"
-    if seen.motion is not None and seen.motion > STILL:
+    if seen.motion is not None and seen.motion > FAST:
         return f"--method tfi, since things move by {seen.motion:.2g} pixels a step"
     if seen.bright > SATURATED:
         return f"record with less light: bright pixels fire at {seen.bright:.0%} of the steps"

@@ -64,7 +64,7 @@ def test_a_dark_recording_with_specks():
     strong, found = places(pattern.dark > 0.2), {tuple(place) for place in facts["hot"]}
     assert len(strong) > 30 and found <= places(pattern.dark > 0)
     assert len(strong & found) > 0.85 * len(strong)  # neighbours that are both hot hide one another
-    assert "advice: --bin 4 (auto takes it), since bright pixels have 0.037" in "\n".join(describe(facts, 20000))
+    assert "advice: --bin 2 (auto takes it), since bright pixels have 0.037" in "\n".join(describe(facts, 20000))
 
 
 def test_the_script(tmp_path, capsys):

@@ -41,23 +41,23 @@ def test_cameras_by_level_of_light():
 
 
 def test_methods_on_a_long_stream_look_at_its_middle():
-    """A light that comes on at step 72 of 165: a window of 21 sees it alone, that of 161 a bit more than half of it."""
+    """A light that comes on at step 154 of 329: a window of 21 sees it alone, that of 161 a bit more than half of it."""
     spikes = torch.zeros(1, script.LONG, 20, 20)
-    spikes[:, 72:] = 1
+    spikes[:, 154:] = 1
     methods = script.methods_of("camera", {"N": lambda spikes, output: spikes.float().mean(1)})
     assert methods["TFP21"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
     assert methods["TFP161"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6 * 91 / 161)
     assert methods["TFI"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
-    assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(31 / 41)  # steps 62 to 102
+    assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(31 / 41)  # steps 144 to 184
 
 
 def test_a_network_takes_steps_of_a_dark_camera_as_one():
-    """A spike every ten steps: four steps as one have one in 2.5, and the picture is what a single step gathers."""
+    """A spike every ten steps: five steps as one have one in two, and the picture is what a single step gathers."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::10] = 1
     methods = script.methods_of("camera", {"N": lambda spikes, output: seen.append(spikes) or spikes.float().mean(1)})
     assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(0.1, rel=0.05)
-    assert seen[0].shape == (1, 41, 20, 20) and seen[0].float().mean() == pytest.approx(0.4, rel=0.05)
+    assert seen[0].shape == (1, 41, 20, 20) and seen[0].float().mean() == pytest.approx(0.5, rel=0.05)
 
 
 def test_an_empty_cell_where_a_network_does_not_fit_a_column():

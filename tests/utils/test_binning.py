@@ -125,7 +125,7 @@ def test_light_and_motion_are_those_of_the_scene(rate, speed):
     assert seen.rate == pytest.approx(spikes.mean(), rel=0.1) and seen.steps == 500
     assert seen.motion == pytest.approx(speed, abs=0.03)
     bin, reason = choose_bin(seen, 20)
-    assert bin * seen.bright <= FULL and bin * seen.motion <= STILL
+    assert bin == 1 or (bin * seen.bright <= FULL and bin * seen.motion <= STILL)
     assert bin == {0.6: 1, 0.1: 5, 0.03: 10 if speed < 0.3 else 1}[rate] or speed > 0
     assert f"{seen.bright:.2g} spikes a step" in reason
     assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
@@ -135,7 +135,7 @@ def test_a_bin_keeps_within_light_motion_and_length():
     still = Survey(0.01, 0.03, 0.0, 10_000)
     assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 7)[0] == 7 and choose_bin(still, 1)[0] == 1
     assert choose_bin(still._replace(motion=0.06), 20) == (
-        5,
+        4,
         "bright pixels have 0.03 spikes a step, and things move by 0.06 pixels in one",
     )
     assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 20
