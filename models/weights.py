@@ -149,11 +149,13 @@ def fitting_config(state):
     """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the one that fits best.
 
     "released" and "paper" attention have the same weights: those with the released `skip` are taken for released ones, the
-    others for our own.
+    others for our own. So have "motion" and "aligned": they are told by what is shipped of the variant.
     """
     released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
-    own = [dataclasses.replace(variant, tsa="paper", skip=skip) for variant in VARIANTS.values() for skip in ("motion", "rate")]
-    candidates = [*released, *own, dataclasses.replace(VARIANTS["small"], skip="none")]
+    shipped = {"250": "motion", "1000": "motion", "small": "aligned"}
+    own = [dataclasses.replace(VARIANTS[name], tsa="paper", skip=skip) for name, skip in shipped.items()]
+    with_rate = [dataclasses.replace(config, skip="rate") for config in own]
+    candidates = [*released, *own, *with_rate, dataclasses.replace(VARIANTS["small"], skip="none")]
     return min(candidates, key=lambda config: count_misfits(config, state))
 
 
