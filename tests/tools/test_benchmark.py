@@ -54,6 +54,7 @@ def test_peak_memory_sees_what_was_freed_again():
     assert 190e6 < memory.bytes < 260e6
 
 
+@pytest.mark.slow
 def test_the_script_writes_its_table_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SCALES", ((40, 40),))
     arguments = ["--variants", "small", "--parts", "scaling", "--precisions", "fp32", "--runs", "1", "--device", "cpu"]
@@ -64,6 +65,7 @@ def test_the_script_writes_its_table_and_figure(tmp_path, monkeypatch, capsys):
     assert "small scaling 1x40x40" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_recordings(tmp_path, capsys):
     options = ["--sizes", "24x32", "--lengths", "80", "--pictures", "3", "--save_path", str(tmp_path)]
     assert benchmark_recordings.main(options) == 0

@@ -102,7 +102,7 @@ def by_one(photos):
     return train_a_little(photos)
 
 
-@pytest.mark.parametrize("count, pieces", [(2, 1), (1, 2), (3, 1), (2, 2)])
+@pytest.mark.parametrize("count, pieces", [(1, 2), (3, 1), (2, 2)])
 def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count, pieces):
     """Gradients and weights to 1e-6 in float64, without stochastic depth, and the same loss."""
     if count == 1:
@@ -216,28 +216,28 @@ def write_small_reds(folder, count):
 
 
 def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, tmp_path):
-    data = write_small_reds(tmp_path / "data", 8)
+    data = write_small_reds(tmp_path / "data", 5)
     options = ["--dataset_path", data, "--load_model", tiny_weights, "--device", "cpu", "--save_image", "--report"]
     tables, means, pages = [], [], []
     for count in (1, 3):
         out = tmp_path / f"out{count}"
         result = run_processes(count, "test.py", *options, "--save_path", out)
         assert result.returncode == 0, result.stderr
-        assert len([line for line in result.stdout.splitlines() if line.startswith("mean of 8")]) == 1
+        assert len([line for line in result.stdout.splitlines() if line.startswith("mean of 5")]) == 1
         with open(out / "metrics.csv") as file:
             tables.append([{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)])
         contents = json.loads((out / "metrics.json").read_text())
         means.append({(m, f): contents["means"][m][f] for m in contents["means"] for f in ("psnr", "ssim")})
-        assert len(list(out.glob("*.png"))) == 3 * 8 + 1
+        assert len(list(out.glob("*.png"))) == 3 * 5 + 1
         pages.append(re.findall(r"\d{3}id21", (out / "report.html").read_text()))
-    assert [row["name"] for row in tables[0]] == [f"{i:03d}id21" for i in range(8)]
+    assert [row["name"] for row in tables[0]] == [f"{i:03d}id21" for i in range(5)]
     for table, mean, page in zip(tables[1:], means[1:], pages[1:]):
         assert [row["name"] for row in table] == [row["name"] for row in tables[0]]
         for row, expected in zip(table, tables[0]):
             assert all(float(row[k]) == pytest.approx(float(v), abs=1e-3) for k, v in expected.items() if k != "name")
         assert mean == pytest.approx(means[0], abs=1e-4)
         assert page == pages[0]
-    last = [(tmp_path / f"out{count}/007id21_gt.png").read_bytes() for count in (1, 3)]
+    last = [(tmp_path / f"out{count}/004id21_gt.png").read_bytes() for count in (1, 3)]
     assert last[0] == last[1]
 
 
