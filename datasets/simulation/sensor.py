@@ -81,7 +81,7 @@ SENSORS = {
     ),
 }
 
-MOST_AS_ONE = 8  # steps, in training on cameras
+MOST_AS_ONE = 8  # steps that training on cameras takes as one, see `take_steps_as_one`
 
 # The cameras that validation takes in turn: four levels of light, with as much noise as is usual.
 CAMERA_LEVELS = tuple(
@@ -107,10 +107,10 @@ def replaced(sensor, given):
 
 
 def take_steps_as_one(sensor, rng):
-    """A camera, half of the time as its recording is where up to `MOST_AS_ONE` steps are taken as one (see `utils.binning`).
+    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_AS_ONE` steps taken as one (see `utils.binning`).
 
-    N steps as one gather N times the light and N times the dark charge. So a dark recording that was made brighter in this way
-    has a dark current that no bright recording has, which a network must have seen.
+    N steps gather N times the light, and N times the dark charge. So a dark recording whose steps are taken as one has more dark
+    charge than a bright one, and a network must have seen that. Never brighter than the brightest camera of `SENSORS`.
     """
     brightest = SENSORS["camera"].log["exposure"][1]
     most = min(MOST_AS_ONE, brightest / sensor.exposure)
