@@ -50,7 +50,7 @@ class Fit:
 
 # file -> what it is for. swinsf_camera.pth is taken once it is there, swinsf_1000.pth once it is ahead on spike-X4K.
 SHIPPED_FOR = {
-    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.1, 0.7), 0.5),
+    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
     "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
     "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),

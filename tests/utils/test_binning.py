@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datasets.dat import camera_of
 from datasets.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
-from datasets.recordings.survey import FULL, STILL, WHITE, Survey
+from datasets.recordings.survey import FULL, LIT, STILL, WHITE, Survey
 from datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from models import Reconstruction
 from tests.conftest import moving_scene, random_spikes
@@ -125,20 +125,26 @@ def test_light_and_motion_are_those_of_the_scene(rate, speed):
     assert seen.rate == pytest.approx(spikes.mean(), rel=0.1) and seen.steps == 500
     assert seen.motion == pytest.approx(speed, abs=0.03)
     bin, reason = choose_bin(seen, 20)
-    assert bin == 1 or (bin * seen.bright <= FULL and bin * seen.motion <= STILL)
-    assert bin == {0.6: 1, 0.1: 5, 0.03: 10 if speed < 0.3 else 1}[rate] or speed > 0
+    assert bin == 1 or (bin * seen.bright <= (FULL if bin == 2 else LIT) and bin * seen.motion <= STILL)
+    assert bin == {0.6: 1, 0.1: 2, 0.03: 4}[rate] or speed > 0
     assert f"{seen.bright:.2g} spikes a step" in reason
     assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
 
 
 def test_a_bin_keeps_within_light_motion_and_length():
-    still = Survey(0.01, 0.03, 0.0, 10_000)
+    still = Survey(0.003, 0.004, 0.0, 10_000)
     assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 7)[0] == 7 and choose_bin(still, 1)[0] == 1
+    for bright, bin in ((0.26, 1), (0.24, 2), (0.03, 2), (0.024, 4), (0.009, 10)):
+        assert choose_bin(still._replace(bright=bright), 20)[0] == bin
     assert choose_bin(still._replace(motion=0.06), 20) == (
-        4,
-        "bright pixels have 0.03 spikes a step, and things move by 0.06 pixels in one",
+        5,
+        "bright pixels have 0.004 spikes a step, and things move by 0.06 pixels in one",
     )
-    assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 20
+    assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 10  # what is that dark may move as it likes
+    assert choose_bin(still._replace(bright=0.1, motion=None), 20) == (
+        1,
+        "bright pixels have 0.1 spikes a step, and motion cannot be told",
+    )
     bin, reason = choose_bin(still._replace(steps=200), 20)
     assert bin == 4 and reason.endswith("wants more than 200 steps")
     assert choose_bin(still, 20, first=9_900)[0] == 4  # 41 times as many have to fit behind it
