@@ -184,5 +184,5 @@ def learning_curves(path, logs):
         axis.plot([line["step"] for line in scored], [line["val_psnr"] for line in scored], marker="o", markersize=3, label=name)
     axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside right upper")  # beside the curves, of which any place may be full
     save_figure(path, figure)
