@@ -13,8 +13,8 @@ ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it
 LONGEST = 8 * STEPS  # up to so many steps
 BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
 WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
-# How much a bin may gather. swinsf_camera.pth itself knows the dark, and loses more by motion than it gains by light: of these
-# values the best for 50 scenes of `--sensor camera` over photographs of the training, and for 12 darker ones.
+# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost more by motion than
+# they gain by light. The values were the best of a grid, on scenes of `--sensor camera` over the photographs of its training.
 FULL = 0.5  # spikes of a bright pixel at most
 LIT = 0.1  # the same where more than two steps are one
 UNSEEN = 0.06  # the same where motion cannot be told
@@ -94,7 +94,7 @@ def speeds(look):
 def choose_bin(seen, stride, first=None, stop=None):
     """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures stay where they are.
 
-    As many as light and motion allow (see `FULL` and what follows it), and as leave a picture between the steps first and stop.
+    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture between the steps first and stop.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
     for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):

@@ -67,7 +67,8 @@ SENSORS = {
         fixed={"frames_every": 15},
         linear={"blur": (0.5, 0.66), "grain": (0.5, 3.5), "drift": (0.0, 0.014), "displacement": (0.0, 0.14)},
     ),
-    # Plausible cameras, from bright to dark and from clean to noisy, not the measurement of one.
+    # Plausible cameras, from bright to dark and from clean to noisy, not the measurement of one. A real dark recording had a
+    # quarter of a per cent of hot pixels.
     "camera": Sensors(
         log={"exposure": (0.05, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
         linear={
