@@ -94,7 +94,8 @@ def speeds(look):
 def choose_bin(seen, stride, first=None, stop=None):
     """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures stay where they are.
 
-    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture between the steps first and stop.
+    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture between the steps first
+    and stop.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
     for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
