@@ -252,9 +252,9 @@ def main(arguments=None):
         file.write("\n".join(lines) + "\n")
     with replacing(settings.save_path / "results.json", "w") as file:
         json.dump(report.plain({"rows": rows, "about": about}), file, indent=1)
-    logs = {log.stem: read_lines(log) for path in paths for log in sorted(path.parent.glob(f"{path.stem}*.jsonl"))}
-    if logs:
-        report.learning_curves(settings.save_path / "curves.png", logs)
+    runs = {path.stem: [read_lines(log) for log in sorted(path.parent.glob(f"{path.stem}_*.jsonl"))] for path in paths}
+    if any(runs.values()):
+        report.learning_curves(settings.save_path / "curves.png", runs)
     cli.say("\n".join(lines))
     if not shown:
         return 0

@@ -173,15 +173,22 @@ def comparison_figure(path, streams):
     save_figure(path, figure)
 
 
-def learning_curves(path, logs):
-    """Validation PSNR against optimiser steps. logs: name -> the lines of a run's log.jsonl."""
+def learning_curves(path, runs):
+    """Validation PSNR against optimiser steps. runs: name of weights -> the lines of log.jsonl of each run that made them.
+
+    The steps of a run follow those of the run before, with a gap in the line between the two.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((7, 3.5), layout="constrained")
     axis = figure.subplots()
-    for name, lines in logs.items():
-        scored = [line for line in lines if "val_psnr" in line]
-        axis.plot([line["step"] for line in scored], [line["val_psnr"] for line in scored], marker="o", markersize=3, label=name)
+    for name, logs in runs.items():
+        points, before = [], 0
+        for lines in logs:
+            points += [(before + line["step"], line["val_psnr"]) for line in lines if "val_psnr" in line]
+            points.append((np.nan, np.nan))
+            before += lines[-1]["step"] if lines else 0
+        axis.plot(*np.reshape(points, (-1, 2)).T, marker="o", markersize=3, label=name)
     axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper")  # beside the curves, of which any place may be full

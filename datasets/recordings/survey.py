@@ -14,7 +14,7 @@ LONGEST = 8 * STEPS  # up to so many steps
 BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
 WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
 # How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost more by motion than
-# they gain by light. The values were the best of a grid, on scenes of `--sensor camera` over the photographs of its training.
+# they gain by light. The values were the best of a grid, on recordings that tools/bins.py simulates and scores.
 FULL = 0.5  # spikes of a bright pixel at most
 LIT = 0.1  # the same where more than two steps are one
 UNSEEN = 0.06  # the same where motion cannot be told

@@ -12,7 +12,7 @@ from utils.cli import UserError
 
 
 def test_the_table(reds, tiny_weights, tmp_path):
-    tiny_weights.with_suffix(".jsonl").write_text('{"epoch": 0, "step": 5, "val_psnr": 30.0}\n')
+    tiny_weights.with_name("tiny_1.jsonl").write_text('{"epoch": 0, "step": 5, "val_psnr": 30.0}\n')
     options = ("--weights", tiny_weights, "--sample", reds, "--save_path", tmp_path, "--workers", "0", "--device", "cpu")
     result = run_script("-m", "tools.results", *options)
     assert result.returncode == 0, result.stderr
