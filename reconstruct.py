@@ -111,7 +111,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
-from datasets.recordings.inspect import contact_sheet, describe, inspect
+from datasets.recordings.inspect import contact_sheet, describe, inspect, is_sheet
 from engine import BASELINES
 from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
 from models.classical import tfi_pictures, tfp_pictures
@@ -250,6 +250,8 @@ def show_inspection(settings):
     path = settings.output
     if path.suffix.lower() != ".png" or path.is_dir():
         raise UserError(f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png")
+    if path.exists() and not settings.overwrite and not is_sheet(path):
+        raise UserError(f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name")
     spikes, lines = open_settings(settings)
     for line in lines:
         cli.say(line)

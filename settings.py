@@ -55,8 +55,8 @@ FLAGS = {
     "run_name": flag("", "the run's folder in it (default: the network's name and the time)"),
     "val_every": flag(
         None,
-        "validate after every so many epochs, and after the last; 0: never (default: 1, or more where validation would take "
-        "longer than training)",
+        "validate after every so many epochs, and after the last; 0: never (default: 1, or more where validation would have "
+        "more pixels than the training between)",
         type=cli.count,
     ),
     "log_every": flag(10, "log loss, learning rate and pictures a second after every so many steps", type=cli.positive_int),

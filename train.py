@@ -124,7 +124,7 @@ def open_data(settings):
         lines = [f"{lines[0]}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
     every = validation_interval(settings, train, val)
     if val is not None and settings.val_every is None and every > 1:
-        lines.append(f"val: after every {every} epochs, for it takes longer than the training of one; --val_every N sets it")
+        lines.append(f"val: after every {every} epochs, for it has more pixels than the training of one; --val_every N sets it")
     if settings.batch_size > len(train):
         few = f"there are {len(train)} samples to train on, and a batch has no more"
         warnings.append(f"--batch_size {settings.batch_size}: {few}; lower it, or add data")

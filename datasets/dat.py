@@ -270,7 +270,7 @@ def open_dat(path, height, width, flip=None, bitorder=None):
     """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a `DatFile`.
 
     flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is what looks wrong.
-    Raises UserError as `read_dat` does.
+    Raises UserError as `DatFile` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
     order, texts = look_at(path, height, width) if bitorder is None else (bitorder, ())

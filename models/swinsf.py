@@ -196,8 +196,8 @@ class FiringRate(nn.Module):
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
 
-    Spikes of 0 and 255 are taken for 0 and 1. Raises ValueError for any other values (see `check_spikes`), for another number of
-    steps and for a smaller picture.
+    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the spikes too: 0 and 255 are
+    taken for 0 and 1, and any others raise ValueError (see `check_spikes`).
     """
 
     def __init__(self, config=None):

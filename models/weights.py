@@ -29,7 +29,7 @@ CHOICES = {"tsa": TSA_CHOICES, "skip": SKIP_CHOICES}
 
 
 def shipped_weights(variant="small"):
-    """The path of the shipped weights; by default the file that scores best on every validation set of the README's table.
+    """The path of the shipped weights; by default the one for light without noise (see `weights_for`).
 
     Raises UserError where it is not there.
     """

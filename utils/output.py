@@ -96,7 +96,8 @@ def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
 class Output:
     """What the outputs share. `workplace`: the folder where the pictures lie until they are whole, with a record of their making.
 
-    A subclass sets `workplace` and implements `refuse_foreign`, `clear`, `done`, `write`, `read` and `finish`.
+    A subclass sets `workplace` and implements `refuse_foreign`, `clear`, `done`, `write`, `read`,
+    `finish`, `discard` and `finished_record`.
     """
 
     def __init__(self, path, about, shape, keys, piped, fps=25.0, bits=8):

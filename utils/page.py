@@ -36,8 +36,9 @@ def make_frame(pictures, label=""):
 def write_page(path, title, kind, about, rows, streams, shown):
     """Write the page.
 
-    kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: of `engine.evaluate`. streams: name -> list
-    of `make_frame`; several are the moments of a recording. shown: titles of the two pictures to begin with, ours the second.
+    kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: as `report.mean_figures` takes them.
+    streams: name -> list of `make_frame`; several are the moments of a recording. shown: titles of the two pictures to begin with, ours
+    the second.
     """
     methods = [key for key in rows[0] if key != "name"]
     contents = {

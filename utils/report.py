@@ -40,7 +40,7 @@ def write_picture(path, picture):
 
 
 def mean_figures(rows):
-    """method -> {figure: mean over the rows} of `engine.evaluate`'s rows."""
+    """method -> {figure: mean over the rows}. rows: a list of {"name": text, method: {figure: value}}."""
     methods = [key for key in rows[0] if key != "name"]
     return {m: {figure: float(np.mean([row[m][figure] for row in rows])) for figure in rows[0][m]} for m in methods}
 
@@ -176,7 +176,7 @@ def comparison_figure(path, streams):
 def learning_curves(path, runs):
     """Validation PSNR against optimiser steps. runs: name of weights -> the lines of log.jsonl of each run that made them.
 
-    The steps of a run follow those of the run before, with a gap in the line between the two.
+    The steps of a run follow those that the run before has logged, with a gap in the line between the two.
     """
     from matplotlib.figure import Figure
 

@@ -194,7 +194,7 @@ class RunFolder:
     def log_epoch(self, line, comparison):
         """Log a dict of numbers: on TensorBoard at once, in log.jsonl with the next save.
 
-        comparison: (3, H, W) uint8 picture for TensorBoard, or None.
+        comparison: (1, H, 3W) uint8 for TensorBoard, three pictures side by side, or None.
         """
         if not self.writes:
             return

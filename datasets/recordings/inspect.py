@@ -28,6 +28,7 @@ LEAST_ABOVE = 4  # and spikes, in all
 DARK, SPIKES = 0.02, 10  # a pixel without a spike is dead where each neighbour has more than so many a step, and in all
 SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
 FAST = 0.5  # pixels a step, beyond what the weights know well
+MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
 
 
 def inspect(spikes):
@@ -149,4 +150,12 @@ def contact_sheet(path, title, facts, steps_per_second):
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"steps {start} to {start + facts['length'] - 1}", fontsize=8)
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
+
+
+def is_sheet(path):
+    """Whether a file is a sheet that `contact_sheet` wrote."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MARK.encode() in file.read(2000)

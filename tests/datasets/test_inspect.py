@@ -91,3 +91,16 @@ def test_what_is_refused(tmp_path):
     for path in ("a.dat", "."):
         with pytest.raises(UserError, match="the sheet of --inspect is a PNG"):
             script.main([str(tmp_path / "a.dat"), "--inspect", "--output", str(tmp_path / path)])
+
+
+def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(tmp_path):
+    write_dat(tmp_path / "a.dat", moving_scene(40, 48, 60))
+    truth = tmp_path / "truth.png"
+    cv2.imwrite(str(truth), np.full((40, 48), 7, np.uint8))
+    before = truth.read_bytes()
+    arguments = [str(tmp_path / "a.dat"), "--height", "40", "--width", "48", "--inspect", "--output", str(truth)]
+    with pytest.raises(UserError, match=r"truth\.png: is there already, and no sheet of --inspect; add --overwrite"):
+        script.main(arguments)
+    assert truth.read_bytes() == before
+    assert script.main([*arguments, "--overwrite"]) == 0
+    assert truth.read_bytes() != before and script.main(arguments) == 0

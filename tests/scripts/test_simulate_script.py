@@ -96,6 +96,7 @@ def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
     assert (sample["spikes"].max(0)[lit] == 0).mean() == pytest.approx(0.25, abs=0.02)
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["train"]
     sensor = meta["sensors"]["scene000000"]
+    assert meta["style"]["median_speed"] == 0.2  # the motion that train.py simulates for cameras
     assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 3000
 
 
