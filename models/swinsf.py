@@ -196,8 +196,8 @@ class FiringRate(nn.Module):
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
 
-    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the spikes too: 0 and 255 are
-    taken for 0 and 1, and any others raise ValueError (see `check_spikes`).
+    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the spikes too: 0 and 255
+    are taken for 0 and 1, any others raise ValueError (see `check_spikes`).
     """
 
     def __init__(self, config=None):

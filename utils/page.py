@@ -37,8 +37,8 @@ def write_page(path, title, kind, about, rows, streams, shown):
     """Write the page.
 
     kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: as `report.mean_figures` takes them.
-    streams: name -> list of `make_frame`; several are the moments of a recording. shown: titles of the two pictures to begin with, ours
-    the second.
+    streams: name -> list of `make_frame`; several are the moments of a recording.
+    shown: titles of the two pictures to begin with, ours the second.
     """
     methods = [key for key in rows[0] if key != "name"]
     contents = {
