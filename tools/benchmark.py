@@ -2,6 +2,7 @@
 
     python -m tools.benchmark                                     # make bench: every variant on this machine's device
     python -m tools.benchmark --variants 250 --precisions fp32 bf16 --parts inference
+    python -m tools.benchmark --variants 250 1000 --skip motion --parts inference       # as the shipped weights have them
     python -m tools.benchmark --variants small --parts scaling    # time and memory against the size of the picture
     python -m tools.benchmark --device cuda:0 --precisions bf16 --batch_size 8 --train_batch_size 16 --crop_size 128 --compile
     python -m tools.benchmark --parts loading                     # writes a recording of 1.25 GB to a temporary folder
@@ -37,7 +38,7 @@ from datasets.dat import read_dat, write_dat
 from datasets.paired import PAIRED
 from datasets.simulation.dataset import demo_photo
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
-from models import PRECISIONS, VARIANTS, build_model
+from models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model
 from tools.arithmetic import multiply_adds
 from utils import cli, report
 from utils.checkpoint import replacing
@@ -57,6 +58,7 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--parts", nargs="+", default=["inference", "training"], choices=PARTS, help="what to measure (default the first two)")
     flag("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
+    flag("--skip", choices=SKIP_CHOICES, help="what the networks add to (default: each variant's own)")
     flag("--precisions", nargs="+", default=["fp32", "bf16"], choices=[*PRECISIONS], help="default fp32 bf16")
     flag("--runs", type=cli.positive_int, default=5, help="timed runs of a case (default 5)")
     flag("--batch_size", type=cli.batch_size, default=1, help="pictures at a time in inference (default 1)")
@@ -71,7 +73,7 @@ def parse_settings(arguments):
 
 def list_cases(settings):
     """The cases to measure, each a dict of plain values that describes it."""
-    cases, common = [], {"compile": settings.compile, "tf32": settings.tf32, "runs": settings.runs}
+    cases, common = [], {name: getattr(settings, name) for name in ("skip", "compile", "tf32", "runs")}
     for variant in settings.variants:
         for precision in settings.precisions:
             case = {"variant": variant, "precision": precision, **common}
@@ -165,7 +167,7 @@ def measure(case, device_name):
     device = torch.device(device_name)
     torch.manual_seed(0)
     set_tf32(case["tf32"])
-    model = build_model(case["variant"]).to(device)
+    model = build_model(case["variant"], **({"skip": case["skip"]} if case["skip"] else {})).to(device)
     if case["compile"]:
         check_compiler(device)
         model.compile_blocks()

@@ -24,13 +24,14 @@ def test_cases():
     assert (pixels[0], pixels[-1]) == (10**4, 4 * 10**6) and pixels == sorted(pixels)
 
 
-@pytest.mark.parametrize("part", ["inference", "training"])
-def test_a_case_is_measured(part, monkeypatch):
+@pytest.mark.parametrize("part, skip", [("inference", None), ("training", "none")])
+def test_a_case_is_measured(part, skip, monkeypatch):
     monkeypatch.setattr(benchmark, "PRODUCT", 64)
     size = {"batch": 2, "height": 30, "width": 40}
     case = {
         "part": part,
         "variant": "small",
+        "skip": skip,
         "precision": "fp32",
         "compile": False,
         "tf32": False,
@@ -40,7 +41,7 @@ def test_a_case_is_measured(part, monkeypatch):
     }
     result = measure(case, "cpu")
     passes = 3 if part == "training" else 1
-    assert result["multiply_adds_drawn"] == passes * 2 * multiply_adds(build_model("small"), 30, 40)
+    assert result["multiply_adds_drawn"] == passes * 2 * multiply_adds(build_model("small", skip=skip or "aligned"), 30, 40)
     assert 0 < result["multiply_adds_done"] < result["multiply_adds_drawn"]
     assert len(result["all_seconds"]) == 3 and min(result["all_seconds"]) <= result["seconds"] <= max(result["all_seconds"])
     assert result["share"] == pytest.approx(result["rate"] / result["product_rate"])
