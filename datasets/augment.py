@@ -9,7 +9,7 @@ from utils.timing import STEPS
 
 # What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 4  # version of what follows from a seed; a run is resumed only under the version that it began with
+DRAWS = 5  # version of what follows from a seed; a run is resumed only under the version that it began with
 
 
 def to_item(sample):

@@ -70,7 +70,7 @@ SENSORS = {
     # Plausible cameras, from bright to dark and from clean to noisy, not the measurement of one. A real dark recording had a
     # quarter of a per cent of hot pixels.
     "camera": Sensors(
-        log={"exposure": (0.05, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
+        log={"exposure": (0.03, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
         linear={
             "dark": (0.0, 0.004),
             "gain_spread": (0.0, 0.05),

@@ -94,7 +94,7 @@ def test_a_sensor_is_drawn_from_its_ranges():
         values = np.array([getattr(sensor, name) for sensor in drawn])
         assert least <= values.min() < least + 0.05 * (most - least) and most - 0.05 * (most - least) < values.max() <= most
     exposures = [sensor.exposure for sensor in drawn]
-    assert np.median(exposures) == pytest.approx(np.sqrt(0.05 * 1.2), rel=0.2)  # as many dark ones as bright ones
+    assert np.median(exposures) == pytest.approx(np.sqrt(0.03 * 1.2), rel=0.2)  # as many dark ones as bright ones
     assert {sensor.rate for sensor in drawn} == {0.6}
     assert SENSORS["camera"].describe("dark") == "0 to 0.004" and SENSORS["reds"].describe("frames_every") == "15"
 
