@@ -48,7 +48,7 @@ class Fit:
     motion: float  # pixels a step, at most
 
 
-# file -> what it is for. swinsf_camera.pth is taken once it is there, swinsf_1000.pth once it is ahead on spike-X4K.
+# file -> what it is for.
 SHIPPED_FOR = {
     "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
@@ -58,7 +58,7 @@ SHIPPED_FOR = {
 CHOICE = {
     "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),
     "spike-REDS": ("swinsf_small.pth",),
-    "spike-X4K": ("swinsf_small.pth",),
+    "spike-X4K": ("swinsf_1000.pth", "swinsf_small.pth"),
 }
 
 

@@ -140,6 +140,8 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
     assert f"weights: {camera}, for recordings of cameras" in capsys.readouterr().out
     assert models.weights_for("spike-REDS") == models.weights_for("spike-X4K") == small
     assert models.weights_for("recordings") == camera
+    larger = write_tiny_weights(tmp_path / "swinsf_1000.pth")
+    assert models.weights_for("spike-X4K") == larger and models.weights_for("spike-REDS") == small
 
 
 def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp_path):
