@@ -15,7 +15,7 @@ def test_a_recording_is_scored_by_every_number_of_steps(photos, tiny_weights):
     recording = script.draw_recording(dataset, 3)
     spikes, truth, key, white = recording
     assert spikes.shape == (840, 40, 64) and truth.shape == (40, 64) and key == 419
-    assert white == pytest.approx(0.166, rel=0.01) and 150 < truth.max() <= 256  # exposed up to white
+    assert 0.03 <= white <= 0.2 and 150 < truth.max() <= 256  # exposed up to white, from a dark camera
     np.testing.assert_array_equal(script.draw_recording(dataset, 3)[0], spikes)
     bright, chosen, psnr = script.score_bins(recording, load_model(tiny_weights))
     assert bright == survey(spikes).bright and chosen == choose_bin(survey(spikes), 20, key, key + 1)[0]
