@@ -249,8 +249,9 @@ def main(arguments=None):
         raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}")
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
-    drawn = {"length": settings.count, "sensor": settings.sensor}
-    scenes = open_dataset(settings.source, settings.data_mode, settings.split, **drawn, **options)
+    scenes = open_dataset(
+        settings.source, settings.data_mode, settings.split, length=settings.count, sensor=settings.sensor, **options
+    )
     about = {
         "source": settings.source,
         "data_mode": settings.data_mode,
