@@ -144,9 +144,10 @@ class Forward(nn.Module):
         super().__init__()
         self.model, self.amp = model, amp
 
-    def forward(self, packed):
+    def forward(self, packed, calibration=None):
+        """calibration: see `SwinSF`, or None."""
         with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
-            return self.model(unpack(packed))
+            return self.model(unpack(packed), calibration)
 
 
 @dataclass

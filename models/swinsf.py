@@ -198,6 +198,9 @@ class SwinSF(nn.Module):
 
     Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the spikes too: 0 and 255
     are taken for 0 and 1, any others raise ValueError (see `check_spikes`).
+
+    calibration: (B or 1, 2, H, W) float32 of the pixels' dark charge, in thresholds a step, and response, relative to the mean;
+    what a step then counts is (spike - dark) / response. None: the pixels are alike.
     """
 
     def __init__(self, config=None):
@@ -259,13 +262,16 @@ class SwinSF(nn.Module):
         for part in (self.conv_first_ref, self.conv_first, self.patch_embed, self.layers):
             part.to(dtype)
 
-    def forward(self, x):
+    def forward(self, x, calibration=None):
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < 20:
             raise ValueError(f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least 20")
         if not self.training:  # training's spikes were bits on their way
             x = check_spikes(x)
         x = x.to(self.norm.weight.dtype)
+        if calibration is not None:
+            dark, response = calibration.to(x).split(1, dim=1)  # (B, 1, H, W) each
+            x = (x - dark) / response
         multiple = self.config.patch * self.config.window
         if height % multiple or width % multiple:
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")

@@ -475,3 +475,21 @@ def test_unknown_choices_are_refused():
         build_model("250", tsa="other")
     with pytest.raises(TypeError):
         build_model("250", colour=True)
+
+
+@pytest.mark.parametrize("skip", ["rate", "aligned"])
+def test_a_calibration_undoes_dark_charge_and_response(skip):
+    """A firing rate at once scales with the response; no calibration equals one of pixels that are alike."""
+    model, x = tiny(skip=skip), spikes()
+    alike = torch.stack([torch.zeros(20, 20), torch.ones(20, 20)])[None].double()
+    with torch.inference_mode():
+        plain, same, halved = model(x), model(x, alike), model(x, alike * 2)
+        darker = model(x, torch.stack([torch.full((20, 20), 0.1), torch.ones(20, 20)])[None].double())
+    assert torch.equal(plain.middle, same.middle)
+    assert not torch.allclose(plain.middle, halved.middle) and not torch.allclose(plain.middle, darker.middle)
+    if skip == "rate":  # without what the blocks add, the picture is the mean of the corrected spikes
+        for last in (model.conv_last[0], model.conv_lm[0]):
+            torch.nn.init.zeros_(last.weight), torch.nn.init.zeros_(last.bias)
+        with torch.inference_mode():
+            plain, halved = model(x), model(x, alike * 2)
+        torch.testing.assert_close(halved.middle, plain.middle / 2)
