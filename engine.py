@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from datasets import scored_output, start_worker
 from datasets.augment import unpack
-from models import SwinSF
+from models import SwinSF, fast
 from models.classical import tfi, tfp
 from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
@@ -147,7 +147,7 @@ class Forward(nn.Module):
     def forward(self, packed, calibration=None):
         """calibration: see `SwinSF`, or None."""
         with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
-            return self.model(unpack(packed), calibration)
+            return fast.forward(self.model, unpack(packed), calibration)
 
 
 @dataclass
@@ -271,7 +271,7 @@ def network(model, tile=0):
     """
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
-    return lambda spikes, output: getattr(tiled(model, spikes, tile, multiple), output)[:, 0].float()
+    return lambda spikes, output: getattr(tiled(partial(fast.infer, model), spikes, tile, multiple), output)[:, 0].float()
 
 
 @torch.inference_mode()

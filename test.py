@@ -72,7 +72,7 @@ if __name__ == "__main__":
 from datasets import is_simulated, open_dataset, scored_output
 from datasets.paired import ClassA
 from engine import BASELINES, evaluate, network
-from models import fit_of, load_model, weights_file, weights_for
+from models import fast, fit_of, load_model, weights_file, weights_for
 from utils import page, report
 from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
 from utils.guard import keep_out, read_json, real_path
@@ -139,7 +139,7 @@ def prepare(settings, device):
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         check_compiler(device)
-        model.compile_blocks()
+        fast.compile_blocks(model)
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name

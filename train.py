@@ -57,7 +57,7 @@ from engine import (
     network,
     train_one_epoch,
 )
-from models import SwinSF, SwinSFConfig, build_model, load_model
+from models import SwinSF, SwinSFConfig, build_model, fast, load_model
 from utils.cli import UserError
 from utils.distributed import (
     AGENT,
@@ -276,10 +276,10 @@ def prepare(asked, given, device):
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
     if rank:
         seed_everything(settings.seed + rank)  # what is drawn while training, stochastic depth, is each process's own
-    model.set_grad_checkpoint(settings.grad_checkpoint)
+    model.grad_checkpoint = settings.grad_checkpoint
     if settings.compile:
         check_compiler(device)
-        model.compile_blocks()
+        fast.compile_blocks(model)
     return settings, saved, model, *open_data(settings)
 
 

@@ -154,8 +154,7 @@ def fitting_config(state):
     released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
     shipped = {"250": "motion", "1000": "motion", "small": "aligned"}
     own = [dataclasses.replace(VARIANTS[name], tsa="paper", skip=skip) for name, skip in shipped.items()]
-    with_rate = [dataclasses.replace(config, skip="rate") for config in own]
-    candidates = [*released, *own, *with_rate, dataclasses.replace(VARIANTS["small"], skip="none")]
+    candidates = [*released, *own, dataclasses.replace(VARIANTS["small"], skip="none")]
     return min(candidates, key=lambda config: count_misfits(config, state))
 
 

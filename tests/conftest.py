@@ -223,9 +223,9 @@ def bfloat16():
 
 
 def write_tiny_weights(path):
-    """A checkpoint of a network so small that the scripts run in no time; skip="rate", so its pictures are TFP's."""
+    """A checkpoint of a network so small that the scripts run in no time; skip="motion", so its pictures are TFP's."""
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion"))
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
     return path
 

@@ -30,9 +30,7 @@ def multiply_adds(model, height, width):
         total += tokens * 2 * 2 * config.window**2 * config.channels  # q k^T and its product with v, in W-MSA and in TSA
         total += 3 * tokens * weights(block.mlp.fc1, block.mlp.fc2)
     total += pixels * (weights(*model.conv_last) + 2 * weights(*model.conv_lm))
-    if config.skip == "rate":
-        total += 3 * pixels * model.firing_rate.kernel.numel()
-    if config.skip in ("motion", "aligned"):
+    if config.skip != "none":
         taps = {sigma: 2 * (2 * math.ceil(2.5 * sigma) + 1) for sigma in (motion.BLUR, motion.NEIGHBOURHOOD)}
         total += pixels * 3 * motion.SEGMENTS * STEPS
         total += pixels * (motion.SEGMENTS * taps[motion.BLUR] + 5 * len(motion.SPANS) * taps[motion.NEIGHBOURHOOD])

@@ -38,7 +38,7 @@ from datasets.dat import read_dat, write_dat
 from datasets.paired import PAIRED
 from datasets.simulation.dataset import demo_photo
 from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
-from models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model
+from models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model, fast
 from tools.arithmetic import multiply_adds
 from utils import cli, report
 from utils.checkpoint import replacing
@@ -141,7 +141,7 @@ def spikes_of(batch, height, width, device):
 def inference_call(model, case, device):
     """The function to time for pictures, of spikes (B, 41, H, W)."""
     model.set_precision(PRECISIONS[case["precision"]])
-    return torch.inference_mode()(model.eval())
+    return functools.partial(fast.infer, model.eval())
 
 
 def training_call(model, case, device):
@@ -149,12 +149,12 @@ def training_call(model, case, device):
     recipe = RECIPES["modern"]
     settings = argparse.Namespace(recipe="modern", lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimizer = make_optimizer(model.train(), settings)
-    model.set_grad_checkpoint(case["grad_checkpoint"])
+    model.grad_checkpoint = case["grad_checkpoint"]
 
     def step(spikes):
         truth = torch.full((len(spikes), 1, *spikes.shape[-2:]), 100.0, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=case["precision"] == "bf16"):
-            pictures = model(spikes)
+            pictures = fast.forward(model, spikes)
         reconstruction_loss(pictures, dict.fromkeys(pictures._fields, truth), recipe.loss).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -170,7 +170,7 @@ def measure(case, device_name):
     model = build_model(case["variant"], **({"skip": case["skip"]} if case["skip"] else {})).to(device)
     if case["compile"]:
         check_compiler(device)
-        model.compile_blocks()
+        fast.compile_blocks(model)
     call = (training_call if case["part"] == "training" else inference_call)(model, case, device)
     call(spikes_of(1, 20, 20, device))  # libraries load what they need
     spikes = spikes_of(case["batch"], case["height"], case["width"], device)

@@ -10,7 +10,7 @@ from utils.cli import UserError
 
 VARIANTS = ("250", "1000", "small")
 TSA = ("released", "paper")
-SKIP = ("none", "rate", "motion", "aligned")
+SKIP = ("none", "motion", "aligned")
 PRECISIONS = ("fp32", "bf16", "fp16")
 RECIPES = ("paper", "modern")
 PAIRED = ("250", "1000")

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import queue
@@ -11,6 +12,7 @@ import threading
 import numpy as np
 import torch
 
+from models import SwinSF, fast
 from utils.binning import check_bin, first_key, last_key, take_as_one
 from utils.cli import UserError
 from utils.timing import KEY_FRAMES, STEPS
@@ -178,13 +180,14 @@ def reconstruct_at(spikes, model, keys, stride, batch_size=1, tile=0, outputs="m
 
 def _pictures(read, model, batch_size, tile, multiple):
     device = next(model.parameters()).device
+    run = functools.partial(fast.infer, model) if isinstance(model, SwinSF) else model
     with contextlib.closing(read):
         for passes, windows in read:
             found = {}
             for first in range(0, len(passes), batch_size):
                 batch = torch.stack(windows[first : first + batch_size]).to(device)
                 with torch.inference_mode():
-                    pictures = tiled(model, batch, tile, multiple)
+                    pictures = tiled(run, batch, tile, multiple)
                 for i, (_, shown) in enumerate(passes[first : first + batch_size]):
                     found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
             yield from sorted(found.items())

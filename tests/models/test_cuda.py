@@ -7,9 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from engine import Forward
-from models import PRECISIONS, SKIP_CHOICES, build_model
+from models import PRECISIONS, SKIP_CHOICES, build_model, fast
 from models.collapse import conv_then_embed
-from models.windows import cached_geometry
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -31,9 +30,9 @@ class Watch(TorchDispatchMode):
 @pytest.fixture
 def fake_cuda():
     """A context within which tensors have a device, a shape and a type, and no numbers."""
-    cached_geometry.cache_clear()
+    fast.window_geometry.cache_clear()
     yield FakeTensorMode
-    cached_geometry.cache_clear()
+    fast.window_geometry.cache_clear()
 
 
 def move(model):
@@ -70,7 +69,7 @@ def test_each_variant_runs_there(variant, skip, tsa, precision, monkeypatch, fak
         model = build_model(variant, skip=skip, tsa=tsa, depths=(1, 2)).eval()
     model.set_precision(PRECISIONS[precision])
     with fake_cuda(), torch.no_grad():
-        for picture in move(model)(fake_spikes(monkeypatch)):
+        for picture in fast.infer(move(model), fake_spikes(monkeypatch)):
             assert (picture.device.type, picture.dtype, picture.shape) == ("cuda", torch.float32, (2, 1, 41, 63))
 
 
@@ -80,13 +79,14 @@ def test_the_host_never_waits_for_a_forward(skip, training, monkeypatch, fake_cu
     """From the second picture of a size on nothing is made on the host; what is read back or indexed by truth raises here."""
     with torch.device("meta"):
         model = build_model("small", channels=8, skip=skip, depths=(2, 1), drop_path=0.1).train(training)
-    with fake_cuda(), torch.set_grad_enabled(training):
+    run = fast.forward if training else fast.infer
+    with fake_cuda():
         move(model)
         spikes = fake_spikes(monkeypatch)
         with Watch() as first:
-            model(spikes)
+            run(model, spikes)
         with Watch() as second:
-            model(spikes)
+            run(model, spikes)
     assert "aten._to_copy.default" in first.waits  # the geometry of a size is made on the host, once
     assert second.waits == []
 
@@ -118,7 +118,7 @@ def test_collapsed_kernels_are_computed_in_double_there(variant, fake_cuda):
     with fake_cuda(), Kinds():
         move(model)
         first = conv_then_embed(model.conv_first, model.patch_embed.proj)
-        between = model.layers[0].convolution()
+        between = fast.convolution(model.layers[0])
         assert len(seen) >= 5 and set(seen) == {torch.float64}
         tokens = between(torch.empty(1, 10, 15, model.config.channels, device="cuda"))
         picture = torch.empty(1, model.conv_first.in_channels, 40, 60, device="cuda")

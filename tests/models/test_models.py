@@ -35,7 +35,7 @@ def test_a_released_file(tmp_path, variant, channels):
 
 
 def test_the_projects_own_checkpoint_brings_its_architecture(tmp_path):
-    model = SwinSF(SwinSFConfig(channels=8, depths=(1, 2, 1), patch=2, skip="rate"))
+    model = SwinSF(SwinSFConfig(channels=8, depths=(1, 2, 1), patch=2, skip="motion"))
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, tmp_path / "w.pth")
     loaded = load_model(tmp_path / "w.pth")
     assert loaded.config == model.config

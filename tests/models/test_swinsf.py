@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, windows
-from models.attention import TemporalSpatialAttention, fused_attention, scramble, stepwise_attention
+from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, fast
+from models.attention import TemporalSpatialAttention, scramble
 from models.classical import tfp
 from models.motion import along_motion
-from models.windows import Mask, partition, shift_masks, window_kinds
+from models.windows import attention_mask, partition, reverse
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula, own
 from tools.arithmetic import multiply_adds
@@ -76,105 +76,10 @@ def test_parameters_have_the_released_names_and_shapes(variant):
     assert ours == {name: shape for name, shape in released.items() if name not in unused}
 
 
-@pytest.mark.parametrize("height, width", [(20, 20), (45, 63)])
-@pytest.mark.parametrize("tsa", ["released", "paper"])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_bands_equal_the_picture_at_once(variant, tsa, height, width, monkeypatch):
-    """The network in bands of a few windows, in place, compared with one band and with the way with a gradient."""
-    torch.manual_seed(0)
-    model = build_model(variant, tsa=tsa, channels=8, drop_path=0.0).double().eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0.05, 0.2)
-    x = spikes(2, height, width)
-    with torch.inference_mode():
-        banded = {}
-        for size in (2**13, 2**15, 2**40):
-            monkeypatch.setitem(windows.BAND_BYTES, "cpu", size)
-            banded[size] = model(x)
-    with_gradient = model(x)
-    for output in OUTPUTS:
-        whole = getattr(banded[2**40], output)
-        for pictures in (banded[2**13], banded[2**15], with_gradient):
-            error = (getattr(pictures, output) - whole).abs().max() / whole.abs().max()
-            assert error <= 1e-12, f"{output}: {error:.2e}"
-
-
-def layer_by_layer(model, x):
-    """The network's forward pass with each layer on its own, as the paper draws it, on sizes that need no padding."""
-    embed = model.patch_embed
-    proj = embed.proj or torch.nn.Identity()
-    first = [model.conv_first_ref(x[:, :28]), model.conv_first(x), model.conv_first_ref(x[:, -28:])]
-    tokens = embed.norm(proj(torch.cat(first)).permute(0, 2, 3, 1)).contiguous()
-    for layer in model.layers:
-        y = layer.residual_group.blocks(tokens.clone()).permute(0, 3, 1, 2)
-        for part in (layer.patch_unembed.unproj, layer.conv, layer.patch_embed.proj):
-            y = part(y) if part else y
-        tokens = (tokens + y.permute(0, 2, 3, 1)).contiguous()
-    unproj = model.patch_unembed.unproj or torch.nn.Identity()
-    left, middle, right = unproj(model.norm(tokens).permute(0, 3, 1, 2)).chunk(3)
-    return model.conv_last(torch.cat([left, middle, right], 1)).relu(), model.conv_lm(left).relu(), model.conv_lm(right).relu()
-
-
-@pytest.mark.parametrize("patch", [1, 2, 4])
-@pytest.mark.parametrize("height, width", [(20, 20), (40, 60)])
-def test_collapsed_convolutions_equal_the_layers_one_after_the_other(patch, height, width):
-    """Also at the edges, where the first convolution's and unproj's biases end; and their gradients."""
-    model, x = tiny(patch=patch), spikes(2, height, width)
-    for last in (model.conv_last[0], model.conv_lm[0]):
-        torch.nn.init.constant_(last.bias, 5.0)  # so that the ReLU lets something through
-    ours, theirs = model(x), layer_by_layer(model, x)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    gradients = [torch.autograd.grad(sum((p - 3).square().mean() for p in pictures), parameters) for pictures in (ours, theirs)]
-    for one, other in zip(ours, theirs):
-        assert other.max() > 0
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-    largest = max(gradient.abs().max().item() for gradient in gradients[1])
-    for one, other in zip(*gradients):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10 * largest)
-
-
-@pytest.mark.parametrize("tsa", ["released", "paper"])
-def test_grad_checkpoint_changes_nothing(tsa):
-    """Same pictures, gradients and stochastic depth, to the bit, so that a resumed run may switch it."""
-    model = tiny(tsa=tsa, drop_path=0.5).float().train()
-    x = spikes(2, 25, 30).float()
-    results = []
-    for wanted in (False, True):
-        model.set_grad_checkpoint(wanted)
-        torch.manual_seed(3)
-        pictures = model(x)
-        model.zero_grad()
-        sum((p - 100).square().mean() for p in pictures).backward()
-        results.append([*pictures, *(p.grad for p in model.parameters() if p.grad is not None), torch.rand(1)])
-    assert len(results[0]) == len(results[1]) > 50
-    assert all(torch.equal(one, other) for one, other in zip(*results))
-
-
-def test_what_a_step_keeps_for_the_backward_pass():
-    """Of a block: no N x N matrix, nothing of the MLP's width; with grad_checkpoint, its input alone."""
-    model = tiny(channels=16, depths=(6, 6)).float().train()
-    x, token_bytes = spikes(2, 100, 100).float(), 3 * 2 * 100 * 100 * 16 * 4
-    kept = {}
-    for wanted in (False, True):
-        model.set_grad_checkpoint(wanted)
-        storages = {}
-
-        def keep(tensor, storages=storages):
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            assert not (tensor.ndim >= 3 and tensor.shape[-2:] == (25, 25) and tensor.shape[0] > 400), tensor.shape
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(x)
-        kept[wanted] = sum(storages.values()) / token_bytes
-    assert kept[False] < 12 * 7 + 6  # per block: input, norm, four projections and two results of the middle stream, branch
-    assert kept[True] < 12 * 1.5 + 6
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_bfloat16_between_spikes_and_pictures(variant, bfloat16):
     torch.manual_seed(0)
-    model = build_model(variant, channels=16, skip="rate").eval()
+    model = build_model(variant, channels=16, skip="motion").eval()
     torch.nn.init.normal_(model.conv_last[0].weight, 0, 0.3)
     x = spikes(1, 40, 60).float()
     with torch.inference_mode():
@@ -187,18 +92,6 @@ def test_bfloat16_between_spikes_and_pictures(variant, bfloat16):
     assert 0 < (rounded - exact).abs().max() < 0.05 * residual.abs().max()
 
 
-def test_under_autocast_the_tokens_stay_float32(bfloat16):
-    """Between the blocks, in bands and with a gradient; the pictures too."""
-    model, x = tiny(depths=(1, 1)).float(), spikes(1, 25, 30).float()
-    seen = []
-    for layer in model.layers:
-        layer.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0].dtype, output.dtype)))
-    for grad in (False, True):
-        with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
-            seen.append(model(x).middle.dtype)
-    assert len(seen) == 10 and set(seen) == {torch.float32}
-
-
 def test_spikes_of_any_type():
     model, x = tiny(skip="motion").float(), spikes(1, 25, 30)
     with torch.inference_mode():
@@ -206,47 +99,9 @@ def test_spikes_of_any_type():
             assert torch.equal(model(x.to(kind)).middle, model(x.float()).middle)
 
 
-def test_compiled_blocks(monkeypatch):
-    """The compiled function is the block's; a compiler is needed only at the first call, and not here."""
-    model = tiny(skip="rate")
-    x, seen = spikes(1, 25, 30), []
-
-    def compiled(function):
-        return lambda *arguments: (seen.append(arguments[0]), function(*arguments))[1]
-
-    monkeypatch.setattr(torch, "compile", compiled)
-    with torch.inference_mode():
-        plain = model(x).middle
-        model.compile_blocks()
-        copied = copy.deepcopy(model)
-        assert torch.equal(copied(x).middle, plain)
-    assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
-
-
-@pytest.mark.slow
-def test_no_size_is_left_uncompiled(monkeypatch):
-    """Training and testing at several sizes, in several bands, take more graphs than the 8 after which PyTorch gives up."""
-    from torch._dynamo.utils import counters  # loads a compiler
-
-    model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))  # no compiler is needed to count
-    monkeypatch.setitem(windows.BAND_BYTES, "cpu", 20 * 4 * 3 * 25 * 8 * 4)
-    torch._dynamo.reset()
-    counters.clear()
-    model.compile_blocks()
-    for height, width, batch in ((60, 80, 2), (40, 40, 1), (90, 80, 2)):
-        x = spikes(batch, height, width).float()
-        sum(p.mean() for p in model.train()(x)).backward()
-        with torch.inference_mode():
-            model.eval()(x[:1])
-    assert counters["stats"]["unique_graphs"] > 8
-    assert counters["frames"]["total"] == counters["frames"]["ok"] == counters["stats"]["unique_graphs"]
-
-
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("height, width", [(20, 20), (21, 34), (47, 23)])
-@pytest.mark.parametrize("skip", ["rate", "motion", "aligned"])
+@pytest.mark.parametrize("skip", ["none", "motion", "aligned"])
 def test_any_size_from_20_up(patch, height, width, skip):
     with torch.inference_mode():
         pictures = tiny(patch=patch, skip=skip)(spikes(1, height, width))
@@ -277,7 +132,7 @@ def test_spikes_of_255_are_spikes_and_other_values_are_refused():
             model(other)
 
 
-@pytest.mark.parametrize("tsa, skip", [("released", "rate"), ("paper", "motion")])
+@pytest.mark.parametrize("tsa, skip", [("released", "none"), ("paper", "motion")])
 def test_batch_size_1_equals_a_batch_item(tsa, skip):
     model, x = tiny(tsa=tsa, skip=skip), spikes(3, 25, 30)
     with torch.inference_mode():
@@ -289,21 +144,6 @@ def test_batch_size_1_equals_a_batch_item(tsa, skip):
 
 
 @pytest.mark.parametrize("tsa", ["released", "paper"])
-def test_a_block_on_bands_of_windows_equals_the_block_on_all(tsa):
-    model = tiny(tsa=tsa)
-    block = model.layers[0].residual_group.blocks[1]
-    tokens = torch.randn(6, 20, 15, 8, dtype=torch.float64)
-    streams, drop = partition(tokens, 5).chunk(3), block.drop_path.drawn(tokens)
-    kinds, kind = shift_masks(5, 2), window_kinds(20, 15, 5)
-    with torch.inference_mode():
-        whole = block.on_windows(*streams, Mask(kinds, kind), drop)
-        cuts = [slice(i, i + 3) for i in range(0, 12, 3)]
-        bands = [block.on_windows(*(s[:, cut] for s in streams), Mask(kinds, kind[cut]), drop) for cut in cuts]
-    for stream, parts in zip(whole, zip(*bands)):
-        torch.testing.assert_close(torch.cat(parts, 1), stream, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("tsa", ["released", "paper"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_tsa_against_a_plain_loop(tsa, masked):
     torch.manual_seed(1)
@@ -311,7 +151,7 @@ def test_tsa_against_a_plain_loop(tsa, masked):
     tokens, size = window**2, channels // heads
     module = TemporalSpatialAttention(channels, window, heads, tsa).double()
     left, middle, right = torch.randn(3, batch, count, tokens, channels, dtype=torch.float64)
-    mask = Mask(shift_masks(window, 1), window_kinds(6, 6, window)) if masked else None
+    mask = attention_mask(6, 6, window, 1, left) if masked else None
     query, key, value = module.to_q(left), module.to_q(right), module.to_q(middle)
     if tsa == "paper":
         key, value = module.to_k(right), module.to_v(middle)
@@ -327,23 +167,10 @@ def test_tsa_against_a_plain_loop(tsa, masked):
                         scores[j] = query[b, n, i, part] @ key[b, n, j, part] / size**0.5
                         scores[j] += module.relative_position_bias_table[row, h]
                         if masked:
-                            scores[j] += mask.kinds[mask.kind[n], i, j]
+                            scores[j] += mask[n, i, j]
                     expected[b, n, i, part] = scores.softmax(0) @ value[b, n, :, part]
     expected = module.proj(expected)
     torch.testing.assert_close(module(left, middle, right, mask), expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, masked, bfloat16):
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 6, 25, 16).to(dtype)
-    bias, kind = torch.randn(1, 2, 25, 25), None
-    if masked:
-        bias, kind = torch.randn(4, 2, 25, 25), torch.tensor([0, 1, 2, 3, 1, 0])
-    bar = 1e-12 if dtype == torch.float64 else 0.03
-    one, other = (attention(query, key, value, bias, kind) for attention in (fused_attention, stepwise_attention))
-    torch.testing.assert_close(one, other, rtol=bar, atol=bar)
 
 
 def test_side_streams_of_a_block():
@@ -353,14 +180,14 @@ def test_side_streams_of_a_block():
         torch.nn.init.zeros_(block.mlp.fc2.weight)
         torch.nn.init.zeros_(block.mlp.fc2.bias)
         windows = torch.randn(3, 2, 25, 8, dtype=torch.float64)
-        out = block.on_windows(*windows[:, None], None, block.drop_path.drawn(windows))
+        out = partition(block(reverse(windows, 5, 10)), 5)
         normal = block.norm1(windows).detach()
         for stream in (0, 2):
             added = torch.zeros_like(windows[stream])
             if tsa == "released":
                 for n in range(2):
                     added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(25, 8)
-            torch.testing.assert_close(out[stream][0], windows[stream] + added)
+            torch.testing.assert_close(out[stream], windows[stream] + added)
 
 
 def test_scramble_is_a_permutation():
@@ -381,14 +208,6 @@ def test_what_requires_a_gradient_is_used(variant, tsa, skip):
     unused = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert all(".to_k." in name or ".to_v." in name for name in unused)
     assert bool(unused) == (tsa == "released")
-
-
-def test_a_fresh_network_with_the_rate_skip_is_tfp_over_21_steps():
-    x = spikes(2, 25, 30).float()
-    with torch.inference_mode():
-        pictures = build_model("small", skip="rate").eval()(x)
-    for output, key_frame in (("left", 13), ("middle", 20), ("right", 27)):
-        torch.testing.assert_close(getattr(pictures, output)[:, 0], tfp(x, key_frame, 21), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("skip", ["motion", "aligned"])
@@ -428,10 +247,9 @@ def test_an_aligned_network_sees_its_steps_along_the_motion(monkeypatch):
         torch.testing.assert_close(plain(x).middle, aligned)
 
 
-def test_the_rate_skip_adds_to_pictures_that_may_be_negative():
+def test_a_skip_adds_to_pictures_that_may_be_negative():
     """No ReLU before the sum: the network must be able to darken."""
-    model = tiny(skip="rate")
-    torch.nn.init.zeros_(model.firing_rate.kernel)
+    model = tiny(skip="motion")
     torch.nn.init.constant_(model.conv_last[0].bias, -500.0)
     with torch.inference_mode():
         assert model(spikes()).middle.max() < 0
@@ -452,7 +270,7 @@ def test_stochastic_depth_is_drawn_for_each_sample_and_stream():
 def test_multiply_adds_against_torchs_flop_counter(variant):
     model, x = build_model(variant, skip="none").eval(), torch.zeros(1, 41, 40, 60)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        layer_by_layer(model, x)
+        model(x)
     assert multiply_adds(model, 40, 60) == counter.get_total_flops() // 2
     assert multiply_adds(model, 31, 57) == multiply_adds(model, 40, 60) or model.config.patch == 1  # padded to 40x60
 
@@ -477,19 +295,18 @@ def test_unknown_choices_are_refused():
         build_model("250", colour=True)
 
 
-@pytest.mark.parametrize("skip", ["rate", "aligned"])
+@pytest.mark.parametrize("skip", ["none", "aligned"])
 def test_a_calibration_undoes_dark_charge_and_response(skip):
-    """A firing rate at once scales with the response; no calibration equals one of pixels that are alike."""
     model, x = tiny(skip=skip), spikes()
     alike = torch.stack([torch.zeros(20, 20), torch.ones(20, 20)])[None].double()
+    halved, darker = alike * 2, alike + torch.tensor([0.1, 0.0]).view(1, 2, 1, 1)
     with torch.inference_mode():
-        plain, same, halved = model(x), model(x, alike), model(x, alike * 2)
-        darker = model(x, torch.stack([torch.full((20, 20), 0.1), torch.ones(20, 20)])[None].double())
-    assert torch.equal(plain.middle, same.middle)
-    assert not torch.allclose(plain.middle, halved.middle) and not torch.allclose(plain.middle, darker.middle)
-    if skip == "rate":  # without what the blocks add, the picture is the mean of the corrected spikes
-        for last in (model.conv_last[0], model.conv_lm[0]):
-            torch.nn.init.zeros_(last.weight), torch.nn.init.zeros_(last.bias)
-        with torch.inference_mode():
-            plain, halved = model(x), model(x, alike * 2)
-        torch.testing.assert_close(halved.middle, plain.middle / 2)
+        plain = model(x).middle
+        assert torch.equal(model(x, alike).middle, plain)
+        for calibration in (halved, darker):
+            dark, response = calibration.unbind(1)
+            corrected = (x - dark) / response
+            found = model(x, calibration).middle
+            assert not torch.allclose(found, plain)
+            torch.testing.assert_close(found, model.train()(corrected).middle)  # training does not look at the values
+            model.eval()

@@ -93,7 +93,7 @@ class Ground:
         write_dat(self.recording, moving_scene(250, 400, 64))
         self.weights = base / "tiny.pth"
         torch.manual_seed(0)
-        model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
+        model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion"))
         checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, self.weights)
         self.contents = checkpoint.load(self.weights)
         options = ["--max_steps", "1", "--epoch_length", "3", "--epochs", "1", "--recipe", "modern", "--run_name", "run"]

@@ -67,13 +67,13 @@ def test_a_recipes_record_says_what_its_moving_average_is_over():
 
 
 def test_weight_decay_leaves_out_biases_norms_and_kernels():
-    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="rate"))
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="motion"))
     settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=0.1)
     decay, keep = make_optimizer(model, settings).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     assert (decay["weight_decay"], keep["weight_decay"]) == (0.1, 0.0)
     assert all(names[id(p)].endswith(".weight") for p in decay["params"])
-    assert "firing_rate.kernel" in {names[id(p)] for p in keep["params"]}
+    assert "segment_scores" in {names[id(p)] for p in keep["params"]}
     assert len(decay["params"]) + len(keep["params"]) == len(names)
 
 
@@ -94,7 +94,7 @@ class TwoItems:
 
 def test_evaluate_scores_the_output_that_has_a_picture():
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="rate")).eval()
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), tsa="paper", skip="motion")).eval()
     data, cpu = TwoItems(), torch.device("cpu")
     rows = [*evaluate({**BASELINES, "SwinSF": network(model)}, data, cpu, lambda *both: psnr_ssim(*both)._asdict())]
     assert [item["name"] for item, _, _ in rows] == ["0", "1"]
@@ -169,7 +169,7 @@ def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0))
+    model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="motion", drop_path=0.0))
     settings = argparse.Namespace(recipe="paper", lr=1e-3, weight_decay=0.0, amp=False, accumulate=1)
     state = TrainingState(model, make_optimizer(model, settings))
 

@@ -20,7 +20,7 @@ from utils.cli import UserError
 def model():
     """A network whose pictures are those of a TFP, so that it can be told what `pictures` makes of them."""
     torch.manual_seed(0)
-    return build_model("small", skip="rate", depths=(1,), channels=4, heads=2).eval()
+    return build_model("small", skip="motion", depths=(1,), channels=4, heads=2).eval()
 
 
 def uniform(rate, steps, height=24, width=32):

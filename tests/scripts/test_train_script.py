@@ -373,12 +373,12 @@ def test_an_architecture_of_ones_own():
         return train.fresh_model(train.new_settings(*train.parse_settings(["--variant", "small", *flags])))
 
     assert (model().config.tsa, model().config.skip) == ("paper", "aligned")
-    config = model("--skip", "rate", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
-    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "rate", 2)
+    config = model("--skip", "motion", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
+    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "motion", 2)
     for flags in (("colour=3",), ("channels=5",), ("skip=other",)):
         with pytest.raises(UserError, match="--architecture: "):
             model("--architecture", *flags)
-    for flag, value in (("--skip", "rate"), ("--architecture", "channels=8")):
+    for flag, value in (("--skip", "motion"), ("--architecture", "channels=8")):
         with pytest.raises(UserError, match="brings its own architecture"):
             model("--load_model", "w.pth", flag, value)
 

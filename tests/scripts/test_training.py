@@ -15,7 +15,7 @@ from utils.cli import UserError
 from utils.run import RunFolder
 
 CPU = torch.device("cpu")
-TINY = SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="rate", drop_path=0.0)
+TINY = SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="motion", drop_path=0.0)
 
 
 def settings_of(*flags):

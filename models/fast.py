@@ -1,0 +1,312 @@
+"""What makes SwinSF fast. `infer` and `forward` give what the network gives, but for rounding.
+
+- `infer` needs no gradients. It works in place, on chunks of windows that stay in the processor's caches.
+- `forward` is for training. Tokens stay cut into windows from block to block, and attention has its own backward pass.
+- Convolutions that follow one another run as one (`models.collapse`).
+
+Windows of the three streams lie as (3, n, N, C): those of all samples of a stream one after another.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from models.attention import scramble
+from models.collapse import conv_then_embed, unembed_then_conv
+from models.windows import shift_masks, window_kinds, window_order
+
+# Bytes of a chunk of windows. Without gradients a chunk and what a block makes of it, six times as much, must stay in a CPU's
+# caches. In training the number of operations matters more. A GPU needs many windows at once.
+CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
+TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
+FUSED_MOST = 65_535  # windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
+# Bytes of tokens (3B, h, w, C) from which the backward pass of training computes attention matrices and hidden layers again
+# in place of keeping them. Below, keeping them takes about 20 times as much a block.
+RECOMPUTE_FROM = 2**24
+
+
+class Geometry(NamedTuple):
+    """How tokens (3B, h, w, C) lie in shifted windows."""
+
+    order: torch.Tensor  # (3, n) int64 times N: see `window_geometry`
+    inverse: torch.Tensor  # (3B h w,) int64: where each token is in the windows
+    masks: torch.Tensor | None  # (4, N, N) of 0 and MASKED, see `shift_masks`; None without a shift
+    kind: torch.Tensor | None  # (n,) int64: which of them each window has
+
+
+@lru_cache(maxsize=32)
+def window_geometry(streams, height, width, window, shift, device):
+    """The `Geometry` of 3B pictures of tokens; order is (3, n, N), where each token of each window lies in (3B h w, C)."""
+    with torch.inference_mode(False):  # what is made while testing must serve training too
+        order = window_order(height, width, window, shift)
+        order = order + height * width * torch.arange(streams).view(-1, 1, 1)  # (3B, n, N)
+        order = order.view(3, -1, window**2)
+        inverse = torch.argsort(order.flatten())
+        if not shift:
+            return Geometry(order.to(device), inverse.to(device), None, None)
+        kind = window_kinds(height, width, window).repeat(streams // 3)
+        return Geometry(order.to(device), inverse.to(device), shift_masks(window, shift).to(device), kind.to(device))
+
+
+def infer(model, x, calibration=None):
+    """model(x, calibration) without gradients: a `Reconstruction`."""
+    with torch.no_grad():
+        size = x.shape[-2:]
+        x = model.prepare(x, calibration)
+        seen, segments = model.see(x)
+        tokens = embed(model, seen)
+        for layer in model.layers:
+            rssb_in_place(layer, tokens, model.compiled or sab)
+        with torch.autocast(x.device.type, enabled=False):
+            return model.finish(head(model, tokens.to(x.dtype)), segments, size)
+
+
+def forward(model, x, calibration=None):
+    """model(x, calibration) with gradients: a `Reconstruction`. Under autocast the tokens have the lower precision."""
+    size = x.shape[-2:]
+    x = model.prepare(x, calibration)
+    seen, segments = model.see(x)
+    tokens = embed(model, seen)
+    if torch.is_autocast_enabled(x.device.type):
+        tokens = tokens.to(torch.get_autocast_dtype(x.device.type))
+    for layer in model.layers:
+        tokens = rssb(layer, tokens, model.compiled or sab, model.grad_checkpoint)
+    with torch.autocast(x.device.type, enabled=False):
+        return model.finish(head(model, tokens.to(x.dtype)), segments, size)
+
+
+def compile_blocks(model):
+    """Run the model's blocks through torch.compile, which compiles at the first call for each new size.
+
+    One function serves all blocks. It is compiled for windows with and without masks, with and without stochastic depth and
+    gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and goes on uncompiled.
+    """
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    model.compiled = torch.compile(sab)
+
+
+# ---- the layers round the blocks ----
+
+
+def embed(model, seen):
+    """{stream: (B, K, H, W)} -> tokens (3B, h, w, C) of left, middle and right: first convolution, projection, norm."""
+    convs, norm = (model.conv_first_ref, model.conv_first, model.conv_first_ref), model.patch_embed.norm
+    tokens = []
+    for conv, stream in zip(convs, ("left", "middle", "right")):
+        picture = conv_then_embed(conv, model.patch_embed.proj)(seen[stream])
+        tokens.append(norm(picture.permute(0, 2, 3, 1).to(norm.weight.dtype)))
+    return torch.cat(tokens)
+
+
+def head(model, tokens):
+    """Tokens (3B, h, w, C) -> (B, 1 or 8, H, W) for middle, left and right: norm, last convolutions.
+
+    A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the memory.
+    """
+    last, side = model.conv_last[0], model.conv_lm[0]
+    bias = torch.cat([last.bias / 3, side.bias])
+    pictures = []
+    for stream, weight in zip(tokens.chunk(3), last.weight.chunk(3, dim=1)):
+        convolve = unembed_then_conv(model.patch_unembed.unproj, torch.cat([weight, side.weight]), bias)
+        pictures.append(convolve(model.norm(stream).permute(0, 3, 1, 2)).chunk(2, dim=1))
+    (from_left, left), (from_middle, _), (from_right, right) = pictures
+    return from_left + from_middle + from_right, left, right
+
+
+def convolution(layer):
+    """`unproj`, `conv` and `proj` of an RSSB, as one function of tokens (B, h, w, C)."""
+    conv = unembed_then_conv(layer.patch_unembed.unproj, layer.conv.weight, layer.conv.bias, layer.patch_embed.proj)
+    return lambda tokens: conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+# ---- RSSB and SAB ----
+
+
+def rssb_in_place(layer, x, block):
+    """An RSSB on contiguous tokens (3B, h, w, C), whose result takes their place. For inference only."""
+    y = x.clone()
+    for part in layer.residual_group.blocks:
+        geometry = window_geometry(*y.shape[:3], part.window, part.shift, y.device)
+        flat = y.view(-1, y.shape[-1])  # (3B h w, C)
+        for chunk in chunks(y, part.window, CHUNK_BYTES):
+            place = geometry.order[:, chunk]
+            windows = flat.index_select(0, place.flatten()).view(*place.shape, -1)  # (3, n, N, C)
+            kind = None if geometry.kind is None else geometry.kind[chunk]
+            flat.index_copy_(0, place.flatten(), block(part, windows, geometry.masks, kind).flatten(0, 2))
+    convolve = convolution(layer)
+    for stream, features in zip(x.split(1), y.split(1)):  # one at a time: the sum of all would not fit the caches
+        stream += convolve(features)
+
+
+def rssb(layer, x, block, grad_checkpoint=False):
+    """An RSSB on tokens (3B, h, w, C), with gradients."""
+    streams, height, width, channels = x.shape
+    recompute = not grad_checkpoint and x.numel() * x.element_size() >= RECOMPUTE_FROM
+    y, inverse = x.reshape(-1, channels), None
+    for part in layer.residual_group.blocks:
+        geometry = window_geometry(streams, height, width, part.window, part.shift, x.device)
+        order = geometry.order.flatten()
+        if inverse is None:
+            y = Permute.apply(y, order, geometry.inverse)
+        else:  # from the windows of the block before, at once
+            y = Permute.apply(y, inverse[order], geometry.inverse[before])
+        before, inverse = order, geometry.inverse
+        windows, outputs = y.view(*geometry.order.shape, channels), []
+        drops = draw_drops(part, windows, streams // 3)
+        for chunk in chunks(x, part.window, TRAINING_CHUNK_BYTES):
+            kind = None if geometry.kind is None else geometry.kind[chunk]
+            drop = None if drops is None else [factors[:, chunk] for factors in drops]
+            arguments = part, windows[:, chunk], geometry.masks, kind, drop, recompute
+            outputs.append(recomputed(block, *arguments) if grad_checkpoint else block(*arguments))
+        y = (torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]).reshape(-1, channels)
+    y = Permute.apply(y, inverse, before).view_as(x)
+    return x + convolution(layer)(y)
+
+
+def draw_drops(part, windows, samples):
+    """Stochastic depth of a block's attention and MLP: two (3, n, 1, 1), a factor for each window; None if nothing is dropped."""
+    drops = [part.drop_path.draw(windows, samples) for _ in range(2)]
+    if drops[0] is None:
+        return None
+    return [factors.flatten(2).unsqueeze(-1).repeat_interleave(windows.shape[1] // samples, 1) for factors in drops]
+
+
+def sab(part, x, masks, kind, drop=None, recompute=False):
+    """An SAB on windows x (3, n, N, C), any n of them, since each window stands alone: a new tensor.
+
+    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: the backward pass keeps neither attention matrices nor hidden
+    layers, and computes them again.
+    """
+    run = recomputed if recompute else call
+    left, middle, right = part.norm1(x).unbind()
+    msa, tsa = part.attn, part.attn_mul
+    to_query, to_key, to_value = tsa.projections
+    query, key, value = linear(msa.qkv, middle).chunk(3, -1)
+    attended = linear(msa.proj, run(attend, query, key, value, bias_of_kinds(msa, masks), kind))
+    query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
+    attended = attended + 0.1 * linear(tsa.proj, run(attend, query, key, value, bias_of_kinds(tsa, masks), kind))
+    if part.tsa == "released":
+        branch = torch.stack([scramble(left), attended, scramble(right)])
+        x = x + (branch if drop is None else branch * drop[0])
+    else:
+        x = torch.stack([x[0], x[1] + (attended if drop is None else attended * drop[0][1]), x[2]])
+    branch = run(mlp, part, x)
+    return x + (branch if drop is None else branch * drop[1])
+
+
+def mlp(part, x):
+    """The MLP of a block's windows, with the norm before it."""
+    return linear(part.mlp.fc2, F.gelu(linear(part.mlp.fc1, part.norm2(x))))
+
+
+def linear(layer, x):
+    """layer(x); on a CPU without gradients as the 1x1 convolution that it is: twice as fast on some processors, never slower."""
+    if x.device.type != "cpu" or x.dtype == torch.float64 or torch.is_grad_enabled():
+        return layer(x)
+    picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
+    y = F.conv2d(picture, layer.weight[:, :, None, None], layer.bias)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+# ---- attention ----
+
+
+def bias_of_kinds(attention, masks):
+    """(1 or 4, heads, N, N): the position bias of a `BiasedAttention`, for windows of each kind."""
+    return attention.bias[None] if masks is None else attention.bias + masks[:, None]
+
+
+def attend(query, key, value, bias, kind):
+    """softmax(q k^T / sqrt(C/heads) + bias) v of windows (n, N, C); bias (1 or 4, heads, N, N), kind (n,) or None."""
+    return fused_attention(query, key, value, bias, kind) if query.is_cuda else Attend.apply(query, key, value, bias, kind)
+
+
+def fused_attention(query, key, value, bias, kind):
+    """The same in one kernel, which never forms the attention matrices in memory."""
+    bias = bias.to(query.dtype)
+    bias = bias.expand(len(query), -1, -1, -1) if kind is None else bias.index_select(0, kind)
+    parts = (t.unflatten(-1, (bias.shape[1], -1)).transpose(1, 2) for t in (query, key, value))  # (n, heads, N, C/heads)
+    return F.scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+class Attend(torch.autograd.Function):
+    """The same step by step: twice as fast on a CPU, where windows are this small."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, bias, kind):
+        ctx.shape, ctx.dtype, heads = bias.shape, bias.dtype, bias.shape[1]
+        query, key, value = (apart(part, heads) for part in (query, key, value))  # (n heads, N, C/heads)
+        bias = bias.to(query.dtype)
+        bias = bias.expand(len(query) // heads, -1, -1, -1) if kind is None else bias.index_select(0, kind)
+        scores = torch.baddbmm(bias.flatten(0, 1), query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
+        attention = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+        ctx.save_for_backward(query, key, value, attention, kind)
+        return together(torch.bmm(attention, value), heads)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, attention, kind = ctx.saved_tensors
+        kinds, heads, exact = *ctx.shape[:2], torch.promote_types(query.dtype, torch.float32)
+        gradient = apart(gradient, heads)
+        to_value = torch.bmm(attention.transpose(1, 2), gradient)
+        to_scores = torch.bmm(gradient, value.transpose(1, 2)).to(exact)
+        to_scores = torch._softmax_backward_data(to_scores, attention.to(exact), -1, exact)
+        to_bias = sum_of_kinds(to_scores.unflatten(0, (-1, heads)), kind, kinds).to(ctx.dtype)
+        to_scores = (to_scores * query.shape[-1] ** -0.5).to(query.dtype)
+        to_query, to_key = torch.bmm(to_scores, key), torch.bmm(to_scores.transpose(1, 2), query)
+        return *(together(part, heads) for part in (to_query, to_key, to_value)), to_bias, None
+
+
+def apart(x, heads):
+    """(n, N, C) -> (n heads, N, C/heads)"""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def together(x, heads):
+    """(n heads, N, C/heads) -> (n, N, C)"""
+    return x.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
+
+
+def sum_of_kinds(values, kind, kinds):
+    """(kinds, ...): sums of values (n, ...) over the windows of each kind."""
+    if kind is None:
+        return values.sum(0, keepdim=True)
+    chosen = (torch.arange(kinds, device=kind.device)[:, None] == kind).to(values.dtype)  # (kinds, n)
+    return (chosen @ values.flatten(1)).unflatten(-1, values.shape[1:])
+
+
+# ---- windows ----
+
+
+class Permute(torch.autograd.Function):
+    """Rows of x (R, C) in another order. PyTorch's own backward pass adds, since it does not know that no row comes twice."""
+
+    @staticmethod
+    def forward(ctx, x, order, inverse):
+        ctx.inverse = inverse
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.index_select(0, ctx.inverse), None, None
+
+
+def chunks(tokens, window, limit):
+    """Slices of the windows of a stream of tokens (3B, h, w, C), each of `limit` bytes at most in the three streams together."""
+    streams, height, width, channels = tokens.shape
+    count = streams // 3 * (height // window) * (width // window)
+    most = limit.get(tokens.device.type, limit["cuda"]) // (3 * window**2 * channels * tokens.element_size())
+    most = max(1, min(most, FUSED_MOST))
+    return [slice(start, start + most) for start in range(0, count, most)]
+
+
+def call(function, *arguments):
+    return function(*arguments)
+
+
+def recomputed(function, *arguments):
+    """function(*arguments), of which autograd keeps the arguments alone; it must not draw random numbers."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
