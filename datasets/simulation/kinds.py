@@ -17,8 +17,7 @@ BRIGHTEST_AS_ONE = 1.2  # exposure up to which it does; --bin auto leaves bright
 STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first step
 CALIBRATION_STEPS = (2000, 20000)  # of the dark and of the flat recording that a training scene's calibration comes from
 FLAT_RATE = 0.3  # spikes a step of the flat recording, in the mean over its pixels
-# Pixels of a calibrated camera that their neighbours stand in for: dark charge above, response below.
-BAD_DARK, BAD_RESPONSE = 0.1, 0.3
+BAD_DARK, BAD_RESPONSE = 0.1, 0.3  # dark charge above which a calibrated pixel is bad, response below which it is
 
 
 @dataclass(frozen=True)
