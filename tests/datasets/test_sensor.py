@@ -175,7 +175,7 @@ def test_in_phase_a_spike_is_where_the_charge_passes_a_whole_number():
     total = 0.6 * np.cumsum([frame.astype(np.float64) for frame in light], 0)
     expected = np.diff(np.floor(total), axis=0, prepend=0)
     sure = np.abs(total - np.round(total)).min(0) > 1e-4  # single precision decides the others
-    assert sure.mean() > 0.9 and np.array_equal(spikes[:, sure], expected[:, sure])
+    assert sure.mean() > 0.7 and np.array_equal(spikes[:, sure], expected[:, sure])
     assert (spikes == spikes[:, :1]).all()  # rows are alike
     random = integrate_and_fire(light, rng, Sensor())
     assert not (random == random[:, :1]).all()
@@ -252,12 +252,10 @@ def test_hot_pixels_of_a_measured_camera():
 @pytest.mark.parametrize("electrons", [1999, 10000])
 def test_shot_noise_is_the_same_above_and_below_many_electrons(electrons):
     sensor = Sensor(electrons=electrons)
-    counts = integrate_and_fire(still(128, 4000, 120), np.random.default_rng(0), sensor).sum(0, dtype=float)
-    expected = 0.6 * 128 / 255 * 4000
-    fraction = expected % 1
-    assert counts.mean() == pytest.approx(expected, rel=5e-4)
-    # Of few noise the first charge alone spreads the counts over two neighbours.
-    assert counts.var() == pytest.approx(expected / electrons + fraction * (1 - fraction), abs=0.1)
+    counts = integrate_and_fire(still(128, 1000, 80), np.random.default_rng(0), sensor).sum(0, dtype=float)
+    expected = 0.6 * 128 / 255 * 1000
+    assert counts.mean() == pytest.approx(expected, abs=0.03)
+    assert counts.var() == pytest.approx(expected / electrons + 1 / 6, abs=0.03)  # 1/6: of the random first charge
 
 
 def test_the_step_after_a_spike_counts_less():
