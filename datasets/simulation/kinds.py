@@ -8,7 +8,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from datasets.simulation.sensor import SENSORS, Sensor
 
@@ -148,6 +147,8 @@ def fill_bad(spikes, dark, response):
     Bad are a dark charge above BAD_DARK and a response below BAD_RESPONSE. A calibrated recording has its bad pixels
     filled from their neighbours, too, before the network sees it.
     """
+    from scipy.ndimage import distance_transform_edt  # here, since the scripts do not wait for it
+
     bad = (dark > BAD_DARK) | (response < BAD_RESPONSE)
     if bad.any() and not bad.all():
         rows, columns = distance_transform_edt(bad, return_distances=False, return_indices=True)[:, bad]
