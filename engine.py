@@ -305,8 +305,8 @@ def network(model, tile=0):
 def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixels=0, scorers=0):
     """Reconstruct and score a dataset; training's validation and test.py both call this.
 
-    methods: name -> function of spikes (B, 41, H, W), an output's name and a calibration (B, 2, H, W), None for items without
-    one; it returns (B, H, W) in grey levels.
+    methods: name -> function of spikes (B, 41, H, W), an output's name and, if the items have one, a calibration (B, 2, H, W);
+    it returns (B, H, W) in grey levels.
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes that have a `white` are
     scored as if they were exposed up to it.
     pixels: streams of one size in a row go through a method together, as long as they have no more pixels than that; 0: each
@@ -331,10 +331,11 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
         for items in together(loader, pixels):
             tensors = [key for key in ("spikes", "dark", "response") if key in items[0]]
             batch = {key: torch.stack([item[key] for item in items]).to(device) for key in tensors}
-            pictures, seconds, calibration = {}, {}, calibration_of(batch)
+            maps = [calibration_of(batch)] if "dark" in batch else []
+            pictures, seconds = {}, {}
             for name, method in methods.items():
                 begin = time.perf_counter()
-                pictures[name] = method(batch["spikes"], scored_output(items[0]), calibration).cpu().numpy()
+                pictures[name] = method(batch["spikes"], scored_output(items[0]), *maps).cpu().numpy()
                 seconds[name] = (time.perf_counter() - begin) / len(items)  # of reconstruction; scoring takes its own time
             for i, item in enumerate(items):
                 scored = item, {name: picture[i] for name, picture in pictures.items()}, seconds
