@@ -23,15 +23,28 @@ from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
 from utils.distributed import gather, sum_gradients, world
 from utils.inference import check_tile, tiled
-from utils.timing import KEY_FRAMES
+from utils.timing import KEY_FRAMES, RATE, STEPS
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
 SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
-BASELINES = {  # methods for `evaluate`
-    "TFI": lambda spikes, output: tfi(spikes, KEY_FRAMES[output]),
-    "TFP41": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 41),
-    "TFP21": lambda spikes, output: tfp(spikes, KEY_FRAMES[output], 21),
-}
+
+
+def calibrated(picture, calibration, rate=RATE):
+    """A picture (B, H, W) in grey levels of the spikes' rate, with a camera's calibration (B, 2, H, W) or None applied to it.
+
+    The rate of the light is (spikes a step - dark) / response.
+    """
+    if calibration is None:
+        return picture
+    dark, response = calibration.unbind(1)
+    return (picture - 255 / rate * dark) / response
+
+
+def baseline(method, *options):
+    return lambda spikes, output, maps=None: calibrated(method(spikes, KEY_FRAMES[output], *options), maps)
+
+
+BASELINES = {"TFI": baseline(tfi), "TFP41": baseline(tfp, 41), "TFP21": baseline(tfp, 21)}  # methods for `evaluate`
 
 
 class NotFinite(UserError):
@@ -244,12 +257,17 @@ def backward(forward, pieces, loss, device):
     """
     figures = []
     for piece in pieces:
-        batch = {key: value.to(device, non_blocking=True) for key, value in piece.items() if key != "name"}
-        part = reconstruction_loss(forward(batch["spikes"]), batch, loss)
+        batch = {key: value.to(device, non_blocking=True) for key, value in piece.items() if torch.is_tensor(value)}
+        part = reconstruction_loss(forward(batch["spikes"], calibration_of(batch)), batch, loss)
         part = batch["weight"].sum().to(part.dtype) * part
         part.backward()
         figures.append(torch.stack([part.detach(), (batch["weight"] > 0).sum().to(part.dtype)]))
     return sum_gradients(forward.parameters(), torch.stack(figures).sum(0))
+
+
+def calibration_of(batch):
+    """The calibration (B, 2, H, W) for `SwinSF` of a batch with `dark` and `response`, (B, 1, H, W) each; else None."""
+    return torch.cat([batch["dark"], batch["response"]], 1) if "dark" in batch else None
 
 
 def make_loader(dataset, workers, device, **options):
@@ -271,14 +289,24 @@ def network(model, tile=0):
     """
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
-    return lambda spikes, output: getattr(tiled(partial(fast.infer, model), spikes, tile, multiple), output)[:, 0].float()
+
+    def method(spikes, output, calibration=None):
+        if calibration is None:
+            pictures = tiled(partial(fast.infer, model), spikes, tile, multiple)
+        else:  # cut into the same tiles
+            x = torch.cat([spikes.to(calibration.dtype), calibration], 1)
+            pictures = tiled(lambda x: fast.infer(model, x[:, :STEPS], x[:, STEPS:]), x, tile, multiple)
+        return getattr(pictures, output)[:, 0].float()
+
+    return method
 
 
 @torch.inference_mode()
 def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixels=0, scorers=0):
     """Reconstruct and score a dataset; training's validation and test.py both call this.
 
-    methods: name -> function of spikes (B, 41, H, W) and an output's name, that returns (B, H, W) in grey levels.
+    methods: name -> function of spikes (B, 41, H, W), an output's name and, if the items have one, a calibration (B, 2, H, W);
+    it returns (B, H, W) in grey levels.
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes that have a `white` are
     scored as if they were exposed up to it.
     pixels: streams of one size in a row go through a method together, as long as they have no more pixels than that; 0: each
@@ -301,10 +329,13 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
 
     with bar, ThreadPoolExecutor(max(1, scorers)) as pool:
         for items in together(loader, pixels):
-            spikes, pictures, seconds = torch.stack([item["spikes"] for item in items]).to(device), {}, {}
+            tensors = [key for key in ("spikes", "dark", "response") if key in items[0]]
+            batch = {key: torch.stack([item[key] for item in items]).to(device) for key in tensors}
+            maps = [calibration_of(batch)] if "dark" in batch else []
+            pictures, seconds = {}, {}
             for name, method in methods.items():
                 begin = time.perf_counter()
-                pictures[name] = method(spikes, scored_output(items[0])).cpu().numpy()
+                pictures[name] = method(batch["spikes"], scored_output(items[0]), *maps).cpu().numpy()
                 seconds[name] = (time.perf_counter() - begin) / len(items)  # of reconstruction; scoring takes its own time
             for i, item in enumerate(items):
                 scored = item, {name: picture[i] for name, picture in pictures.items()}, seconds
@@ -318,14 +349,14 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
 
 
 def together(items, pixels):
-    """Lists of items in a row whose spikes have one shape and whose pictures are at one key frame, up to so many pixels each."""
+    """Lists of items in a row of one shape, one key frame and all calibrated or none, up to so many pixels each."""
     group, kind = [], None
     for item in items:
-        if group and kind != (item["spikes"].shape, scored_output(item)):
+        if group and kind != (item["spikes"].shape, scored_output(item), "dark" in item):
             yield group
             group = []
         group.append(item)
-        kind = item["spikes"].shape, scored_output(item)
+        kind = item["spikes"].shape, scored_output(item), "dark" in item
         if (len(group) + 1) * item["spikes"][0].numel() > pixels:
             yield group
             group = []

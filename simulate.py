@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from datasets.simulation.sensor import SENSORS
+from datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
 from utils import choices, cli
 from utils.cli import UserError
 
@@ -28,15 +28,25 @@ TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
 SENSOR_FLAGS = {  # a field of Sensor each
     "--rate": "spikes a step at grey level 255",
-    "--exposure": "part of the light that reaches the pixels; spikes and pictures get darker",
+    "--exposure": "gain of the light, in spikes and pictures; from 1 / rate on white saturates, at a spike a step",
     "--electrons": "photo-electrons to a spike, for shot noise; 0: none",
-    "--dark": "charge of a step without light, in thresholds",
+    "--dark": "charge of a step without light, in thresholds; the median over pixels",
+    "--dark_spread": "standard deviation of its natural logarithm over the pixels",
     "--gain_spread": "relative standard deviation of gain over the pixels",
     "--threshold_spread": "relative standard deviation of the threshold over the pixels",
     "--column_spread": "the same of gain over the columns",
     "--row_spread": "and over the rows",
+    "--first_column": "what the first column gathers more than the others, relative",
+    "--first_row": "and the first row",
+    "--shading": "by lens and lamp; largest difference from its mean of 1",
+    "--dust": "dark spots on 100,000 pixels, in the mean",
     "--hot": "part of the pixels that are hot",
+    "--hot_most": "largest charge of a step of a hot pixel; the least is 0.02",
     "--dead": "part of the pixels that never fire",
+    "--recovery": "part of its charge that a pixel gathers in the step after a spike",
+    "--start": "first charge: uniform over 0..threshold, or zero in all pixels alike",
+    "--before": "steps that the pixels have run for before the first one of a stream",
+    "--remainder": "charge above the threshold: kept at a spike, or lost",
     "--blur": "of the light, not of the ground truth; Gaussian sigma in pixels",
     "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
     "--grain": "noise of a frame's own, in grey levels",
@@ -56,12 +66,23 @@ def parse_settings(arguments):
     flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
     flag("--workers", type=cli.workers, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
-    flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or ideal in data mode 1000)")
+    flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or x4k in data mode 1000)")
     for option, text in SENSOR_FLAGS.items():
-        presets = ", ".join(f"{name} {sensors.describe(option.removeprefix('--'))}" for name, sensors in SENSORS.items())
-        kind = cli.count if option == "--frames_every" else cli.number(float, 0, 1e6)
-        flag(option, type=kind, help=f"{text} ({presets})")
+        name = option.removeprefix("--")
+        own = {preset: sensors.describe(name) for preset, sensors in SENSORS.items()}
+        presets = ", ".join(f"{preset} {value}" for preset, value in own.items() if value != own["ideal"])
+        flag(option, help=f"{text} (default {own['ideal']}{presets and ', ' + presets})", **flag_options(name))
     return parser.parse_args(arguments)
+
+
+def flag_options(name):
+    """argparse's options of the flag for a field of `Sensor`."""
+    choices_of = {"start": STARTS, "remainder": REMAINDERS}
+    if name in choices_of:
+        return {"choices": choices_of[name]}
+    if isinstance(getattr(IDEAL, name), int):
+        return {"type": cli.count}
+    return {"type": cli.number(float, 0, 1e6)}
 
 
 def look():
@@ -83,6 +104,7 @@ from datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
 from datasets.dat import write_dat
 from datasets.paired import PAIRED, SPLITS
 from datasets.simulation.dataset import SCENE_DRAWS
+from datasets.simulation.kinds import Kind
 from datasets.simulation.sensor import Sensor, replaced
 from utils.checkpoint import replacing
 from utils.guard import keep_out, read_json
@@ -93,13 +115,23 @@ from utils.timing import STEPS
 def draw_sensor(settings, index):
     """The `Sensor` of scene `index`: drawn from the preset, with what was given replaced. UserError for values that none has."""
     sensors = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
-    sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given)
+    sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given_values(settings))
     if not 0 < sensor.rate <= 1:
         raise UserError(f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1")
+    if not 0.02 <= sensor.hot_most <= 1:
+        raise UserError(f"--hot_most {sensor.hot_most:g}: hot pixels have 0.02 or more; take 0.02 to 1")
+    if sensor.recovery > 1:
+        raise UserError(f"--recovery {sensor.recovery:g}: a part of 1; take 0 to 1")
+    if sensor.shading >= 1:
+        raise UserError(f"--shading {sensor.shading:g}: would leave pixels without light; take less than 1")
     if sensor.hot + sensor.dead > 1:
         raise UserError(f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1")
     return sensor
+
+
+def given_values(settings):
+    """Field of `Sensor` -> the value of its flag, None if it was not given."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
 
 
 def scene_rng(settings, index, what):
@@ -139,15 +171,16 @@ def claim_folder(folder, split, about):
                 "folder has changed between; take a new --save_path for all splits"
             )
     old = meta["splits"].setdefault(split, about)
+    if isinstance(old.get("given"), dict):  # earlier versions listed the flags that were left out, too
+        old["given"] = {name: value for name, value in old["given"].items() if value is not None}
     for name in sorted(about.keys() - {"count", "source", "sensors"}):  # the same photographs may be reached by another path
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
                 "take the same settings to resume, or a new --save_path"
             )
-    if old.get("sensors", {}).items() > about["sensors"].items():  # fewer streams are asked for than are there
-        about = old
-    meta["splits"][split] = {**about, "count": max(about["count"], old["count"])}
+    sensors = {**old.get("sensors", {}), **about["sensors"]}  # there may be more streams than are asked for
+    meta["splits"][split] = {**about, "sensors": sensors, "count": max(about["count"], old["count"])}
     with replacing(path, "w") as file:
         json.dump(meta, file, indent=1)
 
@@ -165,7 +198,8 @@ def write_scene(index, scenes, place, settings):
     """Write the stream and the pictures of scene `index`."""
     stream, pictures = place.paths(index)
     shown_at = {step: step for step in pictures}
-    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, shown_at, draw_sensor(settings, index))
+    kind = Kind(draw_sensor(settings, index))
+    scene = scenes.simulate(scene_rng(settings, index, "scene"), place.steps, shown_at, kind)
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
@@ -259,7 +293,7 @@ def main(arguments=None):
         **options,
         "style": dataclasses.asdict(scenes.style),
         "sensor": settings.sensor or SENSOR_OF[settings.data_mode],
-        "given": {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)},
+        "given": {name: value for name, value in given_values(settings).items() if value is not None},
         "sources": {source.name: source.stat().st_size for source in scenes.sources},
         "count": settings.count,
         "sensors": {place.name(index): dataclasses.asdict(draw_sensor(settings, index)) for index in range(settings.count)},

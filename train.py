@@ -132,7 +132,10 @@ def open_data(settings):
 
 
 def validate(state, dataset, settings, device, should_stop):
-    """({psnr, ssim, loss} means, comparison picture), or None where it was stopped."""
+    """({psnr, ssim, loss} means, comparison picture), or None where it was stopped.
+
+    Items of a `kind` have a mean of their own, psnr_KIND, too.
+    """
     loss = RECIPES[settings.recipe].loss
 
     def score(picture, truth):
@@ -141,7 +144,7 @@ def validate(state, dataset, settings, device, should_stop):
     methods = {"TFP21": BASELINES["TFP21"], "SwinSF": network(state.averaged.eval())}
     rows, comparison = [], None
     for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers, "validate"):
-        rows.append(figures["SwinSF"])
+        rows.append((item.get("kind"), figures["SwinSF"]))
         if comparison is None:
             shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
             comparison = np.hstack([to_bytes(picture) for picture in shown])[None]  # (1, H, 3W), as TensorBoard takes it
@@ -150,7 +153,10 @@ def validate(state, dataset, settings, device, should_stop):
     if any(gather(should_stop())):
         return None
     rows = interleaved(rows)
-    return {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "ssim", "loss")}, comparison
+    means = {key: float(np.mean([row[key] for _, row in rows])) for key in ("psnr", "ssim", "loss")}
+    for kind in dict.fromkeys(kind for kind, _ in rows if kind):
+        means[f"psnr_{kind}"] = float(np.mean([row["psnr"] for of, row in rows if of == kind]))
+    return means, comparison
 
 
 def finish_epoch(state, files, val, settings, device, should_stop):

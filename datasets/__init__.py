@@ -12,8 +12,8 @@ from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 # OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
 cv2.setNumThreads(0)
 
-SENSOR_OF = {"250": "reds", "1000": "ideal"}  # the sensor of simulated scenes, by data mode
-FIXED_SCENES = 20  # scenes in the val and test split of photos:DIR and videos:DIR
+SENSOR_OF = {"250": "reds", "1000": "x4k"}  # the sensor of simulated scenes, by data mode
+FIXED_SCENES = 20  # scenes, at least, in the val and test split of photos:DIR and videos:DIR
 
 
 def open_dataset(
@@ -43,6 +43,7 @@ def open_dataset(
     """
     from datasets import paired  # here, since PyTorch comes with them, for which the flags of scripts do not wait
     from datasets.simulation.dataset import DemoScenes, PhotoScenes
+    from datasets.simulation.kinds import fixed_kinds
     from datasets.simulation.scenes import STYLES
     from datasets.simulation.sensor import SENSORS
     from datasets.simulation.videos import VideoScenes
@@ -65,8 +66,10 @@ def open_dataset(
         height, width = paired.PAIRED[data_mode].height, paired.PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
-        length = length if split == "train" else FIXED_SCENES
         sensor = sensor or SENSOR_OF[data_mode]
+        if split != "train":
+            kinds = len(fixed_kinds(SENSORS[sensor])) or 1
+            length = -(-FIXED_SCENES // kinds) * kinds  # as many of each kind
         style = STYLES[sensor if sensor in STYLES else data_mode]
         options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
         if kind == "videos":

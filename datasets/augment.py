@@ -9,14 +9,15 @@ from utils.timing import STEPS
 
 # What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 5  # version of what follows from a seed; a run is resumed only under the version that it began with
+DRAWS = 6  # version of what follows from a seed; a run is resumed only under the version that it began with
 
 
 def to_item(sample):
     """A sample of arrays -> the item dict of tensors.
 
     `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
-    float32 in 0..255; `name`, and `white` of simulated scenes, as they are.
+    float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape; `name`, and `white` and `kind` of
+    simulated scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from datasets import open_dataset
 from datasets.recordings import choose_bin, survey
+from datasets.simulation.kinds import Kind
 from models import SHIPPED, load_model
 from utils import cli
 from utils.inference import reconstruct
@@ -53,7 +54,7 @@ def draw_recording(dataset, index):
     """(spikes (T, H, W), the picture at its middle key frame, exposed up to the scene's white; that step, the exposure)."""
     rng = np.random.default_rng([SEED, index])
     sensor = dataset.sensors.draw(rng)  # its steps as they are; for training some would be taken as one already
-    drawn = dataset.simulate(rng, dataset.stream_steps, dataset.shown_at, sensor)
+    drawn = dataset.simulate(rng, dataset.stream_steps, dataset.shown_at, Kind(sensor))
     return drawn["spikes"], drawn["middle"] / drawn["white"], dataset.shown_at["middle"], drawn["white"]
 
 

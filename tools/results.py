@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets import open_dataset
 from datasets.paired import SpikeREDS
 from datasets.recordings import choose_bin, survey
-from datasets.simulation.sensor import CAMERA_LEVELS
-from engine import BASELINES, evaluate, network
+from datasets.simulation.kinds import VALIDATION
+from engine import BASELINES, calibrated, evaluate, network
 from models import SHIPPED, load_model
 from models.classical import tfi, tfp
 from utils import cli, report
@@ -93,7 +93,7 @@ def methods_of(column, networks):
     if column != "camera":
         return {**BASELINES, **networks}
     first = (LONG - STEPS) // 2
-    methods = {"TFI": lambda spikes, output: tfi(spikes, first + KEY_FRAMES[output])}
+    methods = {"TFI": lambda spikes, output, maps=None: calibrated(tfi(spikes, first + KEY_FRAMES[output]), maps)}
     for window in (41, 21, 81, 161):
         methods[f"TFP{window}"] = partial(tfp_in_long, first=first, window=window)
     for name, reconstruct in networks.items():
@@ -101,19 +101,23 @@ def methods_of(column, networks):
     return methods
 
 
-def tfp_in_long(spikes, output, first, window):
-    return tfp(spikes, first + KEY_FRAMES[output], window)
+def tfp_in_long(spikes, output, maps=None, *, first, window):
+    return calibrated(tfp(spikes, first + KEY_FRAMES[output], window), maps)
 
 
-def of_a_recording(spikes, output, reconstruct, first):
-    """A network's pictures of long streams (B, T, H, W), with as many steps as one as reconstruct.py takes by itself."""
+def of_a_recording(spikes, output, maps=None, *, reconstruct, first):
+    """A network's pictures of long streams (B, T, H, W), with as many steps as one as reconstruct.py takes by itself.
+
+    maps: the cameras' calibration (B, 2, H, W), of single steps, or None.
+    """
     key, pictures = first + KEY_FRAMES[output], []
-    for stream in spikes.cpu().numpy():
+    for index, stream in enumerate(spikes.cpu().numpy()):
         bin, _ = choose_bin(survey(stream), STRIDE, key, key + 1)
         binned = take_as_one(stream, bin, key)
         start = binned.bin_of(key) - STEPS // 2
         window = torch.from_numpy(binned[start : start + STEPS])[None].to(spikes.device)
-        pictures.append(reconstruct(window, "middle") / bin)
+        of_bin = None if maps is None else maps[index : index + 1] * maps.new_tensor([bin, 1]).view(1, 2, 1, 1)
+        pictures.append(reconstruct(window, "middle", of_bin) / bin)
     return torch.cat(pictures)
 
 
@@ -124,15 +128,22 @@ def with_best(figures):
     return {**{name: figures[name] for name in BASELINES}, BEST: best, **networks}
 
 
-def level_table(rows):
-    """Markdown lines: the mean PSNR of the cameras' scenes by level of light. rows: those of the column."""
-    count = len(CAMERA_LEVELS)
-    lines = ["| PSNR by level of light | " + " | ".join(f"exposure {sensor.exposure:g}" for sensor in CAMERA_LEVELS) + " |"]
-    lines.append("| --- " * (count + 1) + "|")
-    for method in rows[0].keys() - {"name"}:
-        means = [statistics.mean(row[method]["psnr"] for row in rows[level::count]) for level in range(count)]
-        lines.append(f"| {method} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
-    return lines[:2] + sorted(lines[2:])
+def level_table(rows, kinds=VALIDATION["camera"]):
+    """Markdown lines: the mean PSNR of the cameras' scenes by level of light, a table for each kind of camera.
+
+    rows: those of the column, whose scenes take the kinds one after the other.
+    """
+    lines = []
+    for name in dict.fromkeys(kind.name for kind in kinds):
+        of_kind = [index for index, kind in enumerate(kinds) if kind.name == name]
+        whites = [kinds[index].sensor.rate * kinds[index].sensor.exposure for index in of_kind]
+        lines.append(f"| PSNR, {name}; white's spikes a step | " + " | ".join(f"{white:g}" for white in whites) + " |")
+        lines.append("| --- " * (len(of_kind) + 1) + "|")
+        for method in sorted(rows[0].keys() - {"name"}):
+            means = [statistics.mean(row[method]["psnr"] for row in rows[index :: len(kinds)]) for index in of_kind]
+            lines.append(f"| {method} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
+        lines.append("")
+    return lines[:-1]
 
 
 def describe(model, device):

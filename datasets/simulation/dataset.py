@@ -6,9 +6,10 @@ import skimage.data
 from torch.utils.data import Dataset
 
 from datasets.augment import to_item
+from datasets.simulation.kinds import Kind, draw_kind, fill_bad, fixed_kinds, measure
 from datasets.simulation.photos import read_photo, readable, split_photos
 from datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
-from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, draw_pattern, simulate, take_steps_as_one
+from datasets.simulation.sensor import SENSORS, draw_pattern, simulate
 from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
@@ -26,6 +27,7 @@ class SceneDataset(Dataset):
     def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
         self.style, self.sensors = style, sensors
+        self.kinds = () if split == "train" else fixed_kinds(sensors)  # that samples take one after the other
         self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
 
     def __len__(self):
@@ -62,17 +64,30 @@ class SceneDataset(Dataset):
 
     def read(self, index, epoch=0):
         rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
-        sensor = self.sensors.draw(rng)
-        if self.sensors is SENSORS["camera"]:
-            training = self.split == "train"
-            sensor = take_steps_as_one(sensor, rng) if training else CAMERA_LEVELS[index % len(CAMERA_LEVELS)]
-        return {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.shown_at, sensor)}
+        if self.kinds:
+            kind = self.kinds[index % len(self.kinds)]
+        else:
+            kind = draw_kind(self.sensors, rng) if self.split == "train" else Kind(self.sensors.draw(rng))
+        sample = {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.shown_at, kind)}
+        return {**sample, "kind": kind.name} if kind.name else sample
 
-    def simulate(self, rng, steps, shown_at, sensor):
-        """`simulate` on a scene and a sensor's fixed pattern that are drawn here."""
-        scene = self.draw(rng, steps // 2)
-        pattern = draw_pattern(sensor, self.height, self.width, rng)
-        return simulate(scene, rng, steps, shown_at, sensor, pattern)
+    def simulate(self, rng, steps, shown_at, kind):
+        """`simulate` on a scene and a sensor's fixed pattern that are drawn here.
+
+        Samples of sensors with a pattern have its calibration too, `dark` and `response` (H, W) float32; 0 and 1 if the kind has
+        none.
+        """
+        scene = self.draw(rng, steps // 2 + kind.sensor.before)
+        pattern = draw_pattern(kind.sensor, self.height, self.width, rng)
+        sample = simulate(scene, rng, steps, shown_at, kind.sensor, pattern, flat=kind.calibration > 0)
+        if pattern:
+            shape = self.height, self.width
+            dark, response = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+            if kind.calibration:
+                dark, response = measure(kind, pattern, rng)
+                fill_bad(sample["spikes"], dark, response)
+            sample.update(dark=dark, response=response)
+        return sample
 
 
 class PhotoScenes(SceneDataset):

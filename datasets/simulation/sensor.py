@@ -7,27 +7,43 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from datasets.simulation.optics import draw_dust, draw_shading
 from datasets.simulation.source_frames import SourceFrames
 from utils.timing import KEY_FRAMES, RATE, STEPS
+
+STARTS = ("uniform", "zero")
+REMAINDERS = ("kept", "lost")
+MANY_ELECTRONS = 2000  # to a spike; from here on a normal distribution stands for Poisson's, and is five times as fast
 
 
 @dataclass(frozen=True)
 class Sensor:
     """One sensor in physical terms, and the light that reaches it; the defaults are an ideal one.
 
-    Kinds of noise after Zhao et al., "Spike Stream Denoising via Spike Camera Simulation", arXiv 2304.03129.
+    Kinds of noise after Hu, Ma, Yu, Shi and Huang, "Spike Stream Denoising via Spike Camera Simulation", arXiv 2304.03129, and
+    what calibrations of real cameras show; docs/simulation.md compares the constants.
     """
 
     rate: float = RATE  # spikes a step at grey level 255, so the charge of a step in thresholds
-    exposure: float = 1.0  # of a scene's white: its light is dimmed by this before it reaches the pixels
+    exposure: float = 1.0  # gain of the light; from 1 / rate on, white fires at every step and saturates
     electrons: float = 0.0  # photo-electrons that fill a pixel to its threshold; fewer, more shot noise; 0: no shot noise
-    dark: float = 0.0  # charge of a step without light, in thresholds
+    dark: float = 0.0  # charge of a step without light, in thresholds; the median over pixels
+    dark_spread: float = 0.0  # standard deviation over pixels of its natural logarithm, which is normally distributed
     gain_spread: float = 0.0  # standard deviation over pixels of the response to light, relative to its mean
     threshold_spread: float = 0.0  # the same of the threshold
     column_spread: float = 0.0  # standard deviation of the response from column to column
     row_spread: float = 0.0  # and from row to row
-    hot: float = 0.0  # part of the pixels with a dark current of 0.02 to 1 thresholds a step
+    first_column: float = 0.0  # what column 0 gathers more than the others, relative
+    first_row: float = 0.0  # and row 0
+    shading: float = 0.0  # of lens and lamp: the largest difference from its mean of 1
+    dust: float = 0.0  # dark spots on 100,000 pixels, in the mean
+    hot: float = 0.0  # part of the pixels with a dark charge of 0.02 to `hot_most`, log-uniform
+    hot_most: float = 1.0
     dead: float = 0.0  # part of the pixels that never fire
+    recovery: float = 1.0  # part of its charge that a pixel gathers in the step after a spike
+    start: str = "uniform"  # charge before the first step: uniform over 0..threshold, or zero in all pixels alike
+    before: int = 0  # steps that the pixels have run for before the first one of the stream
+    remainder: str = "kept"  # at a spike: threshold subtracted from the charge, or, "lost", charge set to zero
     blur: float = 0.0  # of the light on its way to the pixels, not of the ground truth: OpenCV's Gaussian sigma, in pixels
     # What follows is of light that comes from a video and not from a scene; see `SourceFrames`.
     frames_every: int = 0  # steps between two frames of the video; 0: none
@@ -53,11 +69,46 @@ class Sensors:
         drawn |= {name: float(rng.uniform(*ends)) for name, ends in self.linear.items()}
         return Sensor(**self.fixed, **drawn)
 
+    def ends(self, name):
+        """(least, most) value of a field of `Sensor`."""
+        return {**self.log, **self.linear}.get(name, (self.fixed.get(name, getattr(IDEAL, name)),) * 2)
+
     def describe(self, name):
-        """What a field of `Sensor` may be, as text."""
-        least, most = {**self.log, **self.linear}.get(name, (self.fixed.get(name, getattr(IDEAL, name)),) * 2)
+        """The values of a field of `Sensor`, as text."""
+        least, most = self.ends(name)
+        if isinstance(least, str):
+            return least
         return f"{least:g}" if least == most else f"{least:g} to {most:g}"
 
+
+@dataclass(frozen=True)
+class Mixture(Sensors):
+    """Sensors of which a part `chance` is drawn from `others`."""
+
+    others: Sensors = Sensors()
+    chance: float = 0.0
+
+    def draw(self, rng):
+        return self.others.draw(rng) if rng.random() < self.chance else super().draw(rng)
+
+    def ends(self, name):
+        least, most = zip(super().ends(name), self.others.ends(name))
+        return min(least), max(most)
+
+
+# Cameras with far more noise in time than those that were measured, and a fixed pattern in columns and rows. They keep
+# training ready for whatever a recording may bring.
+NOISY_CAMERAS = Sensors(
+    log={"exposure": (0.03, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
+    linear={
+        "dark": (0.0, 0.004),
+        "gain_spread": (0.0, 0.05),
+        "threshold_spread": (0.0, 0.04),
+        "column_spread": (0.0, 0.02),
+        "row_spread": (0.0, 0.01),
+        "blur": (0.3, 0.6),
+    },
+)
 
 SENSORS = {
     "ideal": Sensors(),
@@ -67,56 +118,41 @@ SENSORS = {
         fixed={"frames_every": 15},
         linear={"blur": (0.5, 0.66), "grain": (0.5, 3.5), "drift": (0.0, 0.014), "displacement": (0.0, 0.14)},
     ),
-    # Plausible cameras, from bright to dark and from clean to noisy, not the measurement of one. A real dark recording had a
-    # quarter of a per cent of hot pixels.
-    "camera": Sensors(
-        log={"exposure": (0.03, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
+    # Around the calibration of a real camera of 250x400 pixels and 20,000 steps a second, and two recordings.
+    "camera": Mixture(
+        fixed={"recovery": 0.998, "hot_most": 0.4},
+        log={
+            "exposure": (0.035, 3.3),  # white at 0.02 to 2 thresholds a step
+            "electrons": (5000, 30000),
+            "dark": (0.001, 0.008),
+            "hot": (1e-4, 3e-3),
+        },
         linear={
-            "dark": (0.0, 0.004),
-            "gain_spread": (0.0, 0.05),
-            "threshold_spread": (0.0, 0.04),
-            "column_spread": (0.0, 0.02),
-            "row_spread": (0.0, 0.01),
+            "dark_spread": (0.3, 0.55),
+            "gain_spread": (0.015, 0.03),
+            "threshold_spread": (0.0, 0.015),
+            "column_spread": (0.0, 0.002),
+            "row_spread": (0.0, 0.002),
+            "first_column": (0.0, 0.25),
+            "first_row": (0.0, 0.15),
+            "shading": (0.0, 0.1),
+            "dust": (1.0, 5.0),
             "blur": (0.3, 0.6),
         },
+        others=NOISY_CAMERAS,
+        chance=0.25,
     ),
+    # The paper's figure of spike-X4K has single steps in which pixels of one grey level fire together.
+    "x4k": Sensors(fixed={"start": "zero"}),
+    # What two toolboxes make of a picture. SpikeCV: spkData/convert_img.py; Spike-Zoo: spikezoo/utils/spike_utils.py.
+    "spikecv": Sensors(fixed={"rate": 0.5, "start": "zero", "remainder": "lost"}),
+    "spikezoo": Sensors(fixed={"rate": 0.5}),
 }
-
-MOST_AS_ONE = 8  # steps that training on cameras takes as one, see `take_steps_as_one`
-
-# The cameras that validation takes in turn: four levels of light, with as much noise as is usual.
-CAMERA_LEVELS = tuple(
-    Sensor(
-        exposure=exposure,
-        electrons=800,
-        dark=0.002,
-        gain_spread=0.03,
-        threshold_spread=0.02,
-        column_spread=0.01,
-        row_spread=0.005,
-        hot=2e-4,
-        dead=5e-5,
-        blur=0.45,
-    )
-    for exposure in (1.0, 0.4, 0.16, 0.064)
-)
 
 
 def replaced(sensor, given):
     """A `Sensor` with the values of `given` that are not None."""
     return dataclasses.replace(sensor, **{name: value for name, value in given.items() if value is not None})
-
-
-def take_steps_as_one(sensor, rng):
-    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_AS_ONE` steps taken as one (see `utils.binning`).
-
-    N steps gather N times the light, and N times the dark charge. So a dark recording whose steps are taken as one has more dark
-    charge than a bright one, and a network must have seen that. Never brighter than the brightest camera of `SENSORS`.
-    """
-    brightest = SENSORS["camera"].log["exposure"][1]
-    most = min(MOST_AS_ONE, brightest / sensor.exposure)
-    steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0
-    return dataclasses.replace(sensor, exposure=steps * sensor.exposure, dark=steps * sensor.dark)
 
 
 class Pattern(NamedTuple):
@@ -125,64 +161,92 @@ class Pattern(NamedTuple):
     gain: np.ndarray  # charge of a step at grey level 255, in thresholds
     dark: np.ndarray
     threshold: np.ndarray  # infinite where a pixel is dead
+    shading: np.ndarray  # the part of `gain` that is not of pixels but of lens and lamp; its mean is 1
 
 
 def draw_pattern(sensor, height, width, rng):
-    """The fixed `Pattern` of a sensor of height x width pixels, or None where all pixels are alike."""
-    spreads = sensor.gain_spread, sensor.threshold_spread, sensor.column_spread, sensor.row_spread
-    if not any((*spreads, sensor.hot, sensor.dead)):
+    """The fixed `Pattern` of a sensor of height x width pixels, or None where all pixels are alike.
+
+    The mean of its gain is rate x exposure.
+    """
+    spreads = sensor.gain_spread, sensor.threshold_spread, sensor.column_spread, sensor.row_spread, sensor.dark_spread
+    if not any((*spreads, sensor.first_column, sensor.first_row, sensor.shading, sensor.dust, sensor.hot, sensor.dead)):
         return None
     shape = height, width
     of_pixels = 1 + sensor.gain_spread * rng.standard_normal(shape)
     of_columns = 1 + sensor.column_spread * rng.standard_normal(width)
     of_rows = 1 + sensor.row_spread * rng.standard_normal((height, 1))
-    gain = sensor.rate * sensor.exposure * np.maximum(0, of_pixels * of_columns * of_rows)
+    of_columns[0] *= 1 + sensor.first_column
+    of_rows[0] *= 1 + sensor.first_row
+    shading = draw_shading(height, width, sensor.shading, rng)
+    response = np.maximum(0, of_pixels * of_columns * of_rows) * shading * draw_dust(height, width, sensor.dust, rng)
+    gain = sensor.rate * sensor.exposure * response / response.mean()
     threshold = np.maximum(0.05, 1 + sensor.threshold_spread * rng.standard_normal(shape))
     fate = rng.random(shape)
-    dark = np.where(fate < sensor.hot, np.exp(rng.uniform(np.log(0.02), 0, shape)), sensor.dark)
+    dark = sensor.dark * np.exp(sensor.dark_spread * rng.standard_normal(shape))
+    dark = np.where(fate < sensor.hot, np.exp(rng.uniform(np.log(0.02), np.log(sensor.hot_most), shape)), dark)
     threshold[fate >= 1 - sensor.dead] = np.inf
-    return Pattern(*(part.astype(np.float32) for part in (gain, dark, threshold)))
+    return Pattern(*(part.astype(np.float32) for part in (gain, dark, threshold, shading)))
 
 
 def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
     """light (T, H, W) float32 in 0..1, or any iterable of (H, W) -> spikes uint8 (T, H, W) of 0 and 1.
 
-    Each pixel starts with a charge drawn from 0..threshold, gathers rate x light (and what the sensor adds) at each step, and
-    fires where the charge reaches the threshold, which is then subtracted: a reset to zero would lose the remainder and bias
-    the rate. pattern: what `draw_pattern` drew of the sensor, if anything.
+    Each pixel starts as `sensor.start` says, gathers rate x light (and what the sensor adds) at each step, and fires if the
+    charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder` "lost", biases the rate.) pattern: what
+    `draw_pattern` drew of the sensor, if anything.
     """
     alike = np.float32(sensor.rate * sensor.exposure), np.float32(sensor.dark), np.float32(1)
-    gain, dark, threshold = pattern or alike
-    charge, spikes = None, []
+    gain, dark, threshold = pattern[:3] if pattern else alike
+    charge, fired, spikes = None, None, []
     for frame in light:
         if charge is None:
-            charge = rng.random(frame.shape, np.float32) * np.where(np.isfinite(threshold), threshold, 1)
+            charge = np.zeros(frame.shape, np.float32)
+            if sensor.start == "uniform":
+                charge = rng.random(frame.shape, np.float32) * np.where(np.isfinite(threshold), threshold, 1)
         gathered = gain * frame + dark
+        if sensor.recovery != 1 and fired is not None:
+            gathered -= np.float32(1 - sensor.recovery) * gathered * fired
         if sensor.electrons:
-            gathered = rng.poisson(gathered * sensor.electrons).astype(np.float32) / np.float32(sensor.electrons)
+            gathered = with_shot_noise(gathered, sensor.electrons, rng)
         charge += gathered
         fired = charge >= threshold
-        charge -= np.where(fired, threshold, 0) if pattern else fired
+        if sensor.remainder == "lost":
+            charge[fired] = 0
+        else:
+            charge -= np.where(fired, threshold, 0) if pattern else fired
         np.minimum(charge, threshold, out=charge)  # one spike a step at most: what a pixel gathers beyond is lost
         spikes.append(fired)
     return np.stack(spikes).astype(np.uint8)
 
 
-def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None):
+def with_shot_noise(gathered, electrons, rng):
+    """The charge of a step as it comes, in whole electrons, of which a threshold has so many. Poisson, or its normal limit."""
+    if electrons < MANY_ELECTRONS:
+        return rng.poisson(gathered * electrons).astype(np.float32) / np.float32(electrons)
+    return gathered + np.sqrt(gathered / np.float32(electrons)) * rng.standard_normal(gathered.shape, np.float32)
+
+
+def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None, flat=False):
     """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of shown_at: name -> index.
 
     The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
-    `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures.
+    `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures. Both end at the
+    level of one spike a step, 255 / rate: what saturates is white. The light of the pictures is that behind the lens, with its
+    shading, which no network can tell from the scene's; flat: that before it, as a calibration restores it.
     """
     names, pictures = {step: name for name, step in shown_at.items()}, {}
     shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
 
     def light():
-        for step in range(steps):
+        for step in range(-sensor.before, steps):
             time = step - steps // 2
             frame = shown.light(time) if shown else scene.frame(time)
             if step in names:
-                pictures[names[step]] = 255 * sensor.exposure * (shown.picture(time) if shown else frame)
+                lit = 255 * sensor.exposure * (shown.picture(time) if shown else frame)
+                lit = lit if flat or pattern is None else lit * pattern.shading
+                pictures[names[step]] = np.minimum(lit, np.float32(255 / sensor.rate))
             yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not shown else frame
 
-    return {"spikes": integrate_and_fire(light(), rng, sensor, pattern), "white": sensor.exposure, **pictures}
+    spikes = integrate_and_fire(light(), rng, sensor, pattern)[sensor.before :]
+    return {"spikes": spikes, "white": min(sensor.exposure, 1 / sensor.rate), **pictures}

@@ -31,7 +31,7 @@ class VideoScene:
 
     def frame(self, time):
         """Light (H, W) float32 in 0..1 at a time in steps from the middle frame."""
-        position = len(self.frames) // 2 + time / self.steps_per_frame
+        position = max(0.0, len(self.frames) // 2 + time / self.steps_per_frame)  # before the first frame nothing moves
         index = min(int(position), len(self.frames) - 2)
         if index not in self.flows:
             self.flows.clear()  # time moves forward: earlier flows are done with

@@ -9,7 +9,7 @@ from datasets.simulation.camera import KINDS, draw_motion, project
 from datasets.simulation.dataset import PhotoScenes
 from datasets.simulation.photos import read_photo, split_photos
 from datasets.simulation.scenes import STYLES, Layer, PhotoScene, draw_layer, draw_object, draw_scene, draw_shadow
-from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, Sensor, simulate
+from datasets.simulation.sensor import Sensor, simulate
 from datasets.simulation.source_frames import SourceFrames
 from tests.conftest import write_png
 from utils.cli import UserError
@@ -128,14 +128,6 @@ def test_pictures_are_the_clean_light_at_the_exposure():
     np.testing.assert_allclose(dim["middle"], 0.1 * full["middle"], rtol=1e-6)
     assert (full["white"], dim["white"]) == (1.0, 0.1)
     assert dim["spikes"].mean() == pytest.approx(0.1 * full["spikes"].mean(), rel=0.03)
-
-
-def test_validation_takes_cameras_at_four_levels_of_light(photos):
-    dataset = PhotoScenes(photos, "val", 40, 40, 8, sensors=SENSORS["camera"])
-    whites = [dataset.read(index)["white"] for index in range(8)]
-    assert whites == 2 * [sensor.exposure for sensor in CAMERA_LEVELS]
-    train = PhotoScenes(photos, "train", 40, 40, 8, sensors=SENSORS["camera"])
-    assert len({train.read(index)["white"] for index in range(8)}) == 8
 
 
 class Plain:

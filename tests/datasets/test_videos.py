@@ -39,6 +39,15 @@ def test_a_scene_shows_each_frame_at_its_step():
         np.testing.assert_allclose(255 * light, grey, atol=1e-3)
 
 
+def test_before_a_clip_begins_its_first_frame_stands_still():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 40, 48)).astype(np.uint8)
+    scene = VideoScene(frames, 20, 24, 32)
+    first = scene.frame(-20)
+    np.testing.assert_array_equal(scene.frame(-60), first)
+    np.testing.assert_allclose(255 * first, frames[0, 8:32, 8:40], atol=1e-3)
+    assert not np.array_equal(scene.frame(-19), first)
+
+
 def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
     greys = [10, 20, 30, 200, 210, 220, 230, 240]
     path = write_video(tmp_path / "a.avi", [np.full((48, 64), grey, np.uint8) for grey in greys])

@@ -1,4 +1,3 @@
-import copy
 import re
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model, fast
+from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model
 from models.attention import TemporalSpatialAttention, scramble
 from models.classical import tfp
 from models.motion import along_motion

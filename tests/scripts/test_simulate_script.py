@@ -11,6 +11,7 @@ import simulate as script
 from datasets import open_dataset
 from datasets.dat import read_dat
 from datasets.paired import SpikeREDS
+from datasets.simulation.sensor import Sensor
 from tests.conftest import assert_one_line_error, run_process, run_script, write_png, write_video
 from utils.cli import UserError
 from utils.timing import KEY_FRAMES
@@ -86,7 +87,8 @@ def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was
 
 
 def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
-    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25", "--exposure", "0.9", "--dark", "0")
+    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25", "--exposure", "0.9")
+    options += ("--dark", "0", "--shading", "0")
     assert simulate(f"photos:{big_photos}", tmp_path / "out", *options).returncode == 0
     dataset = open_dataset(tmp_path / "out", "1000", "train")
     sample = dataset.read(0)
@@ -97,7 +99,7 @@ def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["train"]
     sensor = meta["sensors"]["scene000000"]
     assert meta["style"]["median_speed"] == 0.2  # the motion that train.py simulates for cameras
-    assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 3000
+    assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 30000
 
 
 def test_what_is_refused(big_photos, tmp_path):
@@ -127,7 +129,34 @@ def test_what_is_refused(big_photos, tmp_path):
     refused(tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR")
     refused(tmp_path / "new", "--rate", "1.5", match="--rate 1.5")
     refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
+    refused(tmp_path / "new", "--hot_most", "0.01", match="--hot_most 0.01: hot pixels have 0.02 or more; take 0.02 to 1")
+    refused(tmp_path / "new", "--recovery", "1.5", match="--recovery 1.5: a part of 1")
+    refused(tmp_path / "new", "--shading", "1", match="--shading 1: would leave pixels without light")
     assert not (tmp_path / "new").exists()
+
+
+def test_the_sensor_of_a_data_mode_and_flags_over_it():
+    def drawn(*flags):
+        return script.draw_sensor(script.parse_settings(["--source", "photos:x", "--save_path", "y", *flags]), 0)
+
+    assert drawn("--data_mode", "1000") == Sensor(start="zero")
+    assert drawn("--data_mode", "1000", "--start", "uniform", "--rate", "0.65") == Sensor(rate=0.65)
+    assert drawn().frames_every == 15  # data mode 250: reds
+    given = drawn("--sensor", "ideal", "--remainder", "lost", "--before", "7", "--dust", "2", "--first_column", "0.2")
+    assert given == Sensor(remainder="lost", before=7, dust=2.0, first_column=0.2)
+    assert drawn("--sensor", "spikecv") == Sensor(rate=0.5, start="zero", remainder="lost")
+
+
+def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
+    """Its meta.json lists flags that were left out, as null, and has none of the later ones."""
+    about = {"source": "photos:x", "data_mode": "250", "given": {"blur": 0.5}, "sources": {}, "count": 1}
+    old = {**about, "given": {"blur": 0.5, "rate": None}, "count": 2, "sensors": {"scene000001": {"blur": 0.5}}}
+    (tmp_path / "meta.json").write_text(json.dumps({"made_by": "simulate.py", "splits": {"train": old}}))
+    script.claim_folder(tmp_path, "train", {**about, "sensors": {"scene000000": {"blur": 0.5}}})
+    kept = json.loads((tmp_path / "meta.json").read_text())["splits"]["train"]
+    assert kept["count"] == 2 and set(kept["sensors"]) == {"scene000000", "scene000001"} and kept["given"] == {"blur": 0.5}
+    with pytest.raises(UserError, match="made with given"):
+        script.claim_folder(tmp_path, "train", {**about, "given": {"start": "zero"}, "sensors": {}})
 
 
 def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):

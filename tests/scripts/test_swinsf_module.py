@@ -11,14 +11,13 @@ import torch
 import swinsf
 from datasets.dat import write_dat
 from models import build_model
-from models.classical import tfp
 from tests.conftest import ROOT
 from utils.cli import UserError
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A network whose pictures are those of a TFP, so that it can be told what `pictures` makes of them."""
+    """A network whose pictures are means along the motion, so that it can be told what `pictures` makes of them."""
     torch.manual_seed(0)
     return build_model("small", skip="motion", depths=(1,), channels=4, heads=2).eval()
 
@@ -35,7 +34,8 @@ def test_pictures_of_an_array_have_the_steps_and_levels_of_a_mean(model):
     assert [step for step, _ in made] == [20, 40, 60, 80]
     for step, picture in made:
         assert picture.dtype == np.uint8 and picture.shape == (24, 32)
-        truth = tfp(torch.from_numpy(spikes[None, step - 20 : step + 21]), 20, 21)[0].numpy()
+        with torch.inference_mode():
+            truth = model(torch.from_numpy(spikes[None, step - 20 : step + 21])).middle[0, 0].numpy()
         assert np.abs(picture - truth.clip(0, 255)).max() < 1.01
         assert abs(picture.mean() - 127.5) < 4
 

@@ -46,10 +46,10 @@ def train_on(state, settings, count, after_step=lambda: False, total_steps=1000)
 def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
     seen, forward = [], SwinSF.forward
 
-    def spy(self, x):
+    def spy(self, x, calibration=None):
         seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
         with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
-            return forward(self, x)
+            return forward(self, x, calibration)
 
     monkeypatch.setattr(SwinSF, "forward", spy)
     for name, flags in (("amp", ["--amp"]), ("plain", [])):
@@ -98,6 +98,21 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
         state.averaged.firing_rate.kernel.mul_(0.1)
     assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0]["psnr"] < means["psnr"] - 1
     assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
+
+
+def test_validation_has_a_figure_for_each_kind():
+    """And the network is given the calibration: without it the second kind would be as bad as it is bright."""
+    state, settings = make_state("--workers", "0")
+    spikes = torch.from_numpy(np.random.default_rng(0).random((41, 60, 60)) < 0.3).to(torch.uint8)
+    item = {"name": "one", "spikes": spikes, "middle": torch.full((1, 60, 60), 127.5), "white": 1.0}
+    ones = torch.ones(1, 60, 60)
+    plain = {**item, "kind": "plain", "dark": 0 * ones, "response": ones}
+    halved = {**item, "kind": "calibrated", "middle": torch.full((1, 60, 60), 51.0), "dark": 0.1 * ones, "response": 5 / 3 * ones}
+    means, _ = train.validate(state, [plain, halved, plain], settings, CPU, lambda: False)
+    assert list(means) == ["psnr", "ssim", "loss", "psnr_plain", "psnr_calibrated"]
+    assert means["psnr"] == pytest.approx((2 * means["psnr_plain"] + means["psnr_calibrated"]) / 3)
+    # The same noise, divided by 5 / 3, about the mean of (0.3 - 0.1) / (5 / 3) spikes a step.
+    assert means["psnr_calibrated"] - means["psnr_plain"] == pytest.approx(20 * np.log10(5 / 3), abs=0.5)
 
 
 @pytest.mark.parametrize("recipe, largest", [("modern", 1.0), ("paper", None)])

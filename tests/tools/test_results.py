@@ -36,15 +36,17 @@ def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
 
 
 def test_cameras_by_level_of_light():
-    rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(8)]
-    assert script.level_table(rows)[2:] == ["| N | 32.00 | 33.00 | 34.00 | 35.00 |"]
+    rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(24)]
+    lines = script.level_table(rows)
+    assert lines[0] == "| PSNR, plain; white's spikes a step | 0.5 | 0.15 | 0.05 | 0.02 |"
+    assert lines[2::4] == [f"| N | {n}.00 | {n + 1}.00 | {n + 2}.00 | {n + 3}.00 |" for n in (36, 40, 44)]
 
 
 def test_methods_on_a_long_stream_look_at_its_middle():
     """A light that comes on at step 154 of 329: a window of 21 sees it alone, that of 161 a bit more than half of it."""
     spikes = torch.zeros(1, script.LONG, 20, 20)
     spikes[:, 154:] = 1
-    methods = script.methods_of("camera", {"N": lambda spikes, output: spikes.float().mean(1)})
+    methods = script.methods_of("camera", {"N": lambda spikes, output, maps: spikes.float().mean(1)})
     assert methods["TFP21"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
     assert methods["TFP161"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6 * 91 / 161)
     assert methods["TFI"](spikes, "middle")[0, 0, 0] == pytest.approx(255 / 0.6)
@@ -55,7 +57,7 @@ def test_a_network_takes_steps_of_a_dark_camera_as_one():
     """A spike every hundred steps: five steps as one have one in twenty, and the picture is what a single step gathers."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::100] = 1
-    methods = script.methods_of("camera", {"N": lambda spikes, output: seen.append(spikes) or spikes.float().mean(1)})
+    methods = script.methods_of("camera", {"N": lambda spikes, output, maps: seen.append(spikes) or spikes.float().mean(1)})
     assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(0.01, rel=0.05)
     assert seen[0].shape == (1, 41, 20, 20) and seen[0].float().mean() == pytest.approx(0.05, rel=0.05)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import Reconstruction, SwinSF, SwinSFConfig, build_model
+from models import Reconstruction, SwinSF, SwinSFConfig, build_model, fast
 from tests.conftest import random_spikes
 from tests.models.test_classical import Recording
 from utils.cli import UserError
@@ -49,7 +49,7 @@ def test_a_function_of_each_pixel_is_the_same_in_tiles():
     assert shapes == [(130, 170)]
 
 
-@pytest.mark.parametrize("variant, tile, skip", [("250", 80, "rate"), ("small", 120, "rate"), ("small", 120, "motion")])
+@pytest.mark.parametrize("variant, tile, skip", [("250", 80, "none"), ("small", 120, "none"), ("small", 120, "motion")])
 def test_tiles_of_a_network_show_no_seam(variant, tile, skip):
     torch.manual_seed(0)
     model = build_model(variant, tsa="paper", skip=skip, channels=8, drop_path=0.0).eval()
@@ -104,13 +104,12 @@ def test_each_picture_of_a_recording_is_that_of_its_window(network, stride, batc
 
 
 @pytest.mark.parametrize("stride", [1, 7])
-def test_all_outputs_of_a_pass_are_taken_in_order(network, stride):
+def test_all_outputs_of_a_pass_are_taken_in_order(network, stride, monkeypatch):
     """Key frames k, k + 7 and k + 14 come out of the pass at k + 7; those that are left at the end have a pass each."""
     spikes, count = random_spikes(120, 24, 32), 0
-    hook = network.register_forward_pre_hook(lambda *_: passes.append(1))
-    passes = []
+    passes, infer = [], fast.infer
+    monkeypatch.setattr(fast, "infer", lambda *arguments: (passes.append(1), infer(*arguments))[1])
     pictures = list(reconstruct(spikes, network, stride, outputs="all"))
-    hook.remove()
     keys = range(20, 100, stride)
     group = 21 // stride
     whole = len(keys) // group * group
