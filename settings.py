@@ -39,9 +39,13 @@ FLAGS = {
     "crop_size": flag(0, "side of a random crop; 0: the whole frame", type=cli.crop_size),
     "lr": flag(None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10)),
     "weight_decay": flag(None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10)),
-    "amp": flag(False, "bfloat16 where it is safe, on CUDA and on CPUs that have its instructions", action="store_true"),
+    "amp": flag(
+        None,
+        "compute in bfloat16 where it is safe (default: under recipe modern, if the device has its instructions)",
+        action=YES_OR_NO,
+    ),
     "tf32": flag(True, "TF32 in float32 products and convolutions on CUDA; --no-tf32: full float32", action=YES_OR_NO),
-    "grad_checkpoint": flag(False, "less memory, a quarter slower", action=YES_OR_NO),
+    "grad_checkpoint": flag(False, "compute blocks again in the backward pass: less memory, a third slower", action=YES_OR_NO),
     "compile": flag(False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true"),
     "deterministic": flag(False, "the same weights each time on a GPU too, more slowly", action="store_true"),
     "seed": flag(0, "of the weights, the order, the crops and the scenes", type=cli.count),
@@ -106,6 +110,8 @@ def new_settings(asked, given):
     from datasets.paired import PAIRED
     from engine import RECIPES
     from models import VARIANTS
+    from models.fast import bfloat16_is_fast
+    from utils.distributed import pick_device
 
     if asked.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError("--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture")
@@ -118,6 +124,7 @@ def new_settings(asked, given):
         raise UserError(f"--run_name {asked.run_name}: a plain folder name, please; --save_path says where it lies")
     variant, recipe = VARIANTS[asked.variant or asked.data_mode], RECIPES[asked.recipe]
     filled = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    filled["amp"] = asked.recipe == "modern" and bfloat16_is_fast(pick_device(asked.device))
     if not asked.load_model:
         filled.update(tsa=variant.tsa, skip=variant.skip)
     return replaced(asked, **{name: value for name, value in filled.items() if getattr(asked, name) is None})

@@ -8,6 +8,7 @@ Windows of the three streams lie as (3, n, N, C): those of all samples of a stre
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -88,7 +89,15 @@ def compile_blocks(model):
     model.compiled = torch.compile(sab)
 
 
-# ---- the layers round the blocks ----
+def bfloat16_is_fast(device):
+    """Whether a torch.device has instructions for bfloat16: CUDA from Ampere on, CPUs with avx512_bf16 or AMX (on Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpus = Path("/proc/cpuinfo")
+    return device.type == "cpu" and cpus.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpus.read_text().split())
+
+
+# ---- the layers around the blocks ----
 
 
 def embed(model, seen):

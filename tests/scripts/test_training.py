@@ -7,7 +7,7 @@ import torch
 import train
 from datasets.augment import DRAWS
 from engine import RECIPES, Forward, TrainingState, make_average, make_optimizer, train_one_epoch, warmup_cosine
-from models import VARIANTS, SwinSF, SwinSFConfig
+from models import VARIANTS, SwinSF, SwinSFConfig, fast
 from settings import new_settings, parse_settings
 from tests.conftest import quick, read_log, write_reds
 from utils import checkpoint
@@ -44,16 +44,18 @@ def train_on(state, settings, count, after_step=lambda: False, total_steps=1000)
 
 
 def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
-    seen, forward = [], SwinSF.forward
+    seen, forward = [], fast.forward
 
-    def spy(self, x, calibration=None):
+    def spy(*arguments):
         seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
         with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
-            return forward(self, x, calibration)
+            return forward(*arguments)
 
-    monkeypatch.setattr(SwinSF, "forward", spy)
-    for name, flags in (("amp", ["--amp"]), ("plain", [])):
-        assert train.main(quick(photos, tiny_weights, tmp_path, name, "--max_steps", "2", "--workers", "0", *flags)[1:]) == 0
+    monkeypatch.setattr(fast, "forward", spy)
+    monkeypatch.setattr(fast, "bfloat16_is_fast", lambda device: True)
+    modern = ["--recipe", "modern"]
+    for name, flags in (("amp", ["--amp"]), ("auto", modern), ("plain", ["--recipe", "paper"]), ("off", [*modern, "--no-amp"])):
+        assert train.main(quick(photos, tiny_weights, tmp_path, name, "--max_steps", "1", "--workers", "0", *flags)[1:]) == 0
     assert seen[:2] == [(True, torch.bfloat16)] * 2
     assert [on for on, _ in seen[2:]] == [False, False]
 
@@ -72,7 +74,7 @@ def test_the_average_warms_up():
     assert state.step == 5
     for name, value in state.averaged.state_dict().items():
         torch.testing.assert_close(value, expected[name])
-    assert not torch.equal(state.averaged.firing_rate.kernel, state.model.firing_rate.kernel)
+    assert not torch.equal(state.averaged.segment_scores, state.model.segment_scores)
 
 
 class OneItem:
@@ -88,14 +90,14 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     state, settings = make_state("--workers", "0")
     (means, _), files = train.validate(state, OneItem(), settings, CPU, lambda: False), RunFolder(tmp_path, {"config": {}}, state)
     with torch.no_grad():
-        state.model.firing_rate.kernel.mul_(0.1)
+        state.model.conv_last[0].bias.add_(50)
     assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0] == means
     files.keep_best()
     files.save()
-    best = checkpoint.load(tmp_path / "best.pth")["model"]["firing_rate.kernel"]
-    assert torch.equal(best, state.averaged.firing_rate.kernel) and not torch.equal(best, state.model.firing_rate.kernel)
+    best = checkpoint.load(tmp_path / "best.pth")["model"]["conv_last.0.bias"]
+    assert torch.equal(best, state.averaged.conv_last[0].bias) and not torch.equal(best, state.model.conv_last[0].bias)
     with torch.no_grad():
-        state.averaged.firing_rate.kernel.mul_(0.1)
+        state.averaged.conv_last[0].bias.add_(50)
     assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0]["psnr"] < means["psnr"] - 1
     assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
 

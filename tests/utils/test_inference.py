@@ -49,7 +49,7 @@ def test_a_function_of_each_pixel_is_the_same_in_tiles():
     assert shapes == [(130, 170)]
 
 
-@pytest.mark.parametrize("variant, tile, skip", [("250", 80, "none"), ("small", 120, "none"), ("small", 120, "motion")])
+@pytest.mark.parametrize("variant, tile, skip", [("250", 80, "motion"), ("small", 120, "aligned"), ("small", 120, "motion")])
 def test_tiles_of_a_network_show_no_seam(variant, tile, skip):
     torch.manual_seed(0)
     model = build_model(variant, tsa="paper", skip=skip, channels=8, drop_path=0.0).eval()
