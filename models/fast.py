@@ -154,15 +154,15 @@ def rssb(layer, x, block, grad_checkpoint=False):
     """An RSSB on tokens (3B, h, w, C), with gradients."""
     streams, height, width, channels = x.shape
     recompute = not grad_checkpoint and x.numel() * x.element_size() >= RECOMPUTE_FROM
-    y, inverse = x.reshape(-1, channels), None
+    y, lies = x.reshape(-1, channels), None  # how the rows of y lie: as in x, then in the windows of a block
     for part in layer.residual_group.blocks:
         geometry = window_geometry(streams, height, width, part.window, part.shift, x.device)
         order = geometry.order.flatten()
-        if inverse is None:
+        if lies is None:
             y = Permute.apply(y, order, geometry.inverse)
-        else:  # from the windows of the block before, at once
-            y = Permute.apply(y, inverse[order], geometry.inverse[before])
-        before, inverse = order, geometry.inverse
+        else:
+            y = Permute.apply(y, lies.inverse[order], geometry.inverse[lies.order.flatten()])
+        lies = geometry
         windows, outputs = y.view(*geometry.order.shape, channels), []
         drops = draw_drops(part, windows, streams // 3)
         for chunk in chunks(x, part.window, TRAINING_CHUNK_BYTES):
@@ -171,7 +171,7 @@ def rssb(layer, x, block, grad_checkpoint=False):
             arguments = part, windows[:, chunk], geometry.masks, kind, drop, recompute
             outputs.append(recomputed(block, *arguments) if grad_checkpoint else block(*arguments))
         y = (torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]).reshape(-1, channels)
-    y = Permute.apply(y, inverse, before).view_as(x)
+    y = Permute.apply(y, lies.inverse, lies.order.flatten()).view_as(x)
     return x + convolution(layer)(y)
 
 

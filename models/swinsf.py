@@ -242,9 +242,7 @@ class SwinSF(nn.Module):
         """Check spikes (B, 41, H, W), correct them by a calibration, and pad them to whole windows, in the network's type."""
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < SMALLEST:
-            raise ValueError(
-                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least {SMALLEST}"
-            )
+            raise ValueError(f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least {SMALLEST}")
         if not self.training:  # training's spikes were bits on their way
             x = check_spikes(x)
         x = x.to(self.norm.weight.dtype)
