@@ -66,7 +66,8 @@ def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure=None
     stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole window round it. bin: steps taken as
     one, a divisor of stride, or "auto" by light and motion. exposure: factor on the grey levels, or "auto" for one that makes
     bright pixels white, which is the default without a rate. gamma: 1 keeps the grey levels linear. model: a SwinSF, by default
-    the shipped weights for recordings, on CUDA where there is one. rate: spikes a step that are white, by default 0.6. options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
+    the shipped weights for recordings, on CUDA where there is one. rate: spikes a step that are white, 0.6 by default.
+    options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
 
     Raises UserError where a file cannot be read or its size not be told; ValueError where an array is not (T, H, W), or no
     key frame has a whole window.

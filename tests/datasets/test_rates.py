@@ -21,7 +21,8 @@ CPU = torch.device("cpu")
 def texture(seed, least=0.1, most=0.9):
     """A soft picture (250, 400) in 0..1."""
     noise = cv2.GaussianBlur(np.random.default_rng(seed).random((250, 400), np.float32), None, 6)
-    return cv2.normalize(noise, None, least, most, cv2.NORM_MINMAX)
+    dark, bright = np.quantile(noise, (0.05, 0.95))
+    return least + (most - least) * np.clip((noise - dark) / (bright - dark), 0, 1)
 
 
 def fire(light, rate, seed=0, steps=41):
@@ -50,7 +51,7 @@ def figures_of(dataset):
 def test_datasets_of_any_rate_score_alike(tmp_path, rate):
     """A count over 41 steps is coarser by 0.6 / rate; apart from that the figures are equal."""
     dataset = open_dataset(write_dataset(tmp_path / "data", rate))
-    assert set(dataset.rates.values()) == {pytest.approx(rate, rel=0.01)}
+    assert [*dataset.rates.values()] == pytest.approx([rate] * 2, rel=0.01)
     assert bool(dataset.warnings) == ("white fires" in dataset.description) == (rate != 0.6)
     psnr, error = figures_of(dataset)
     usual, _ = figures_of(open_dataset(write_dataset(tmp_path / "usual", 0.6)))
@@ -83,7 +84,7 @@ def test_a_rate_that_is_none_and_one_for_scenes(tmp_path):
     for rate in (0, -1, 2.1, float("nan")):
         with pytest.raises(UserError, match="more than 0 and up to 2"):
             open_dataset(folder, rate=rate)
-    with pytest.raises(UserError, match="--rate 0.5 with demo"):
+    with pytest.raises(UserError, match=r"--rate 0\.5 with demo"):
         open_dataset("demo", rate=0.5)
 
 

@@ -59,7 +59,7 @@ def test_test_py_measures_and_says_the_rate(half, tiny_weights, tmp_path, capsys
         assert float(measured[0][f"{method}psnr"]) > float(left[0][f"{method}psnr"]) + 5
     for flag in ("0", "2.5", "nan", "x"):
         assert_one_line_error(run_process("test.py", "--dataset_path", half, "--rate", flag), "--rate", flag)
-    with pytest.raises(UserError, match="--rate 0.5 with demo"):
+    with pytest.raises(UserError, match=r"--rate 0\.5 with demo"):
         test_script.main(["--rate", "0.5"])
 
 
@@ -94,7 +94,7 @@ def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(ha
     last = read_log(whole)[-1]
     left = read_log(run(tmp_path, "left", half, tiny_weights, "--rate", "0.6"))[-1]
     assert last["val_psnr"] > left["val_psnr"] + 3 and last["train_loss"] < left["train_loss"]
-    with pytest.raises(UserError, match="--rate 0.6: the run has None, and a resumed run keeps it"):
+    with pytest.raises(UserError, match=r"--rate 0\.6: the run has None, and a resumed run keeps it"):
         train.main(["--resume_path", str(whole), "--rate", "0.6"])
 
 
