@@ -19,8 +19,8 @@ COUNTED = slice(7, 34)
 DARKEST = 16  # grey levels that a picture needs in the mean, or its dark charge tells more than its light
 BLOCK = 8  # side in pixels of the blocks that are told dark from bright, as far as things move meanwhile
 SPREAD = 1.15  # by which the rate may differ from stream to stream
-# The least that the rate may be in the dark half of a picture, relative to the bright half. Linear pictures have 1.00 to 1.02, the
-# same gamma-encoded 0.6 to 0.8 mostly.
+# The least that the rate may be in the dark half of a picture, relative to the bright half. Linear pictures have 1.00 to 1.02,
+# the same gamma-encoded 0.6 to 0.8 mostly.
 BENT = 0.85
 
 

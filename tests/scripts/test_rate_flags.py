@@ -91,9 +91,9 @@ def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(ha
     assert_equal(*weights[::2])
     # best.pth is as any other: on the scale of 0.6, which test.py brings to the dataset's.
     load_model(whole / "best.pth")
-    last = read_log(whole)[-1]
-    left = read_log(run(tmp_path, "left", half, tiny_weights, "--rate", "0.6"))[-1]
-    assert last["val_psnr"] > left["val_psnr"] + 3 and last["train_loss"] < left["train_loss"]
+    # The network begins as a TFP, which fits at once if the pictures are brought to its scale, and has to get darker if not.
+    log, left = read_log(whole), read_log(run(tmp_path, "left", half, tiny_weights, "--rate", "0.6"))
+    assert log[0]["train_loss"] < 0.5 * left[0]["train_loss"] and log[-1]["val_psnr"] > left[-1]["val_psnr"]
     with pytest.raises(UserError, match=r"--rate 0\.6: the run has None, and a resumed run keeps it"):
         train.main(["--resume_path", str(whole), "--rate", "0.6"])
 
