@@ -115,11 +115,13 @@ def reconstruction_loss(pictures, batch, loss):
 
     Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its root. That is half
     way between grey levels, by which dark scenes would be forgotten, and parts of the white, by which they would rule.
+    The network's grey level 255 is 0.6 spikes a step whatever the data's `rate` is, so that all weights have one scale.
     """
     # What autocast left in bfloat16 is too coarse for a loss.
     pictures = {name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()}
     scale = batch["white"].to(pictures["middle"]).rsqrt().view(-1, 1, 1, 1) if "white" in batch else 1.0
-    losses = {name: loss(picture * scale, batch[name] * scale) for name, picture in pictures.items() if name in batch}
+    levels = (batch["rate"] / RATE).to(pictures["middle"]).view(-1, 1, 1, 1) if "rate" in batch else 1.0
+    losses = {name: loss(picture * scale, batch[name] * levels * scale) for name, picture in pictures.items() if name in batch}
     sides = losses.keys() - {"middle"}
     return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
@@ -306,7 +308,7 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
     """Reconstruct and score a dataset; training's validation and test.py both call this.
 
     methods: name -> function of spikes (B, 41, H, W), an output's name and, if the items have one, a calibration (B, 2, H, W);
-    it returns (B, H, W) in grey levels.
+    it returns (B, H, W) in grey levels, 255 for 0.6 spikes a step. They are brought to the item's own levels by its `rate`.
     score(picture, truth): numpy (H, W) arrays, truth None where there is none -> dict of figures. Scenes that have a `white` are
     scored as if they were exposed up to it.
     pixels: streams of one size in a row go through a method together, as long as they have no more pixels than that; 0: each
@@ -338,7 +340,8 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
                 pictures[name] = method(batch["spikes"], scored_output(items[0]), *maps).cpu().numpy()
                 seconds[name] = (time.perf_counter() - begin) / len(items)  # of reconstruction; scoring takes its own time
             for i, item in enumerate(items):
-                scored = item, {name: picture[i] for name, picture in pictures.items()}, seconds
+                levels = RATE / item.get("rate", RATE)
+                scored = item, {name: picture[i] * levels for name, picture in pictures.items()}, seconds
                 waiting.append(pool.submit(figures_of, *scored).result if scorers else partial(figures_of, *scored))
             while len(waiting) > (2 * len(items) if scorers else 0):
                 yield waiting.popleft()()

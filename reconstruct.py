@@ -37,7 +37,7 @@ METHODS = ("swinsf", "tfp", "tfi")
 MOMENTS = 12  # of a recording that a report shows
 BIN = "steps that are taken as one, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
 OUTPUT = "(default: results/{name}.mp4)"
-EXPOSURE = "factor on the grey levels, or auto for one that makes the bright pixels white (default auto)"
+EXPOSURE = "factor on the grey levels, or auto for one that makes the bright pixels white (default auto; 1 with --rate)"
 
 
 def parse_settings(arguments):
@@ -72,7 +72,8 @@ def parse_settings(arguments):
     flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
-    flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), default="auto", help=EXPOSURE)
+    flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), help=EXPOSURE)
+    flag("--rate", type=cli.rate, help="spikes a step that are white (default 0.6)")
     flag("--bits", type=int, default=8, choices=(8, 16, 32), help="of a grey level: 16 in PNGs and .npy, 32 for floats in .npy")
     flag("--stamp", action="store_true", help="write its step and time into each picture")
     flag("--inspect", action="store_true", help="say what the recording is like, and make a sheet of pictures, a PNG, no more")

@@ -10,6 +10,7 @@ from pathlib import Path
 from utils import choices, cli
 from utils.choices import look_at_dataset, look_at_weights
 from utils.cli import UserError
+from utils.timing import RATE
 
 YES_OR_NO = argparse.BooleanOptionalAction
 
@@ -24,6 +25,7 @@ FLAGS = {
     "data_mode": flag("250", "size and layout of the data", choices=choices.PAIRED),
     "dataset_path": flag("./datasets/spike_reds", "a dataset folder, or photos:DIR or videos:DIR for simulated scenes"),
     "flip": flag(None, "whether streams are stored upside down, True or False (default: goes by data_mode)", type=cli.truth),
+    "rate": flag(None, "spikes a step at white (default: as recorded or measured)", type=cli.rate),
     "variant": flag(None, "network (default: the data mode's)", choices=choices.VARIANTS),
     "tsa": flag(None, "temporal-spatial attention (default: the variant's)", choices=choices.TSA),
     "skip": flag(None, "what the last convolution adds to (default: the variant's)", choices=choices.SKIP),
@@ -183,6 +185,7 @@ def resumed_settings(asked, given):
     """(settings, checkpoint) of the run to resume; only flags that leave it exact may differ from the run's own."""
     path = Path(asked.resume_path)
     path = path / "last.pth" if path.is_dir() else path
+    from datasets import is_simulated
     from utils import checkpoint
 
     saved = checkpoint.load(path)
@@ -190,6 +193,8 @@ def resumed_settings(asked, given):
     folder = run_folder(asked.resume_path)  # a run that was moved goes by its new place
     place = {"save_path": str(folder.parent), "run_name": folder.name, "resume_path": asked.resume_path}
     old = DEFAULTS | saved["settings"] | place
+    if "rate" not in saved["settings"] and not is_simulated(old["dataset_path"]):
+        old["rate"] = RATE  # what an older version took every dataset to have
     new = {name: getattr(asked, name) for name in given}
     if "save_path" in new:
         new["save_path"] = os.path.abspath(asked.save_path)

@@ -40,6 +40,7 @@ from utils.distributed import pick_device  # noqa: E402
 from utils.inference import key_frames, reconstruct  # noqa: E402
 from utils.metrics import psnr_ssim  # noqa: E402
 from utils.output import Curve  # noqa: E402
+from utils.timing import RATE  # noqa: E402
 
 __all__ = [
     "build_model",
@@ -58,14 +59,15 @@ __all__ = [
 ]
 
 
-def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure="auto", gamma=1.0, model=None, **options):
+def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure=None, gamma=1.0, model=None, rate=None, **options):
     """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for cv2.imwrite.
 
     spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one for a slice.
     stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole window round it. bin: steps taken as
     one, a divisor of stride, or "auto" by light and motion. exposure: factor on the grey levels, or "auto" for one that makes
-    bright pixels white. gamma: 1 keeps the grey levels linear. model: a SwinSF, by default the shipped weights for recordings,
-    on CUDA where there is one. options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
+    bright pixels white, which is the default without a rate. gamma: 1 keeps the grey levels linear. model: a SwinSF, by default
+    the shipped weights for recordings, on CUDA where there is one. rate: spikes a step that are white, 0.6 by default.
+    options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
 
     Raises UserError where a file cannot be read or its size not be told; ValueError where an array is not (T, H, W), or no
     key frame has a whole window.
@@ -75,6 +77,8 @@ def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure="aut
     model = model or load_model(weights_for("recordings"), pick_device(None))
     seen = survey(spikes, start or 0, stop)
     bin = choose_bin(seen, stride, start, stop)[0] if bin == "auto" else bin
-    curve = Curve(choose_exposure(seen) if exposure == "auto" else exposure, gamma)
+    exposure = exposure or ("auto" if rate is None else 1.0)
+    rate = RATE if rate is None else rate
+    curve = Curve((choose_exposure(seen, rate) if exposure == "auto" else exposure) * RATE / rate, gamma)
     made = reconstruct(spikes, model, stride, start, stop, bin, **options)
     return ((step, curve(picture)) for step, picture in zip(key_frames(len(spikes), start, stop, stride, bin), made))

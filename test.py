@@ -35,6 +35,7 @@ def parse_settings(arguments):
     flag("--split", default="test", choices=choices.SPLITS, help="part of the dataset (default test)")
     flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
     flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
+    flag("--rate", type=cli.rate, help="spikes a step at white (default: as recorded or measured, 0.6 without pictures)")
     flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
     flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers between spikes and pictures")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
@@ -133,7 +134,8 @@ def make_score(settings):
 
 def prepare(settings, device):
     """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, flip=settings.flip)
+    stored = {"flip": settings.flip, "rate": settings.rate}
+    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, **stored)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
     weights = weights_file(settings.load_model or weights_for(purpose))
     model = load_model(weights, device, settings.precision)

@@ -108,7 +108,7 @@ def open_data(settings):
     path, mode = settings.dataset_path, settings.data_mode
     scenes = {"sensor": settings.sensor, "steps_per_frame": settings.steps_per_frame}
     options = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
-    scenes["flip"] = settings.flip
+    scenes.update(flip=settings.flip, rate=settings.rate)
     train, val = open_dataset(path, mode, "train", **options, **scenes), None
     lines, warnings = [train.description], [*train.warnings]
     if settings.val_every == 0:

@@ -28,6 +28,7 @@ def open_dataset(
     steps_per_frame=40,
     steps=STEPS,
     flip=None,
+    rate=None,
 ):
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
 
@@ -36,7 +37,7 @@ def open_dataset(
     epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
     sensor: of scenes, a name in SENSORS (default: SENSOR_OF).
     steps_per_frame, and steps that a scene must reach over: of videos. flip: whether a folder's streams are stored upside down
-    (default: as those of its layout are).
+    (default: as those of its layout are). rate: spikes a step at white of a folder's streams (default: see `rates.choose`).
 
     The dataset has `description`, a line to print, `warnings`, more such lines, and items as in `augment.to_item`. Raises
     UserError where it cannot be opened or a file in it is bad.
@@ -53,6 +54,8 @@ def open_dataset(
         raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
     if flip is not None and (path == "demo" or is_simulated(path)):
         raise UserError(f"--flip {flip} with {path}: scenes are made upright; leave it out")
+    if rate is not None and (path == "demo" or is_simulated(path)):
+        raise UserError(f"--rate {rate:g} with {path}: the rate of scenes is that of their sensor; leave it out")
     if path == "demo":
         if (data_mode, split) != ("250", "test"):
             raise UserError(
@@ -81,10 +84,10 @@ def open_dataset(
         if key_id is not None:
             raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")
         try:
-            return paired.ClassA(path, split, flip=flip)
+            return paired.ClassA(path, split, flip=flip, rate=rate)
         except UserError as error:
             raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
-    return paired.PAIRED[data_mode](path, split, key_id, flip)
+    return paired.PAIRED[data_mode](path, split, key_id, flip, rate)
 
 
 def is_simulated(path):

@@ -16,8 +16,8 @@ def to_item(sample):
     """A sample of arrays -> the item dict of tensors.
 
     `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
-    float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape; `name`, and `white` and `kind` of
-    simulated scenes, as they are.
+    float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape; `name`, `rate`, and `white` and
+    `kind` of simulated scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():

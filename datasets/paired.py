@@ -10,17 +10,18 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from datasets import rates
 from datasets.augment import to_item
 from datasets.dat import camera_of, count_steps, look_at, read_steps
 from datasets.recordings.size import guess_camera
 from utils.choices import NO_DATA
 from utils.cli import UserError
 from utils.guard import WHITES, read_levels, to_eight_bits, visible
-from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
+from utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
-LOOKED_AT = 5  # streams of a dataset, evenly spread, whose contents are looked at
+LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are looked at
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
 
@@ -37,14 +38,16 @@ class Stream:
 class SpikeDataset(Dataset):
     """Streams of one size below `path`, checked as a whole when it is made, so that no bad file surfaces hours later.
 
-    flip: whether steps are stored upside down (default: as the dataset's are). `warnings`: lines on what looks wrong.
+    flip: whether steps are stored upside down (default: as the dataset's are). rate: spikes a step at white (default: see
+    `rates.choose`). `warnings`: lines on what looks wrong.
     A subclass sets `height`, `width`, `flip`, `label` and implements `find(folder)`.
     Raises UserError for whatever is missing or does not fit.
     """
 
     white = 255  # the pictures' value for white
+    rates_known = RATE, RATE  # least and most spikes a step at white that streams of this dataset are known to have
 
-    def __init__(self, path, split="test", key_id=None, flip=None):
+    def __init__(self, path, split="test", key_id=None, flip=None, rate=None):
         self.path, self.split, self.key_id, self.warnings = Path(path), split, key_id, []
         self.folder = folder = split_folder(Path(path), split)
         self.camera = camera_of(self.height, self.width, self.flip)
@@ -55,11 +58,11 @@ class SpikeDataset(Dataset):
         self.flip = self.camera.flip if flip is None else flip
         self.camera = self.camera._replace(flip=self.flip)
         self.check()
-        self.look()
+        self.look(rate)
         truth = "with ground truth" if self.streams[0].pictures else "without ground truth"
         if split == "train" and len(self.streams[0].pictures) == 1:
             truth += " of the middle alone"
-        self.description = f"{folder}: {self.label}, {len(self)} streams of {self.camera}, {truth}"
+        self.description = f"{folder}: {self.label}, {len(self)} streams of {self.camera}, {truth}{rates.describe(self.rates)}"
 
     def __len__(self):
         return len(self.streams)
@@ -90,12 +93,16 @@ class SpikeDataset(Dataset):
         return {s.path.stem: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
 
     def read(self, index, epoch=0):
-        """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), and `name`. `epoch` is of no effect."""
+        """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), `name`, and `rate`.
+
+        `rate` is how many spikes a step white fires. `epoch` is of no effect.
+        """
         stream, camera = self.streams[index], self.camera
         stop = stream.start + STEPS
         spikes = read_steps(stream.path, camera.height, camera.width, stream.start, stop, camera.flip, self.bitorder)
         pictures = {output: self.read_picture(path) for output, path in stream.pictures.items()}
-        return {"name": self.names[index], "spikes": spikes[..., : camera.columns], **pictures}
+        name = self.names[index]
+        return {"name": name, "spikes": spikes[..., : camera.columns], "rate": self.rates[name], **pictures}
 
     def read_picture(self, path):
         """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have together."""
@@ -145,18 +152,20 @@ class SpikeDataset(Dataset):
         picture = read_picture(path, self.height, self.width)
         return 0 if picture.dtype == np.uint8 else max(1, int(picture.max()))
 
-    def look(self):
-        """Look into a few streams: at their bit order, their size, and whether they lie as their pictures do."""
+    def look(self, rate):
+        """Look into a few streams: at bit order and size, whether they lie as their pictures do, how often white fires."""
         shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
         looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
         self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
         self.warnings += [text for _, texts in looks for text in texts]
-        gains = []
+        gains, looks, self.rates = [], [], dict.fromkeys(self.names, RATE)
         for stream in shown:
             sample = self.read(self.streams.index(stream))
-            rate = sample["spikes"].mean(0)
-            for picture in (sample[output] for output in stream.pictures):
-                gains.append(correlation(rate[::-1], picture) - correlation(rate, picture))
+            fired, pictures = sample["spikes"].mean(0), [sample[output] for output in stream.pictures]
+            gains += [correlation(fired[::-1], picture) - correlation(fired, picture) for picture in pictures]
+            looks.append(rates.compare(sample["spikes"], pictures) if pictures else None)
+        self.rates, warning = rates.choose(self, rate, [look for look in looks if look])
+        self.warnings += [warning] if warning else []
         if gains and np.median(gains) > TURNED_OVER:
             stored = "upside down" if self.flip else "upright"
             self.warnings.append(
@@ -212,6 +221,7 @@ class SpikeX4K(SpikeREDS):
 
     height, width, flip, label = 1000, 1000, False, "spike-X4K"
     test_key_id = 21
+    rates_known = RATE, 0.65  # as the TFP and TFI pictures in the SwinSF paper's figure of it have
 
 
 class ClassA(SpikeDataset):

@@ -162,6 +162,12 @@ def random_spikes(steps, height, width, seed=0, rate=0.3):
     return (np.random.default_rng(seed).random((steps, height, width)) < rate).astype(np.uint8)
 
 
+def uniform(rate, steps, height=24, width=32):
+    """Spikes at a rate, each pixel with a phase of its own."""
+    charge = np.random.default_rng(0).random((height, width)) + rate * np.arange(1, steps + 1)[:, None, None]
+    return (np.diff(np.floor(charge), axis=0, prepend=0) > 0).astype(np.uint8)
+
+
 def moving_scene(height, width, steps, speed=0.2, seed=0, sensor=IDEAL, pattern=None):
     """Spikes (T, H, W) of a soft texture that moves to the left by `speed` pixels a step."""
     rng = np.random.default_rng(seed)

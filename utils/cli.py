@@ -225,5 +225,6 @@ positive_int = number(int, 1, 2**31)
 workers = number(int, 0, 512)
 batch_size = number(int, 1, 4096)
 crop_size = number(int, 0, 4096)
+rate = number(float, 1e-3, 2)  # spikes a step at white
 side = number(int, 1, 16384)  # of a recording's steps
 samples = number(int, 1, 10**7)

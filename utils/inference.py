@@ -15,7 +15,7 @@ import torch
 from models import SwinSF, fast
 from utils.binning import check_bin, first_key, last_key, take_as_one
 from utils.cli import UserError
-from utils.timing import KEY_FRAMES, STEPS
+from utils.timing import KEY_FRAMES, RATE, STEPS
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
@@ -116,12 +116,13 @@ def plan_passes(keys, group):
     return [(m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)]
 
 
-def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **options):
+def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, rate=RATE, **options):
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels 0..255, not clamped.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`; it is sliced in
     order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`, in steps of the recording. bin: steps
-    that are taken as one, for dark recordings, see `utils.binning`; stride is a multiple of it. options: of `reconstruct_at`.
+    that are taken as one, for dark recordings, see `utils.binning`; stride is a multiple of it. rate: spikes a step at
+    grey level 255. options: of `reconstruct_at`.
 
     Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window, UserError for a stride
     that is no multiple of bin.
@@ -133,7 +134,7 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, **option
     if not keys:
         asked = "".join(f", {name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None)
         raise ValueError(f"no key frame: {steps} steps{asked}; a picture wants {STEPS * bin} steps")
-    return (picture for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options))
+    return (picture * (RATE / rate) for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options))
 
 
 def check_recording(spikes):

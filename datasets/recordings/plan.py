@@ -7,7 +7,7 @@ from utils.binning import check_bin
 from utils.cli import UserError
 from utils.inference import key_frames
 from utils.output import Curve
-from utils.timing import STEPS
+from utils.timing import RATE, STEPS
 
 STRIDE, FPS = 20, 25.0  # by default
 
@@ -69,9 +69,10 @@ def make_plan(spikes, settings, weights=None, fit=None):
     if settings.bin == "auto" and weights:
         bin, reason = choose_bin(seen, stride, start, stop)
         lines.append(f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)")
-    exposure = settings.exposure
+    rate = settings.rate or RATE
+    exposure = settings.exposure or (1.0 if settings.rate else "auto")  # who says what is white is not to be corrected
     if exposure == "auto":
-        exposure = 1.0 if settings.bits == 32 else choose_exposure(seen)
+        exposure = 1.0 if settings.bits == 32 else choose_exposure(seen, rate)
         chosen = "1, as numbers are to be left" if settings.bits == 32 else f"{exposure:.3g}, so that bright pixels are white"
         lines.append(f"exposure: grey levels times {chosen} (--exposure says it otherwise)")
     lines += [f"warning: {weights.name} was fitted to other data: {line}" for line in describe_outside(seen, bin, fit)]
@@ -84,7 +85,7 @@ def make_plan(spikes, settings, weights=None, fit=None):
             f"{STEPS * bin} steps, half of them on either side of its own; record more, or widen --start and --stop"
             + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
         )
-    return Plan(keys, bin, Curve(exposure, settings.gamma, settings.bits), fps, tuple(lines))
+    return Plan(keys, bin, Curve(exposure * RATE / rate, settings.gamma, settings.bits), fps, tuple(lines))
 
 
 def describe_outside(seen, bin, fit):

@@ -117,6 +117,9 @@ def choose_bin(seen, stride, first=None, stop=None):
     return best, limit
 
 
-def choose_exposure(seen):
-    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 where there is no light."""
-    return min(64.0, max(1 / 64, WHITE * RATE / seen.bright)) if seen.bright > 0 else 1.0
+def choose_exposure(seen, rate=RATE):
+    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 if there is no light.
+
+    rate: spikes a step at grey level 255.
+    """
+    return min(64.0, max(1 / 64, WHITE * rate / seen.bright)) if seen.bright > 0 else 1.0

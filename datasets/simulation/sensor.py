@@ -231,9 +231,9 @@ def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern
     """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of shown_at: name -> index.
 
     The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
-    `sensor.rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures. Both end at the
-    level of one spike a step, 255 / rate: what saturates is white. The light of the pictures is that behind the lens, with its
-    shading, which no network can tell from the scene's; flat: that before it, as a calibration restores it.
+    `rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures. Both end at the level of
+    one spike a step, 255 / rate: what saturates is white. The light of the pictures is that behind the lens, with its shading,
+    which no network can tell from the scene's; flat: that before it, as a calibration restores it.
     """
     names, pictures = {step: name for name, step in shown_at.items()}, {}
     shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
@@ -249,4 +249,4 @@ def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern
             yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not shown else frame
 
     spikes = integrate_and_fire(light(), rng, sensor, pattern)[sensor.before :]
-    return {"spikes": spikes, "white": min(sensor.exposure, 1 / sensor.rate), **pictures}
+    return {"spikes": spikes, "white": min(sensor.exposure, 1 / sensor.rate), "rate": sensor.rate, **pictures}

@@ -15,7 +15,7 @@ def test_spike_reds_training(reds):
     dataset = open_dataset(reds, "250", "train")
     assert len(dataset) == 4 and "spike-REDS, 4 streams of 250x400" in dataset.description
     item = dataset[1]
-    assert set(item) == {"name", "spikes", "middle", "left", "right"}
+    assert set(item) == {"name", "spikes", "rate", "middle", "left", "right"}
     assert item["spikes"].shape == (41, 250, 400) and item["middle"].shape == (1, 250, 400)
     spikes, picture = gradient_scene(1)
     assert np.array_equal(item["spikes"], spikes) and np.array_equal(item["left"][0], picture)
@@ -24,7 +24,7 @@ def test_spike_reds_training(reds):
 def test_spike_reds_test_takes_steps_131_to_171(reds):
     dataset = open_dataset(reds, "250", "test")
     item = dataset[0]
-    assert set(item) == {"name", "spikes", "middle"} and item["name"] == "200_part1_key_id151"
+    assert set(item) == {"name", "spikes", "rate", "middle"} and item["name"] == "200_part1_key_id151"
     spikes, _ = gradient_scene(50, steps=301)
     assert np.array_equal(item["spikes"], spikes[130:171])
 
@@ -89,7 +89,7 @@ def test_class_a_has_no_ground_truth_and_takes_steps_301_to_341(tmp_path, mode):
     write_dat(tmp_path / "test" / "car.dat", spikes)
     dataset = open_dataset(tmp_path, mode, "test")
     assert "classA" in dataset.description and "without ground truth" in dataset.description
-    assert set(dataset[0]) == {"name", "spikes"}
+    assert set(dataset[0]) == {"name", "spikes", "rate"}
     assert np.array_equal(dataset[0]["spikes"], spikes[300:341])
 
 
@@ -171,7 +171,7 @@ def test_a_window_before_the_start_of_a_stream(tmp_path):
 
 
 def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photos, tmp_path):
-    assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "white", "right"}
+    assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "white", "rate", "right"}
     assert scored_output(open_dataset(f"photos:{photos}", key_id=14)[0]) == "left"
     for path in ("demo", f"photos:{photos}"):
         with pytest.raises(UserError, match="14, 21, 28"):
@@ -239,7 +239,7 @@ def test_short_recordings_without_truth_show_their_middle(tmp_path, steps, start
 def test_streams_that_lie_otherwise_than_their_pictures_are_warned_of(tmp_path, split):
     """A scene that is not the same upside down, stored either way."""
     spikes = moving_scene(250, 400, 41, seed=2)
-    picture = (255 * spikes.mean(0) / spikes.mean(0).max()).astype(np.uint8)
+    picture = np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8)
     (tmp_path / split / "input").mkdir(parents=True)
     for key_id in (14, 21, 28):
         write_png(tmp_path / split / f"gt/aid{key_id}.png", picture)
@@ -333,7 +333,7 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
         write_dat(tmp_path / f"train/spike/{name}.dat", spikes)
         write_png(tmp_path / f"train/gt/{name}.png", picture)
     dataset = open_dataset(tmp_path, "250", "train")
-    assert set(dataset[1]) == {"name", "spikes", "middle"} and "of the middle alone" in dataset.description
+    assert set(dataset[1]) == {"name", "spikes", "rate", "middle"} and "of the middle alone" in dataset.description
     np.testing.assert_array_equal(dataset[1]["spikes"], spikes[steps // 2 - 20 : steps // 2 + 21])
     write_reds(tmp_path, train=1, input_name="spike")
     with pytest.raises(UserError, match=r"has one picture, but .* those of ids 14, 21, 28"):

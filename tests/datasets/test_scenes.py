@@ -198,9 +198,9 @@ def test_shadows_darken_and_soft_objects_have_soft_edges():
 
 def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):
     whole = PhotoScenes(photos, "train", 64, 64, 10).read(4, epoch=3)
-    assert set(whole) == {"name", "spikes", "white", "left", "middle", "right"}
+    assert set(whole) == {"name", "spikes", "white", "rate", "left", "middle", "right"}
     one = PhotoScenes(photos, "train", 64, 64, 10, key_id=14).read(4, epoch=3)
-    assert set(one) == {"name", "spikes", "white", "left"} and np.array_equal(one["left"], whole["left"])
+    assert set(one) == {"name", "spikes", "white", "rate", "left"} and np.array_equal(one["left"], whole["left"])
 
 
 def test_scenes_depend_on_seed_epoch_and_index_alone(photos):

@@ -76,7 +76,7 @@ def test_endless_scenes_over_videos(tmp_path):
     dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64, length=7)
     assert len(dataset) == 7
     item = dataset[3]
-    assert item["spikes"].shape == (41, 64, 64) and set(item) == {"name", "spikes", "white", "left", "middle", "right"}
+    assert item["spikes"].shape == (41, 64, 64) and set(item) == {"name", "spikes", "white", "rate", "left", "middle", "right"}
     assert item["spikes"].float().mean() / (item["middle"].mean() / 255) == pytest.approx(0.6, rel=0.03)
     assert np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 5)["spikes"])
     assert not np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 6)["spikes"])

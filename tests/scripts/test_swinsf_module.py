@@ -11,7 +11,7 @@ import torch
 import swinsf
 from datasets.dat import write_dat
 from models import build_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, uniform
 from utils.cli import UserError
 
 
@@ -20,12 +20,6 @@ def model():
     """A network whose pictures are means along the motion, so that it can be told what `pictures` makes of them."""
     torch.manual_seed(0)
     return build_model("small", skip="motion", depths=(1,), channels=4, heads=2).eval()
-
-
-def uniform(rate, steps, height=24, width=32):
-    """Spikes at a rate, each pixel with a phase of its own."""
-    charge = np.random.default_rng(0).random((height, width)) + rate * np.arange(1, steps + 1)[:, None, None]
-    return (np.diff(np.floor(charge), axis=0, prepend=0) > 0).astype(np.uint8)
 
 
 def test_pictures_of_an_array_have_the_steps_and_levels_of_a_mean(model):
