@@ -138,6 +138,32 @@ def test_validation_takes_cameras_at_four_levels_of_light(photos):
     assert len({train.read(index)["white"] for index in range(8)}) == 8
 
 
+def test_a_texture_is_carried_as_the_scene_moves():
+    """What the scene shows at one time, carried to another, is what it shows then."""
+    smooth = cv2.GaussianBlur(photo(height=256, width=256), (0, 0), 3)
+    scene = scene_of(still_layer(smooth, speed=0.3))
+    for start, time in ((-10, 10), (0, 20), (15, -5)):
+        carried = scene.carry(scene.frame(start), start, time)
+        inside = (slice(10, -10), slice(10, -10))
+        assert np.abs(carried - scene.frame(time))[inside].mean() < 0.05 * np.abs(scene.frame(start) - scene.frame(time)).mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_has_the_margins_of_its_motion(seed):
+    """Rows and columns each their own; a few pixels more for the edges."""
+    layer = draw_layer(photo(), 64, 80, STYLES["250"], np.random.default_rng(seed), (-20, 20), kind="translation", speed=0.9)
+    x, y = np.ceil(2 * 20 * np.abs((layer.motion(1) - layer.motion(0))[:2, 2]))
+    assert np.subtract(layer.source.shape, (64 + y + 4, 80 + x + 4)) == pytest.approx((0, 0), abs=2)
+
+
+def test_the_light_between_source_frames_is_blurred_once():
+    """A still scene, over steps without a new frame: TFP shows the picture through one Gaussian of the sensor's blur."""
+    scene = scene_of(still_layer(photo(height=200, width=200)))
+    sample = simulate(scene, np.random.default_rng(0), 801, {"key": 400}, Sensor(frames_every=1000, blur=1.5))
+    light = sample["spikes"][:400].mean(0) * 255 / 0.6
+    assert np.abs(light - cv2.GaussianBlur(sample["key"].astype(np.float32), None, 1.5)).mean() < 0.5
+
+
 class Plain:
     """A scene of one grey level that grows by a hundredth a step."""
 

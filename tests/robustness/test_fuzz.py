@@ -65,9 +65,11 @@ def test_a_case_that_does_wrong_is_found_out(tmp_path, monkeypatch):
     assert "neither file nor flag" in fault_of(lambda: raising(UserError("something is wrong")))
     assert "code of a file" in fault_of(ground.marker.touch)
     assert "was changed" in fault_of(lambda: ground.recording.write_bytes(b"x"))
-    monkeypatch.setattr(fuzz, "MEMORY", 10**6)
+    monkeypatch.setattr(fuzz, "MEMORY", 50 * 10**6)
+    held = [np.ones(10**7)]  # 80 MB that are there before
+    assert fault_of(lambda: 0) is None
     if fuzz.reset_peak():
-        assert "memory" in fault_of(lambda: 0)
+        assert "memory: 0.08 GB more" in fault_of(lambda: held.append(np.ones(10**7)))
 
 
 def peak_of(call):
@@ -341,6 +343,8 @@ def with_change(contents, path, value):
         (("training", "optimizer", "state", 0, "exp_avg"), torch.zeros(7)),
         (("training", "optimizer", "state", 0, "step"), torch.tensor(-1.0)),
         (("training", "optimizer", "state", 10**6), {}), (("training", "optimizer", "param_groups"), []),
+        (("training", "optimizer", "param_groups", 0, "weight_decay"), 0.5),
+        (("training", "optimizer", "param_groups", 1, "betas"), (0.5, 0.999)),
     ],
     ids=lambda value: f"{value!s:.40}",
 )  # fmt: skip

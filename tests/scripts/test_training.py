@@ -46,10 +46,10 @@ def train_on(state, settings, count, after_step=lambda: False, total_steps=1000)
 def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
     seen, forward = [], SwinSF.forward
 
-    def spy(self, x):
+    def spy(self, x, calibration=None):
         seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
         with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
-            return forward(self, x)
+            return forward(self, x, calibration)
 
     monkeypatch.setattr(SwinSF, "forward", spy)
     for name, flags in (("amp", ["--amp"]), ("plain", [])):
@@ -96,7 +96,11 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     assert torch.equal(best, state.averaged.firing_rate.kernel) and not torch.equal(best, state.model.firing_rate.kernel)
     with torch.no_grad():
         state.averaged.firing_rate.kernel.mul_(0.1)
-    assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0]["psnr"] < means["psnr"] - 1
+    darker, comparison = train.validate(state, OneItem(), settings, CPU, lambda: False)
+    assert darker["psnr"] < means["psnr"] - 1
+    by_tfp, by_network, truth = np.split(comparison.astype(float), 3, axis=2)
+    assert comparison.shape == (1, 20, 60) and by_tfp.mean() > 50 and (truth == 100).all()
+    np.testing.assert_allclose(by_network, 0.1 * by_tfp, atol=1)  # of the averaged weights too
     assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
 
 

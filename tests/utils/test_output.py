@@ -35,6 +35,11 @@ def test_the_grey_curve():
     np.testing.assert_array_equal(Curve(gamma=2)(levels), [[0, 0, 114, 161, 255, 255]])  # 255 sqrt(0.2), 255 sqrt(0.4)
     np.testing.assert_array_equal(Curve(2, 2)(levels), [[0, 0, 161, 228, 255, 255]])
     assert Curve(2, 2)(levels).dtype == np.uint8
+    wide = Curve(gamma=2, bits=16)(levels)  # 65535 sqrt(0.2), 65535 sqrt(0.4)
+    np.testing.assert_array_equal(wide, [[0, 0, 29308, 41448, 65535, 65535]])
+    np.testing.assert_array_equal(Curve(2, 2, 16)(levels)[0, 2:4], [41448, 58616])
+    assert wide.dtype == np.uint16
+    np.testing.assert_array_equal(Curve(exposure=2, bits=32)(levels), 2 * levels)
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.avi", "x.mp4", "x"])
