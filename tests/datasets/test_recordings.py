@@ -259,6 +259,7 @@ def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):
     opened, lines = open_recording(tmp_path / "a.dat.gz")
     np.testing.assert_array_equal(opened[30:71], spikes[30:71])
     assert "a.dat.gz: 90 steps of 250x400" in lines[0] and "temporary" not in lines[0]
+    np.testing.assert_array_equal(open_recording(tmp_path / "a.dat.gz", flip=False)[0][30:71], spikes[30:71, ::-1])
     del opened
     assert not [*(tmp_path / "temporary").iterdir()]
     (tmp_path / "a.dat.gz").write_bytes(packed[:-100])

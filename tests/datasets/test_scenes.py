@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from datasets import open_dataset
+from datasets.simulation import dataset
 from datasets.simulation.camera import KINDS, draw_motion, project
 from datasets.simulation.dataset import PhotoScenes
 from datasets.simulation.photos import read_photo, split_photos
-from datasets.simulation.scenes import STYLES, Layer, PhotoScene, draw_layer, draw_object, draw_scene, draw_shadow
+from datasets.simulation.scenes import STYLES, Layer, PhotoScene, cut, draw_layer, draw_object, draw_scene, draw_shadow
 from datasets.simulation.sensor import CAMERA_LEVELS, SENSORS, Sensor, simulate
 from datasets.simulation.source_frames import SourceFrames
 from tests.conftest import write_png
@@ -228,6 +229,27 @@ def test_shadows_darken_and_soft_objects_have_soft_edges():
         front = draw_object(white, 64, 64, STYLES["250"], np.random.default_rng(1), (-20, 20), softness=softness)
         edges.append(np.abs(np.diff(front.frame(0, 64, 64, behind * 0), axis=1)).max())
     assert edges[1] < 0.25 * edges[0]
+
+
+def test_shadows_move_slowly():
+    speeds = []
+    for seed in range(40):
+        shadow = draw_shadow(photo(), 64, 64, STYLES["250"], np.random.default_rng(seed), (-20, 20))
+        ends = [project(shadow.motion(time), *np.mgrid[0:64:7.0, 0:64:7.0]) for time in (-0.5, 0.5)]
+        speeds.append(np.hypot(*np.subtract(*ends)).mean())
+    assert 0.02 < np.median(speeds) < 0.08  # 0.3 of a layer's 0.15
+
+
+def test_a_cut_is_taken_where_the_photograph_has_texture():
+    half = np.where(np.arange(420) < 210, 90, photo()).astype(np.uint8)
+    cuts = [cut(half, 40, 60, 1.0, np.random.default_rng(seed)) for seed in range(60)]
+    assert {one.shape for one in cuts} == {(40, 60)} and sum(one.std() == 0 for one in cuts) <= 3
+
+
+def test_photographs_are_turned_in_training_alone(photos, monkeypatch):
+    monkeypatch.setattr(dataset, "draw_scene", lambda next_photo, *_: [next_photo().shape for _ in range(20)])
+    for split, shapes in (("train", {(120, 160), (160, 120)}), ("val", {(120, 160)})):
+        assert {*PhotoScenes(photos, split, 64, 64, 10).draw(np.random.default_rng(0), 20)} == shapes
 
 
 def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):

@@ -164,6 +164,7 @@ def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
     alone = run()
     assert [name for name, _ in alone] == [*"0123456"] and sizes == [1] * 7 and scoring == {threading.main_thread()}
     for options, expected in (
+        ({"pixels": 480}, [1] * 7),
         ({"pixels": 2 * 480}, [2, 1, 1, 2, 1]),
         ({"scorers": 3}, [1] * 7),
         ({"pixels": 10**6, "scorers": 3}, [2, 1, 1, 2, 1]),

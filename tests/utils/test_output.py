@@ -70,6 +70,19 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_the_bytes_of_a_picture_of_16_bits_are_its_upper_ones(tmp_path, name):
+    """However dark it is."""
+    out = open_output(tmp_path / name, ABOUT, (6, 10), KEYS, bits=16)
+    out.claim()
+    for key, upper in ((KEYS[1], picture(3)), (KEYS[2], picture(3) // 20)):
+        wide = upper.astype(np.uint16) * 256 + picture(4)
+        out.write(key, wide)
+        np.testing.assert_array_equal(out.read(key), wide)
+        np.testing.assert_array_equal(out.read_bytes(key), upper)
+        assert out.read_bytes(key).dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
 def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
@@ -157,6 +170,10 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     usage.free = 600
     make(tmp_path / "x.npy").claim()
+    for bits, need in ((16, 1200), (32, 2400)):
+        usage.free = need - 1
+        with pytest.raises(UserError, match=r"y\.npy: 10 pictures need"):
+            open_output(tmp_path / "y.npy", ABOUT, (6, 10), KEYS, bits=bits).claim()
 
 
 def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
