@@ -254,7 +254,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path
     logs = [read_log(tmp_path / name) for name in ("one", "two")]
     assert [line["step"] for line in logs[1]] == [6, 12]
     for one, two in zip(*logs):
-        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4) and two["lr"] == one["lr"]
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3) and two["lr"] == one["lr"]
     states = [checkpoint.load(tmp_path / name / "last.pth")["training"] for name in ("one", "two")]
     assert [len(state["random"]) for state in states] == [1, 2]
     assert not torch.equal(states[1]["random"][0]["torch"], states[1]["random"][1]["torch"])
