@@ -223,7 +223,7 @@ def bfloat16():
 
 
 def write_tiny_weights(path):
-    """A checkpoint of a network so small that the scripts run in no time; its pictures are TFP's and a grey level more or less."""
+    """A checkpoint of a network so small that the scripts run in no time; its pictures are TFP's give or take a grey level."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate"))
     for last in (model.conv_last[0], model.conv_lm[0]):  # zero as they are made, which would draw TFP itself
