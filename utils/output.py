@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import replacing
 from utils.cli import UserError
-from utils.guard import read_grey, read_json
+from utils.guard import read_json, read_levels
 from utils.locks import lock_folder
 from utils.metrics import to_bytes
 from utils.report import write_picture
@@ -220,8 +220,8 @@ class PngFolder(Output):
 
     def read(self, key):
         path = self.picture_path(key)
-        picture = read_grey(path)
-        if picture is None or picture.shape != tuple(self.shape):
+        picture = read_levels(path)
+        if picture is None or picture.shape != tuple(self.shape) or picture.dtype != self.type:
             raise UserError(f"{path}: no picture of this recording; remove it, and the same command makes it again")
         return picture
 

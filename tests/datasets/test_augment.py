@@ -27,6 +27,11 @@ def test_crop_and_flips_are_the_same_for_spikes_and_pictures():
     assert len(seen) == 4  # every combination of flips came up
 
 
+def test_crops_come_from_all_over_the_frame():
+    places = [crop_and_flip(Positions().read(0), 12, np.random.default_rng(seed))["middle"].min() for seed in range(400)]
+    assert {place // 40 for place in places} == {*range(19)} and {place % 40 for place in places} == {*range(29)}
+
+
 def test_crop_size_0_is_the_whole_frame():
     sample = crop_and_flip(Positions().read(0), 0, np.random.default_rng(0))
     assert sorted(sample["middle"].ravel()) == list(range(1200))

@@ -64,5 +64,7 @@ def test_the_margin_holds_all_that_the_picture_sees():
         for time in (-20, 20):
             x, y = project(motion(time), *grid(60, 80))
             assert np.abs(x).max() <= (80 + columns) / 2 and np.abs(y).max() <= (60 + rows) / 2
+    sideways = margin(lambda time: np.array([[1, 0, time / 2 - 39.5], [0, 1, time / 8 - 29.5], [0, 0, 1]]), 60, 80, (-20, 20))
+    assert sideways == (5, 20)  # rows, columns
     still = draw_motion(60, 80, 0.0, np.random.default_rng(0))
     assert margin(still, 60, 80, (-20, 20)) == (0, 0)

@@ -14,6 +14,7 @@ from datasets.dat import (
     count_steps,
     likely_bit_order,
     open_dat,
+    rate_picture,
     read_dat,
     unpack,
     write_dat,
@@ -232,6 +233,16 @@ def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, spee
         packed.tofile(tmp_path / "a.dat")
         assert bit_order_of(tmp_path / "a.dat", height, width) == order
         np.testing.assert_array_equal(unpack(packed, height, width, False, order), spikes)
+
+
+def test_a_recording_is_looked_at_in_its_middle(tmp_path):
+    """It may begin in the dark."""
+    spikes = np.concatenate([np.zeros((100, 100, 160), np.uint8), moving_scene(100, 160, 100)])
+    np.testing.assert_allclose(rate_picture(spikes), spikes[68:132].mean(0))
+    spikes[:136] = 0
+    spikes = np.concatenate([spikes, np.zeros((136, 100, 160), np.uint8)])
+    np.packbits(spikes.reshape(len(spikes), -1), axis=1).tofile(tmp_path / "a.dat")
+    assert bit_order_of(tmp_path / "a.dat", 100, 160) == "big"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])

@@ -171,10 +171,10 @@ def test_validation_takes_the_kinds_one_after_the_other(photos):
 
 
 def test_evaluate_hands_the_calibration_to_every_method(photos):
-    """TFP is corrected by the item's maps, and so is a network that starts as TFP."""
+    """TFP is corrected by the item's maps, and so are the network's spikes."""
     dataset = PhotoScenes(photos, "val", 60, 60, 5, sensors=SENSORS["camera"])
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="rate")).eval()
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion")).eval()
     methods = {**BASELINES, "SwinSF": network(model)}
     methods["plain"] = lambda spikes, output, maps: BASELINES["TFP21"](spikes, output)
     kinds = []
@@ -182,16 +182,18 @@ def test_evaluate_hands_the_calibration_to_every_method(photos):
         kinds.append(item["kind"])
         dark, response = item["dark"][0].numpy(), item["response"][0].numpy()
         np.testing.assert_allclose(pictures["TFP21"], (pictures["plain"] - 425 * dark) / response, rtol=1e-5, atol=1e-3)
-        np.testing.assert_allclose(pictures["SwinSF"], pictures["TFP21"], atol=2e-3)
+        with torch.inference_mode():
+            shown = model(item["spikes"][None], torch.cat([item["dark"], item["response"]])[None]).middle[0, 0].numpy()
+        np.testing.assert_allclose(pictures["SwinSF"], shown, atol=2e-3)
         assert np.array_equal(pictures["plain"], pictures["TFP21"]) == (item["kind"] == "plain")
     assert kinds == ["plain"] * 4 + ["calibrated"]
 
 
 def test_tiles_have_their_part_of_the_calibration():
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, window=2, tsa="paper", skip="rate")).eval()
+    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, window=2, tsa="paper", skip="motion")).eval()
     spikes = (torch.rand(1, 41, 30, 110) < 0.3).to(torch.uint8)
     maps = torch.stack([torch.rand(30, 110) * 0.01, 1 + 0.1 * torch.rand(30, 110)])[None]
     with torch.inference_mode():
         whole, tiles = (network(model, tile)(spikes, "middle", maps) for tile in (0, 80))
-    torch.testing.assert_close(tiles, whole, atol=1e-3, rtol=0)
+    torch.testing.assert_close(tiles, whole, atol=0.02, rtol=0)

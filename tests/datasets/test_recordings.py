@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.dat import CAMERAS, Camera, camera_of, write_dat
-from datasets.recordings import PipedSpikes, guess_camera, open_recording
+from datasets.recordings import PipedSpikes, crop, guess_camera, open_recording
 from datasets.simulation.sensor import Sensor
 from tests.conftest import moving_scene, random_spikes
 from utils.cli import UserError
@@ -146,6 +146,16 @@ def test_a_pipe_is_read_in_order_to_its_end():
         PipedSpikes(io.BytesIO(), camera_of(3, 5))
 
 
+def test_the_part_of_a_pipe_is_what_a_look_ahead_sees_too():
+    spikes = random_spikes(30, 6, 16)
+    data = np.packbits(spikes.reshape(30, -1), axis=1, bitorder="little").tobytes()
+    part = crop(PipedSpikes(io.BytesIO(data), camera_of(6, 16)), (1, 4), (5, None))
+    np.testing.assert_array_equal(part.peek(9), spikes[:9, 1:4, 5:])
+    np.testing.assert_array_equal(part[2:30], spikes[2:, 1:4, 5:])
+    assert part.shape == (None, 3, 11) and not hasattr(part, "__len__") and part.position == 30
+    assert not hasattr(crop(spikes, (1, 4), (5, None)), "peek")
+
+
 def test_the_trailer_of_a_raw_dump_is_left_out_of_a_pipe_too():
     camera = Camera(6, 16, 10, True)
     spikes = random_spikes(3, 6, 16)
@@ -190,9 +200,11 @@ def test_the_bit_order_is_found_out_or_given(tmp_path, monkeypatch, piped, order
 
 
 @pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize("height, width, right", [(400, 250, "250x400"), (250, 416, "250x400"), (500, 200, "250x400")])
+@pytest.mark.parametrize(
+    "height, width, right", [(400, 250, "250x400"), (250, 416, "250x400"), (500, 200, "250x400"), (160, 120, "120x160")]
+)
 def test_a_size_that_is_given_and_looks_wrong_is_warned_of(tmp_path, monkeypatch, piped, height, width, right):
-    write_dat(tmp_path / "a.dat", moving_scene(250, 400, 120))
+    write_dat(tmp_path / "a.dat", moving_scene(*map(int, right.split("x")), 120))
     with (tmp_path / "a.dat").open() as file:
         monkeypatch.setattr("sys.stdin", file)
         _, lines = open_recording("-" if piped else tmp_path / "a.dat", height, width)
@@ -247,6 +259,7 @@ def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):
     opened, lines = open_recording(tmp_path / "a.dat.gz")
     np.testing.assert_array_equal(opened[30:71], spikes[30:71])
     assert "a.dat.gz: 90 steps of 250x400" in lines[0] and "temporary" not in lines[0]
+    np.testing.assert_array_equal(open_recording(tmp_path / "a.dat.gz", flip=False)[0][30:71], spikes[30:71, ::-1])
     del opened
     assert not [*(tmp_path / "temporary").iterdir()]
     (tmp_path / "a.dat.gz").write_bytes(packed[:-100])

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from datasets import open_dataset
+from datasets.simulation import dataset
 from datasets.simulation.camera import KINDS, draw_motion, project
 from datasets.simulation.dataset import PhotoScenes
 from datasets.simulation.photos import read_photo, split_photos
-from datasets.simulation.scenes import STYLES, Layer, PhotoScene, draw_layer, draw_object, draw_scene, draw_shadow
+from datasets.simulation.scenes import STYLES, Layer, PhotoScene, cut, draw_layer, draw_object, draw_scene, draw_shadow
 from datasets.simulation.sensor import Sensor, simulate
 from datasets.simulation.source_frames import SourceFrames
 from tests.conftest import write_png
@@ -130,6 +131,32 @@ def test_pictures_are_the_clean_light_at_the_exposure():
     assert dim["spikes"].mean() == pytest.approx(0.1 * full["spikes"].mean(), rel=0.03)
 
 
+def test_a_texture_is_carried_as_the_scene_moves():
+    """What the scene shows at one time, carried to another, is what it shows then."""
+    smooth = cv2.GaussianBlur(photo(height=256, width=256), (0, 0), 3)
+    scene = scene_of(still_layer(smooth, speed=0.3))
+    for start, time in ((-10, 10), (0, 20), (15, -5)):
+        carried = scene.carry(scene.frame(start), start, time)
+        inside = (slice(10, -10), slice(10, -10))
+        assert np.abs(carried - scene.frame(time))[inside].mean() < 0.05 * np.abs(scene.frame(start) - scene.frame(time)).mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_source_has_the_margins_of_its_motion(seed):
+    """Rows and columns each their own; a few pixels more for the edges."""
+    layer = draw_layer(photo(), 64, 80, STYLES["250"], np.random.default_rng(seed), (-20, 20), kind="translation", speed=0.9)
+    x, y = np.ceil(2 * 20 * np.abs((layer.motion(1) - layer.motion(0))[:2, 2]))
+    assert np.subtract(layer.source.shape, (64 + y + 4, 80 + x + 4)) == pytest.approx((0, 0), abs=2)
+
+
+def test_the_light_between_source_frames_is_blurred_once():
+    """A still scene, over steps without a new frame: TFP shows the picture through one Gaussian of the sensor's blur."""
+    scene = scene_of(still_layer(photo(height=200, width=200)))
+    sample = simulate(scene, np.random.default_rng(0), 801, {"key": 400}, Sensor(frames_every=1000, blur=1.5))
+    light = sample["spikes"][:400].mean(0) * 255 / 0.6
+    assert np.abs(light - cv2.GaussianBlur(sample["key"].astype(np.float32), None, 1.5)).mean() < 0.5
+
+
 class Plain:
     """A scene of one grey level that grows by a hundredth a step."""
 
@@ -194,6 +221,27 @@ def test_shadows_darken_and_soft_objects_have_soft_edges():
         front = draw_object(white, 64, 64, STYLES["250"], np.random.default_rng(1), (-20, 20), softness=softness)
         edges.append(np.abs(np.diff(front.frame(0, 64, 64, behind * 0), axis=1)).max())
     assert edges[1] < 0.25 * edges[0]
+
+
+def test_shadows_move_slowly():
+    speeds = []
+    for seed in range(40):
+        shadow = draw_shadow(photo(), 64, 64, STYLES["250"], np.random.default_rng(seed), (-20, 20))
+        ends = [project(shadow.motion(time), *np.mgrid[0:64:7.0, 0:64:7.0]) for time in (-0.5, 0.5)]
+        speeds.append(np.hypot(*np.subtract(*ends)).mean())
+    assert 0.02 < np.median(speeds) < 0.08  # 0.3 of a layer's 0.15
+
+
+def test_a_cut_is_taken_where_the_photograph_has_texture():
+    half = np.where(np.arange(420) < 210, 90, photo()).astype(np.uint8)
+    cuts = [cut(half, 40, 60, 1.0, np.random.default_rng(seed)) for seed in range(60)]
+    assert {one.shape for one in cuts} == {(40, 60)} and sum(one.std() == 0 for one in cuts) <= 3
+
+
+def test_photographs_are_turned_in_training_alone(photos, monkeypatch):
+    monkeypatch.setattr(dataset, "draw_scene", lambda next_photo, *_: [next_photo().shape for _ in range(20)])
+    for split, shapes in (("train", {(120, 160), (160, 120)}), ("val", {(120, 160)})):
+        assert {*PhotoScenes(photos, split, 64, 64, 10).draw(np.random.default_rng(0), 20)} == shapes
 
 
 def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):

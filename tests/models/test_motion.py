@@ -8,7 +8,7 @@ from datasets.simulation.camera import KINDS, draw_motion
 from datasets.simulation.scenes import Layer, PhotoScene
 from datasets.simulation.sensor import simulate
 from models.classical import tfp
-from models.motion import along_motion, cut_segments, estimate_velocity, gaussian_blur, look_up, middles
+from models.motion import FASTEST, along_motion, cut_segments, estimate_velocity, gaussian_blur, look_up, middles
 from utils.timing import KEY_FRAMES
 
 
@@ -104,6 +104,14 @@ def test_nothing_to_see_is_no_motion():
     assert estimate_velocity(torch.full((1, 7, 30, 30), 90.0), middles(torch.zeros(1))).abs().max() < 1e-6
 
 
+def test_no_motion_is_faster_than_the_fastest():
+    """A slope of 5 grey levels a pixel that gets lighter by 20 a step: 4 pixels a step, if it were motion."""
+    x = torch.arange(40.0).view(1, 1, 1, -1).expand(1, 7, 30, 40)
+    times = middles(torch.zeros(1))
+    velocity = estimate_velocity(5 * x + 20 * times.view(1, -1, 1, 1), times)
+    assert (velocity[:, 0, 10:-10, 10:-10] == -FASTEST).all() and velocity.abs().max() <= FASTEST
+
+
 def test_look_up_shifts_by_whole_pixels_exactly():
     pictures = torch.rand(2, 3, 20, 24)
     velocity = torch.stack([torch.full((2, 20, 24), 1.0), torch.full((2, 20, 24), -2.0)], 1)
@@ -111,6 +119,13 @@ def test_look_up_shifts_by_whole_pixels_exactly():
     torch.testing.assert_close(found[:, 0], pictures[:, 0])
     torch.testing.assert_close(found[:, 1, 4:, :20], pictures[:, 1, 2:-2, 1:21], rtol=0, atol=1e-5)
     torch.testing.assert_close(found[:, 2, 4:, :20], pictures[:, 2, :-4, 2:22], rtol=0, atol=1e-5)
+
+
+def test_beyond_the_edge_lies_the_pixel_at_the_edge():
+    pictures = torch.rand(1, 1, 20, 24)
+    velocity = torch.tensor([-7.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 20, 24)
+    found = look_up(pictures, velocity, torch.ones(1))
+    torch.testing.assert_close(found[..., :6], pictures[..., :1].expand(1, 1, 20, 6), rtol=0, atol=1e-5)
 
 
 def test_blur_keeps_constants_and_has_its_width():

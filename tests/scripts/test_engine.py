@@ -43,6 +43,28 @@ def test_the_loss_on_0_to_1():
     assert charbonnier(truth + 51, truth).item() == pytest.approx(math.sqrt(0.04 + 1e-6))
 
 
+def test_errors_of_a_scene_count_by_the_root_of_its_white():
+    truth = torch.full((2, 1, 4, 4), 20.0)
+    batch = {"middle": truth, "left": truth, "right": truth, "white": torch.tensor([0.25, 1.0], dtype=torch.float64)}
+    loss = reconstruction_loss(Reconstruction(truth + 3, truth, truth + 6), batch, RECIPES["paper"].loss)
+    # Errors of 3 and 6 are 6 and 12 at a white of a quarter; smooth L1 is half a level less.
+    assert loss.item() == pytest.approx((5.5 + 2.5) / 2 + 0.1 * (11.5 + 5.5) / 2)
+
+
+def test_a_scene_is_scored_as_if_it_were_exposed_up_to_its_white():
+    class Dark:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return {"name": "dark", "spikes": torch.ones(41, 2, 3), "middle": torch.full((1, 2, 3), 20.0), "white": 0.25}
+
+    methods = {"grey": lambda spikes, output: torch.full((1, 2, 3), 30.0)}
+    ((_, pictures, figures),) = evaluate(methods, Dark(), torch.device("cpu"), lambda *both: dict(zip(("ours", "truth"), both)))
+    assert (figures["grey"]["ours"] == 120).all() and (figures["grey"]["truth"] == 80).all()
+    assert (pictures["grey"] == 30).all()  # what is shown stays as dark as it is
+
+
 def test_no_clamp_takes_the_gradient_above_255():
     picture = torch.full((1, 1, 2, 2), 300.0, requires_grad=True)
     smooth_l1(picture, torch.full((1, 1, 2, 2), 255.0)).backward()
@@ -144,6 +166,7 @@ def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
     alone = run()
     assert [name for name, _ in alone] == [*"0123456"] and sizes == [1] * 7 and scoring == {threading.main_thread()}
     for options, expected in (
+        ({"pixels": 480}, [1] * 7),
         ({"pixels": 2 * 480}, [2, 1, 1, 2, 1]),
         ({"scorers": 3}, [1] * 7),
         ({"pixels": 10**6, "scorers": 3}, [2, 1, 1, 2, 1]),

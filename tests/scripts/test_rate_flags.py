@@ -91,7 +91,7 @@ def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(ha
     assert_equal(*weights[::2])
     # best.pth is as any other: on the scale of 0.6, which test.py brings to the dataset's.
     load_model(whole / "best.pth")
-    # The network begins with means of spikes, which fit at once if the pictures are brought to its scale, and has to get darker if not.
+    # The network begins with means of spikes. They fit at once if the pictures are brought to its scale.
     log, left = read_log(whole), read_log(run(tmp_path, "left", half, tiny_weights, "--rate", "0.6"))
     assert log[0]["train_loss"] < 0.5 * left[0]["train_loss"] and log[-1]["val_psnr"] > left[-1]["val_psnr"]
     with pytest.raises(UserError, match=r"--rate 0\.6: the run has None, and a resumed run keeps it"):

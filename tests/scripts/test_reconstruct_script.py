@@ -356,6 +356,11 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
     assert not (tmp_path / "y.mp4").exists()
 
 
+def test_a_moment_is_called_by_its_step_and_time():
+    settings = script.parse_settings(["a.dat", "--steps_per_second", "40000"])
+    assert script.moment_name(150, settings) == "step 150, 3.75 ms"
+
+
 def test_a_recording_is_not_written_over(tmp_path):
     np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
     with pytest.raises(UserError, match="is the recording itself"):

@@ -7,7 +7,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
 import models
 import test as script
@@ -16,6 +15,7 @@ from tests.conftest import (
     REFERENCE,
     ROOT,
     assert_one_line_error,
+    gradient_scene,
     moving_scene,
     random_spikes,
     run_process,
@@ -24,9 +24,8 @@ from tests.conftest import (
     write_reds,
 )
 from tools.results import read_shown
-from utils import checkpoint
 from utils.cli import UserError
-from utils.report import comparison_figure
+from utils.report import comparison_figure, sharpest_patch
 
 SAMPLE = REFERENCE / "data" / "spike_reds_sample"
 
@@ -75,6 +74,15 @@ def test_without_pictures_and_by_another_protocol(reds, tiny_weights, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["protocol"] == "kair"
 
 
+@pytest.mark.parametrize("key_id", [14, 28])
+def test_the_key_frame_that_is_written_is_that_of_the_scored_picture(tiny_weights, tmp_path, key_id):
+    data = write_reds(tmp_path / "data", test=1)
+    options = ["--dataset_path", str(data), "--load_model", str(tiny_weights), "--device", "cpu", "--workers", "0"]
+    assert script.main([*options, "--save_path", str(tmp_path / "out"), "--key_id", str(key_id)]) == 0
+    shown = cv2.imread(str(tmp_path / "out/200_part1_key_id151_spike.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(shown, 255 * gradient_scene(50, steps=301)[0][150])
+
+
 def test_class_a(tiny_weights, tmp_path):
     (tmp_path / "classA/test").mkdir(parents=True)
     write_dat(tmp_path / "classA/test/car.dat", random_spikes(345, 250, 400))
@@ -119,12 +127,6 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
 
 def test_precision_and_tiles(reds, tiny_weights, tmp_path, bfloat16):
     """Half precision and tiles leave the figures where they are; what was used is on record."""
-    torch.manual_seed(0)
-    contents = checkpoint.load(tiny_weights)
-    for name in ("conv_last.0.weight", "conv_lm.0.weight"):  # so that the picture is not TFP's alone
-        contents["model"][name] = 3 * torch.randn_like(contents["model"][name])
-    tiny_weights = tmp_path / "weights.pth"
-    checkpoint.save(contents, tiny_weights)
     means = {}
     for name, options in {"plain": [], "bf16": ["--precision", "bf16"], "tiles": ["--tile", "200"]}.items():
         arguments = ["--dataset_path", str(reds), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
@@ -227,6 +229,12 @@ def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights
     assert script.main([*base, "--dataset_path", str(tmp_path / "one/spike_reds")]) == 0  # the same, called by another path
     assert script.main([*base, "--dataset_path", "two/spike_reds", "--overwrite"]) == 0
     assert "two/spike_reds" in json.loads((tmp_path / "results/spike_reds/metrics.json").read_text())["scored"]
+
+
+def test_the_sharpest_patch_is_where_the_detail_is():
+    picture = np.full((60, 100), 90, np.float32)
+    picture[41:49, 21:49] = 255 * np.random.default_rng(0).random((8, 28))  # and its edges, a pixel each way
+    assert sharpest_patch(picture, 10, 30) == (40, 20)
 
 
 @pytest.mark.filterwarnings("error")

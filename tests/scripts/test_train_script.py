@@ -225,6 +225,8 @@ def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_w
     logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
     assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
     assert logs[0] == logs[1]
+    for tag in ("step/loss", "train/loss"):
+        assert points(tmp_path / "short", tag) == points(tmp_path / "long", tag)
 
 
 def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weights, tmp_path):

@@ -1,12 +1,23 @@
 """What training does beyond a falling loss: precision, average, clipping, stochastic depth, learning rate, validation data."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 
 import train
 from datasets.augment import DRAWS
-from engine import RECIPES, Forward, TrainingState, make_average, make_optimizer, train_one_epoch, warmup_cosine
+from engine import (
+    RECIPES,
+    Forward,
+    TrainingState,
+    make_average,
+    make_optimizer,
+    reconstruction_loss,
+    train_one_epoch,
+    warmup_cosine,
+)
 from models import VARIANTS, SwinSF, SwinSFConfig, fast
 from settings import new_settings, parse_settings
 from tests.conftest import quick, read_log, write_reds
@@ -77,6 +88,19 @@ def test_the_average_warms_up():
     assert not torch.equal(state.averaged.segment_scores, state.model.segment_scores)
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_pictures():
+    """A batch of two samples and one of a single sample, whose second piece is empty: at weight 0 it is no picture."""
+    state, settings = make_state("--accumulate", "2", "--lr", "1e-12")
+    samples = [next(batches(1, bright)) for bright in (50.0, 100.0, 200.0)]
+    forward = Forward(state.model)
+    with torch.no_grad():
+        losses = [reconstruction_loss(forward(sample["spikes"]), sample, RECIPES["modern"].loss).item() for sample in samples]
+    weights = (0.5, 0.5, 1.0, 0.0)
+    pieces = [{**sample, "weight": torch.tensor([weight])} for sample, weight in zip([*samples, samples[0]], weights)]
+    train_one_epoch(state, forward, pieces, settings, 2, CPU)
+    assert state.totals["pictures"] == 3 and state.totals["loss"] == pytest.approx(sum(losses), rel=1e-5)
+
+
 class OneItem:
     def __len__(self):
         return 1
@@ -98,8 +122,22 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     assert torch.equal(best, state.averaged.conv_last[0].bias) and not torch.equal(best, state.model.conv_last[0].bias)
     with torch.no_grad():
         state.averaged.conv_last[0].bias.add_(50)
-    assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0]["psnr"] < means["psnr"] - 1
+    brighter, comparison = train.validate(state, OneItem(), settings, CPU, lambda: False)
+    assert brighter["psnr"] < means["psnr"] - 1
+    by_tfp, by_network, truth = np.split(comparison.astype(float), 3, axis=2)
+    assert comparison.shape == (1, 20, 60) and (truth == 100).all()
+    assert by_network.mean() > by_tfp.mean() + 40  # of the averaged weights too
     assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
+
+
+def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
+    state, settings = make_state()
+    state.totals = {"loss": 1.0, "pictures": 1, "seconds": 1.0}
+    files, kept = mock.Mock(keep_best=lambda: kept.append(state.best_psnr)), []
+    for psnr in (20.0, 22.0, 21.0, 23.0):
+        monkeypatch.setattr(train, "validate", lambda *_, psnr=psnr: ({"psnr": psnr}, None))
+        assert train.finish_epoch(state, files, OneItem(), settings, CPU, lambda: False)
+    assert kept == [20.0, 22.0, 23.0]
 
 
 def test_validation_has_a_figure_for_each_kind():

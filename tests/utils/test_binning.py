@@ -131,6 +131,20 @@ def test_light_and_motion_are_those_of_the_scene(rate, speed):
     assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
 
 
+def test_a_survey_looks_at_the_steps_that_are_shown():
+    light = np.repeat([[[0.1]], [[0.8]]], 500, 0).astype(np.float32) * np.ones((24, 32), np.float32)  # it brightens half way
+    spikes = integrate_and_fire(light, np.random.default_rng(0))
+    assert survey(spikes, 0, 450).rate == pytest.approx(0.06, rel=0.02)
+    assert survey(spikes, 550, None).rate == pytest.approx(0.48, rel=0.02)
+    assert survey(spikes).rate == pytest.approx(0.27, rel=0.3)
+
+
+def test_an_exposure_has_its_limits():
+    seen = Survey(0.003, 0.004, 0.0, 10_000)
+    bright = (0.0, 1e-6, 0.54, 1e3)
+    assert [choose_exposure(seen._replace(bright=rate)) for rate in bright] == [1.0, 64.0, pytest.approx(1.0), 1 / 64]
+
+
 def test_a_bin_keeps_within_light_motion_and_length():
     still = Survey(0.003, 0.004, 0.0, 10_000)
     assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 7)[0] == 7 and choose_bin(still, 1)[0] == 1

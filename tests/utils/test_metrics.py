@@ -31,8 +31,16 @@ def test_released_truncates_to_bytes():
     assert np.array_equal(to_bytes(np.array([-3.0, 0.99, 254.99, 300.0])), [0, 0, 254, 255])
 
 
-def test_kair_clamps_and_does_not_quantise():
-    picture, truth = pictures()
+def smooth():
+    """As `pictures`, flat enough for how a window's covariance is divided to show."""
+    y, x = np.mgrid[0:40, 0:50]
+    truth = (100 + 8 * np.sin(x / 6) + 8 * np.cos(y / 7)).astype(np.float32)
+    return truth + 2 * np.random.default_rng(0).standard_normal(truth.shape).astype(np.float32), truth
+
+
+@pytest.mark.parametrize("kind", [pictures, smooth])
+def test_kair_clamps_and_does_not_quantise(kind):
+    picture, truth = kind()
     picture = picture + 20
     psnr, ssim = psnr_ssim(picture, truth, "kair")
     x, y = np.clip(picture, 0, 255).astype(np.float64), truth.astype(np.float64)

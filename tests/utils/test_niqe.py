@@ -38,6 +38,15 @@ def photo(seed=0):
     return cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
+def test_the_distance_is_taken_by_the_mean_of_both_covariances():
+    table, _ = features(photo())
+    mean = table.mean(0) - 0.1 * np.arange(36)
+    wide = np.diag(np.linspace(1e6, 2e6, 36))  # beside which the picture's own is nothing
+    assert niqe(photo(), (mean, wide)) == pytest.approx(np.sqrt(2 * np.sum((0.1 * np.arange(36)) ** 2 / np.diag(wide))), rel=1e-3)
+    near = np.linalg.solve((np.cov(table.T) + np.eye(36)) / 2, table.mean(0) - mean)
+    assert niqe(photo(), (mean, np.eye(36))) == pytest.approx(np.sqrt((table.mean(0) - mean) @ near))
+
+
 def test_noise_and_blur_raise_the_score():
     statistics = fit_statistics([photo(seed) for seed in range(12)])
     picture = photo(99)

@@ -35,6 +35,11 @@ def test_the_grey_curve():
     np.testing.assert_array_equal(Curve(gamma=2)(levels), [[0, 0, 114, 161, 255, 255]])  # 255 sqrt(0.2), 255 sqrt(0.4)
     np.testing.assert_array_equal(Curve(2, 2)(levels), [[0, 0, 161, 228, 255, 255]])
     assert Curve(2, 2)(levels).dtype == np.uint8
+    wide = Curve(gamma=2, bits=16)(levels)  # 65535 sqrt(0.2), 65535 sqrt(0.4)
+    np.testing.assert_array_equal(wide, [[0, 0, 29308, 41448, 65535, 65535]])
+    np.testing.assert_array_equal(Curve(2, 2, 16)(levels)[0, 2:4], [41448, 58616])
+    assert wide.dtype == np.uint16
+    np.testing.assert_array_equal(Curve(exposure=2, bits=32)(levels), 2 * levels)
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.avi", "x.mp4", "x"])
@@ -62,6 +67,19 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
         np.testing.assert_array_equal(shown, picture(50))
     elif name == "x.npy":
         np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_the_bytes_of_a_picture_of_16_bits_are_its_upper_ones(tmp_path, name):
+    """However dark it is."""
+    out = open_output(tmp_path / name, ABOUT, (6, 10), KEYS, bits=16)
+    out.claim()
+    for key, upper in ((KEYS[1], picture(3)), (KEYS[2], picture(3) // 20)):
+        wide = upper.astype(np.uint16) * 256 + picture(4)
+        out.write(key, wide)
+        np.testing.assert_array_equal(out.read(key), wide)
+        np.testing.assert_array_equal(out.read_bytes(key), upper)
+        assert out.read_bytes(key).dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x"])
@@ -152,6 +170,10 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     usage.free = 600
     make(tmp_path / "x.npy").claim()
+    for bits, need in ((16, 1200), (32, 2400)):
+        usage.free = need - 1
+        with pytest.raises(UserError, match=r"y\.npy: 10 pictures need"):
+            open_output(tmp_path / "y.npy", ABOUT, (6, 10), KEYS, bits=bits).claim()
 
 
 def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
