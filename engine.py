@@ -23,7 +23,7 @@ from utils.checkpoint import random_state, restore_random_state
 from utils.cli import UserError
 from utils.distributed import gather, sum_gradients, world
 from utils.inference import check_tile, tiled
-from utils.timing import KEY_FRAMES, RATE, STEPS
+from utils.timing import KEY_FRAMES, RATE
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
 SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
@@ -293,11 +293,7 @@ def network(model, tile=0):
     check_tile(tile, multiple)
 
     def method(spikes, output, calibration=None):
-        if calibration is None:
-            pictures = tiled(partial(fast.infer, model), spikes, tile, multiple)
-        else:  # cut into the same tiles
-            x = torch.cat([spikes.to(calibration.dtype), calibration], 1)
-            pictures = tiled(lambda x: fast.infer(model, x[:, :STEPS], x[:, STEPS:]), x, tile, multiple)
+        pictures = tiled(partial(fast.infer, model), spikes, tile, multiple, calibration=calibration)
         return getattr(pictures, output)[:, 0].float()
 
     return method

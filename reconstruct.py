@@ -31,7 +31,7 @@ from pathlib import Path
 
 from utils import choices, cli
 from utils.cli import UserError
-from utils.timing import STEPS
+from utils.timing import RATE, STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 MOMENTS = 12  # of a recording that a report shows
@@ -66,6 +66,8 @@ def parse_settings(arguments):
     flag("--load_model", type=Path, help="weights of swinsf (default: the shipped ones for recordings)")
     flag("--variant", choices=choices.VARIANTS, help="the shipped weights of that variant")
     flag("--outputs", default="middle", choices=("middle", "all"), help="all: three pictures a pass, with --stride 1 or 7")
+    flag("--calibration", type=Path, help="the camera's, by calibrate.py: dark charge, response, bad pixels (default: none)")
+    flag("--repair", default="auto", choices=choices.REPAIRS, help="auto: fill bad pixels from their neighbours (default auto)")
     flag("--window", type=cli.number(int, 1, 10**6), default=STEPS, help=f"steps of tfp, after --bin (default {STEPS})")
     flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers from spikes to pictures (default fp32)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
@@ -102,6 +104,7 @@ def look():
     for recording in settings.recordings:
         choices.look_at_recording(recording)
     choices.look_at_weights(settings.load_model)
+    choices.look_at_calibration(settings.calibration)
 
 
 if __name__ == "__main__":
@@ -111,7 +114,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.recordings import Plan, crop, list_recordings, make_plan, open_recording, output_paths
+from datasets.recordings import (
+    Pixels,
+    Plan,
+    crop,
+    list_recordings,
+    look_at_pixels,
+    make_plan,
+    open_recording,
+    output_paths,
+    repair,
+)
 from datasets.recordings.inspect import contact_sheet, describe, inspect, is_sheet
 from engine import BASELINES
 from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
@@ -156,6 +169,7 @@ class Job:
     spikes: object  # (T, H, W), read as it is sliced
     lines: list  # of text on the recording
     plan: Plan
+    pixels: Pixels  # of the part that is shown
     model: SwinSF | None  # of method swinsf
     output: Output
 
@@ -170,11 +184,16 @@ class Job:
         return not hasattr(self.spikes, "__len__")
 
 
-def open_settings(settings):
-    """The recording of the settings, see `open_recording`."""
-    size = settings.height, settings.width
-    spikes, lines = open_recording(settings.recording, *size, settings.flip, bitorder=settings.bit_order)
-    return crop(spikes, *settings.crop, settings.recording) if settings.crop else spikes, lines
+def open_settings(settings, pixels=None, repair_as=None):
+    """(spikes, lines, `Pixels`) of the settings: the recording, see `open_recording`, with bad pixels filled, and its part.
+
+    pixels: as they were found before. repair_as: in place of --repair.
+    """
+    size, name = (settings.height, settings.width), settings.recording
+    spikes, lines = open_recording(name, *size, settings.flip, bitorder=settings.bit_order)
+    pixels = pixels or look_at_pixels(spikes, settings.calibration, repair_as or settings.repair, name)
+    spikes = repair(spikes, pixels.bad)  # before the crop, so that a part looks as it does in the whole
+    return crop(spikes, *settings.crop, name) if settings.crop else spikes, lines, pixels
 
 
 def prepare(settings, weights, model, plan=None):
@@ -182,9 +201,9 @@ def prepare(settings, weights, model, plan=None):
 
     weights, model: those of `load_weights`. plan: what process 0 chose, for the others; a recording may have grown since.
     """
-    spikes, lines = open_settings(settings)
+    spikes, lines, pixels = open_settings(settings, plan and plan.pixels)
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
-    plan = plan or make_plan(spikes, settings, weights, weights and fit_of(weights))
+    plan = plan or make_plan(spikes, settings, weights, weights and fit_of(weights), pixels)
     keys = plan.keys
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, main_method(settings)))
@@ -208,7 +227,8 @@ def prepare(settings, weights, model, plan=None):
         **describe_settings(settings, plan, weights),
     }
     output = open_output(path, about, shape, keys, piped, plan.fps, settings.bits)
-    return Job(settings, spikes, [*lines, *plan.lines], plan, model, output)
+    pixels = pixels.crop(spikes.rows, spikes.columns) if settings.crop else pixels
+    return Job(settings, spikes, [*lines, *pixels.lines, *plan.lines], plan, pixels, model, output)
 
 
 def describe_settings(settings, plan, weights):
@@ -221,6 +241,11 @@ def describe_settings(settings, plan, weights):
     about.update({name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused})
     if weights:
         about.update({name: getattr(settings, name) for name in ("precision", "tile", "outputs")}, weights=report.sha256(weights))
+    if plan.pixels.bad.any():
+        rows, columns = np.nonzero(plan.pixels.bad)
+        about["repair"] = f"{len(rows)} pixels ({report.sha256_of(np.stack([rows, columns]).astype('<i8').tobytes())[:8]})"
+    if settings.calibration:
+        about["calibration"] = report.sha256(settings.calibration)
     if settings.method == "tfp":
         about["window"] = settings.window
     return about
@@ -253,11 +278,14 @@ def show_inspection(settings):
         raise UserError(f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png")
     if path.exists() and not settings.overwrite and not is_sheet(path):
         raise UserError(f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name")
-    spikes, lines = open_settings(settings)
-    for line in lines:
+    # Without a calibration the sheet shows bad pixels as they are.
+    spikes, lines, pixels = open_settings(settings, repair_as=None if settings.calibration else "none")
+    for line in (*lines, *pixels.lines):
         cli.say(line)
     cli.say(f"{len(spikes) / settings.steps_per_second:.4g} s at {settings.steps_per_second:g} steps a second")
     facts = inspect(spikes)
+    pixels = pixels.crop(spikes.rows, spikes.columns) if settings.crop else pixels
+    facts["pictures"] = [pixels.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
     for line in describe(facts, settings.steps_per_second):
         cli.say(line)
     contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second)
@@ -290,14 +318,22 @@ def make_pictures(job, keys, settings, should_stop):
     bin = job.plan.bin
     if settings.method == "swinsf":
         options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
-        return reconstruct_binned(job.spikes, job.model, keys, job.keys.step, bin, should_stop=should_stop, **options)
+        options |= {"calibration": job.pixels.maps, "should_stop": should_stop}
+        return limited(reconstruct_binned(job.spikes, job.model, keys, job.keys.step, bin, **options), job.pixels, bin)
     binned = take_as_one(job.spikes, bin, job.keys.start)
     window = [settings.window] if settings.method == "tfp" else []
     made = (tfp_pictures if window else tfi_pictures)(binned, map(binned.bin_of, keys), *window)
-    pictures = ((key, picture / bin) for key, picture in zip(keys, made))
+    pictures = ((key, job.pixels.correct(picture / bin, bin)) for key, picture in zip(keys, made))
     if job.piped:
         return ahead(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
     return ahead(pictures, should_stop=should_stop)
+
+
+def limited(pictures, pixels, bin):
+    """The (key frame, picture) of an iterator, the pictures as `Pixels.limit` cuts them."""
+    with contextlib.closing(pictures):
+        for key, picture in pictures:
+            yield key, pixels.limit(picture, bin)
 
 
 def of_whole_windows(pictures, piped):
@@ -362,7 +398,7 @@ def write_report(path, job, settings, seconds):
         pictures, times = {}, {}
         for method, function in BASELINES.items():
             begin = time.perf_counter()
-            pictures[method] = curve(function(window, "middle").numpy() / binned.bin)
+            pictures[method] = curve(job.pixels.correct(function(window, "middle").numpy() / binned.bin, binned.bin))
             times[method] = time.perf_counter() - begin
         pictures[ours], times[ours] = job.output.read_bytes(key), seconds
         for method, folder in settings.compare:

@@ -32,20 +32,34 @@ def check_packages(names=("utils", "datasets", "models", "engine")):
 check_packages()
 
 from datasets.dat import open_dat, read_dat, write_dat  # noqa: E402
-from datasets.recordings import choose_bin, choose_exposure, open_recording, survey  # noqa: E402
+from datasets.recordings import (  # noqa: E402
+    Calibration,
+    choose_bin,
+    choose_exposure,
+    correct,
+    load_calibration,
+    look_at_pixels,
+    open_recording,
+    survey,
+)
+from datasets.recordings import repair as fill  # noqa: E402
 from datasets.simulation.sensor import integrate_and_fire  # noqa: E402
 from models import build_model, load_model, shipped_weights, weights_for  # noqa: E402
 from models.classical import tfi_pictures, tfp_pictures  # noqa: E402
 from utils.distributed import pick_device  # noqa: E402
-from utils.inference import key_frames, reconstruct  # noqa: E402
+from utils.inference import check_recording, key_frames, reconstruct  # noqa: E402
 from utils.metrics import psnr_ssim  # noqa: E402
 from utils.output import Curve  # noqa: E402
 from utils.timing import RATE  # noqa: E402
 
 __all__ = [
+    "Calibration",
     "build_model",
+    "correct",
     "integrate_and_fire",
+    "load_calibration",
     "load_model",
+    "look_at_pixels",
     "open_dat",
     "open_recording",
     "pictures",
@@ -59,7 +73,20 @@ __all__ = [
 ]
 
 
-def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure=None, gamma=1.0, model=None, rate=None, **options):
+def pictures(
+    spikes,
+    stride=20,
+    start=None,
+    stop=None,
+    bin="auto",
+    exposure=None,
+    gamma=1.0,
+    model=None,
+    rate=None,
+    calibration=None,
+    repair="auto",
+    **options,
+):
     """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for cv2.imwrite.
 
     spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one for a slice.
@@ -67,6 +94,7 @@ def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure=None
     one, a divisor of stride, or "auto" by light and motion. exposure: factor on the grey levels, or "auto" for one that makes
     bright pixels white, which is the default without a rate. gamma: 1 keeps the grey levels linear. model: a SwinSF, by default
     the shipped weights for recordings, on CUDA where there is one. rate: spikes a step that are white, 0.6 by default.
+    calibration: path of the camera's, by calibrate.py. repair: "auto" to fill bad pixels, or "none".
     options: of `utils.inference.reconstruct_at`, such as batch_size and tile.
 
     Raises UserError where a file cannot be read or its size not be told; ValueError where an array is not (T, H, W), or no
@@ -74,11 +102,18 @@ def pictures(spikes, stride=20, start=None, stop=None, bin="auto", exposure=None
     """
     if isinstance(spikes, str | os.PathLike):
         spikes, _ = open_recording(spikes)
+    check_recording(spikes)
     model = model or load_model(weights_for("recordings"), pick_device(None))
+    pixels = look_at_pixels(spikes, calibration, repair)
+    spikes = fill(spikes, pixels.bad)
     seen = survey(spikes, start or 0, stop)
-    bin = choose_bin(seen, stride, start, stop)[0] if bin == "auto" else bin
+    bin = choose_bin(seen, stride, start, stop, pixels.maps is not None)[0] if bin == "auto" else bin
     exposure = exposure or ("auto" if rate is None else 1.0)
     rate = RATE if rate is None else rate
-    curve = Curve((choose_exposure(seen, rate) if exposure == "auto" else exposure) * RATE / rate, gamma)
-    made = reconstruct(spikes, model, stride, start, stop, bin, **options)
-    return ((step, curve(picture)) for step, picture in zip(key_frames(len(spikes), start, stop, stride, bin), made))
+    lit = seen._replace(bright=seen.bright - pixels.dark)
+    curve = Curve((choose_exposure(lit, rate) if exposure == "auto" else exposure) * RATE / rate, gamma)
+    made = reconstruct(spikes, model, stride, start, stop, bin, calibration=pixels.maps, **options)
+    return (
+        (step, curve(pixels.limit(picture, bin)))
+        for step, picture in zip(key_frames(len(spikes), start, stop, stride, bin), made)
+    )

@@ -39,6 +39,7 @@ def parse_settings(arguments):
     flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
     flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers between spikes and pictures")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
+    flag("--calibration", type=Path, help="the camera's, by calibrate.py, of streams without ground truth (default: none)")
     flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
@@ -64,14 +65,19 @@ def look():
     """`cli.begin` of this script: parse the flags and look at the paths that they name."""
     settings = parse_settings(None)
     choices.look_at_weights(settings.load_model)
+    choices.look_at_calibration(settings.calibration)
     choices.look_at_dataset(settings.dataset_path)
 
 
 if __name__ == "__main__":
     cli.begin(look)  # before the imports that take seconds
 
+import numpy as np
+
 from datasets import is_simulated, open_dataset, scored_output
-from datasets.paired import ClassA
+from datasets.paired import LOOKED_AT, ClassA
+from datasets.recordings import look_at_pixels
+from datasets.recordings.repair import Filler
 from engine import BASELINES, evaluate, network
 from models import fast, fit_of, load_model, weights_file, weights_for
 from utils import page, report
@@ -143,11 +149,37 @@ def prepare(settings, device):
         check_compiler(device)
         fast.compile_blocks(model)
     methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
+    if settings.calibration:
+        limit = calibrate(dataset, settings)
+        methods = {name: limited(method, limit) for name, method in methods.items()}
     score = make_score(settings)
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     check_outputs(folder, settings, dataset)
     page.check_folders(settings.compare, dataset.names, methods)
     return weights, methods, dataset, score, folder
+
+
+def calibrate(dataset, settings):
+    """Give a dataset the maps of --calibration and have it fill bad pixels; the grey level at which pixels saturate.
+
+    Raises UserError if the dataset has ground truth, or is of another camera.
+    """
+    path = settings.calibration
+    if not isinstance(dataset, ClassA):
+        raise UserError(f"--calibration {path}: for recordings of a camera without ground truth (classA); leave it out")
+    looks = np.concatenate([dataset.read(i)["spikes"] for i in range(min(LOOKED_AT, len(dataset)))])
+    pixels = look_at_pixels(looks, path, name=settings.dataset_path)
+    for line in pixels.lines:
+        cli.say(line)
+    dataset.maps = dict(zip(("dark", "response"), pixels.maps))
+    if pixels.bad.any():
+        dataset.fill = Filler(pixels.bad)
+    return float(pixels.limit(np.inf))
+
+
+def limited(method, limit):
+    """A method of `engine.evaluate` whose pictures are cut at a grey level."""
+    return lambda *arguments: method(*arguments).clamp(max=limit)
 
 
 def source_of(path):

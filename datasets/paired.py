@@ -46,6 +46,8 @@ class SpikeDataset(Dataset):
 
     white = 255  # the pictures' value for white
     rates_known = RATE, RATE  # least and most spikes a step at white that streams of this dataset are known to have
+    fill = None  # a `repair.Filler` of the camera's bad pixels
+    maps = {}  # noqa: RUF012  # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never changed
 
     def __init__(self, path, split="test", key_id=None, flip=None, rate=None):
         self.path, self.split, self.key_id, self.warnings = Path(path), split, key_id, []
@@ -101,8 +103,9 @@ class SpikeDataset(Dataset):
         stop = stream.start + STEPS
         spikes = read_steps(stream.path, camera.height, camera.width, stream.start, stop, camera.flip, self.bitorder)
         pictures = {output: self.read_picture(path) for output, path in stream.pictures.items()}
-        name = self.names[index]
-        return {"name": name, "spikes": spikes[..., : camera.columns], "rate": self.rates[name], **pictures}
+        spikes, name = spikes[..., : camera.columns], self.names[index]
+        spikes = self.fill(spikes) if self.fill else spikes
+        return {"name": name, "spikes": spikes, "rate": self.rates[name], **pictures, **self.maps}
 
     def read_picture(self, path):
         """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have together."""

@@ -19,7 +19,7 @@ SLOW = {"torch", "timm", "torchvision", "tensorboard", "matplotlib", "scipy", "s
 COMMANDS = [  # and the status they end in
     *(
         ([script, flag], status)
-        for script in ("train", "test", "reconstruct", "simulate")
+        for script in ("train", "test", "reconstruct", "simulate", "calibrate")
         for flag, status in (("-h", 0), ("--tpyo", 2))
     ),
     (["train", "--dataset_path", "none"], 2),
@@ -28,7 +28,9 @@ COMMANDS = [  # and the status they end in
     (["test", "--dataset_path", "none"], 2),
     (["test", "--load_model", "none.pth"], 2),
     (["reconstruct", "none.dat"], 2),
+    (["reconstruct", "README.md", "--calibration", "none.npz"], 2),
     (["simulate", "--source", "photos:none", "--save_path", "none"], 2),
+    (["calibrate", "--dark", "none.dat", "--flat", "none.dat", "--output", "x.npz"], 2),
 ]
 CODE = """
 import contextlib, importlib, io, json, runpy, sys
@@ -41,7 +43,7 @@ for name, *flags in json.loads(sys.argv[1]):
             runpy.run_path(f"{name}.py", run_name="__main__")
         except SystemExit as end:
             found.append([end.code or 0, err.getvalue(), sorted({module.partition(".")[0] for module in sys.modules})])
-for name in ("train", "test", "reconstruct", "simulate"):
+for name in ("train", "test", "reconstruct", "simulate", "calibrate"):
     importlib.import_module(name)
 print(json.dumps([found, sorted({module.partition(".")[0] for module in sys.modules})]))
 """

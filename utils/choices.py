@@ -20,6 +20,7 @@ SPLITS = ("train", "val", "test")
 SENSORS = ("ideal", "reds", "camera", "x4k", "spikecv", "spikezoo")
 PROTOCOLS = ("released", "kair")
 BIT_ORDERS = ("little", "big")
+REPAIRS = ("auto", "none")
 PRISTINE = Path(__file__).with_name("niqe_pristine.npz")  # NIQE's statistics
 NO_DATA = (  # what to do for whoever has none
     "spike-REDS (--data_mode 250) is spike streams simulated from the REDS videos, published with Spk2ImgNet (Zhao et al., "
@@ -38,6 +39,12 @@ def look_at_weights(path):
     """Raises UserError where there is nothing at a path of weights; none is passed over."""
     if path and not Path(path).exists():
         raise UserError(f"{path}: no such weights file; check the path")
+
+
+def look_at_calibration(path):
+    """Raises UserError if there is nothing at a calibration's path; none is passed over."""
+    if path and not Path(path).exists():
+        raise UserError(f"{path}: no such calibration; check the path, or make one by calibrate.py")
 
 
 def look_at_recording(path):

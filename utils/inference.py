@@ -53,8 +53,8 @@ def tile_spans(size, tile, overlap, multiple):
     return [(start, min(start + side, size), *cuts[i : i + 2]) for i, start in enumerate(starts)]
 
 
-def tiled(model, spikes, tile, multiple, overlap=OVERLAP):
-    """model(spikes), computed tile by tile.
+def tiled(model, spikes, tile, multiple, overlap=OVERLAP, calibration=None):
+    """model(spikes), computed tile by tile; model(spikes, calibration) with a calibration (B or 1, 2, H, W).
 
     model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any type that the model
     takes; floats are made of a tile at a time. tile: largest side of a tile in pixels, 0 for the whole picture at once.
@@ -67,11 +67,12 @@ def tiled(model, spikes, tile, multiple, overlap=OVERLAP):
     check_tile(tile, multiple, overlap)
     height, width = spikes.shape[-2:]
     if not tile or max(height, width) <= tile:
-        return model(spikes)
+        return model(spikes) if calibration is None else model(spikes, calibration)
     whole = None
     for top, bottom, *rows in tile_spans(height, tile, overlap * multiple, multiple):
         for left, right, *columns in tile_spans(width, tile, overlap * multiple, multiple):
-            parts = model(spikes[..., top:bottom, left:right])
+            given = (spikes,) if calibration is None else (spikes, calibration)
+            parts = model(*(whole_size[..., top:bottom, left:right] for whole_size in given))
             if whole is None:
                 whole = type(parts)(*(part.new_empty(*part.shape[:-2], height, width) for part in parts))
             for picture, part in zip(whole, parts):
@@ -145,16 +146,19 @@ def check_recording(spikes):
         raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
 
 
-def reconstruct_binned(spikes, model, keys, stride, bin=1, **options):
+def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):
     """`reconstruct_at` with `bin` steps as one. keys, stride: in steps of the recording, as are those that are yielded.
 
-    The grey level is that of the recording whatever `bin` is.
+    The grey level is that of the recording whatever `bin` is. calibration: of a single step, see `reconstruct_at`.
     """
+    if calibration is not None:
+        dark, response = calibration
+        calibration = np.stack([bin * dark, response])  # of N steps as one
     keys = iter(keys)
     first = [*itertools.islice(keys, 1)]
     binned = take_as_one(spikes, bin, *first)
     bins = map(binned.bin_of, itertools.chain(first, keys))
-    return _in_steps(reconstruct_at(binned, model, bins, stride // bin, **options), binned)
+    return _in_steps(reconstruct_at(binned, model, bins, stride // bin, calibration=calibration, **options), binned)
 
 
 def _in_steps(pictures, binned):
@@ -163,12 +167,16 @@ def _in_steps(pictures, binned):
             yield binned.key_of(index), picture / binned.bin
 
 
-def reconstruct_at(spikes, model, keys, stride, batch_size=1, tile=0, outputs="middle", should_stop=lambda: False):
+def reconstruct_at(
+    spikes, model, keys, stride, batch_size=1, tile=0, outputs="middle", calibration=None, should_stop=lambda: False
+):
     """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H, W) float32 array).
 
     spikes, model: see `reconstruct`. batch_size: windows that the network sees at a time. tile: see `tiled`. outputs: "middle",
     or "all" to take the left and the right picture of each window too, with stride 1 or 7: a third of the passes, for pictures
     that are a little worse; keys are then whole groups (see `group_size`), but for the last.
+    calibration: (2, H, W) float32, the pixels' dark charge in thresholds a step and response, relative to the mean; None if they
+    are alike.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or should_stop() is true.
     Raises UserError for a tile or a stride that does not fit.
@@ -176,19 +184,21 @@ def reconstruct_at(spikes, model, keys, stride, batch_size=1, tile=0, outputs="m
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
     read = ahead(read_windows(spikes, keys, group_size(stride, outputs), batch_size), patience=1, should_stop=should_stop)
-    return _pictures(read, model, batch_size, tile, multiple)
+    return _pictures(read, model, batch_size, tile, multiple, calibration)
 
 
-def _pictures(read, model, batch_size, tile, multiple):
+def _pictures(read, model, batch_size, tile, multiple, calibration):
     device = next(model.parameters()).device
     run = functools.partial(fast.infer, model) if isinstance(model, SwinSF) else model
+    if calibration is not None:
+        calibration = torch.as_tensor(calibration, dtype=torch.float32)[None].to(device)
     with contextlib.closing(read):
         for passes, windows in read:
             found = {}
             for first in range(0, len(passes), batch_size):
                 batch = torch.stack(windows[first : first + batch_size]).to(device)
                 with torch.inference_mode():
-                    pictures = tiled(run, batch, tile, multiple)
+                    pictures = tiled(run, batch, tile, multiple, calibration=calibration)
                 for i, (_, shown) in enumerate(passes[first : first + batch_size]):
                     found.update({key: getattr(pictures, output)[i, 0].float().cpu().numpy() for output, key in shown.items()})
             yield from sorted(found.items())

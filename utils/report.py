@@ -115,7 +115,11 @@ def device_name(device):
 
 
 def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path.read_bytes())
+
+
+def sha256_of(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def sharpest_patch(picture, height, width):

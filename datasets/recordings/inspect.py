@@ -4,10 +4,10 @@
 window has 41 steps, and more in the dark, until a bright pixel has a dozen spikes in it.
 """
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from datasets.recordings.repair import find_bad_pixels
 from datasets.recordings.survey import (
     BRIGHT,
     FULL,
@@ -19,13 +19,10 @@ from datasets.recordings.survey import (
 )
 from utils import cli
 from utils.checkpoint import replacing
-from utils.timing import RATE, STEPS
+from utils.timing import RATE
 
 PLACES = 60  # windows that are looked at
 PICTURES = 12  # of the sheet
-STANDS_OUT = 0.27  # part of a bright pixel's rate by which a hot pixel is above each of its eight neighbours,
-LEAST_ABOVE = 4  # and spikes, in all
-DARK, SPIKES = 0.02, 10  # a pixel without a spike is dead where each neighbour has more than so many a step, and in all
 SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
 FAST = 0.5  # pixels a step, beyond what the weights know well
 MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
@@ -44,11 +41,10 @@ def inspect(spikes):
     starts = sorted({last * i // (PLACES - 1) for i in range(PLACES)})
     shown = {starts[(len(starts) - 1) * i // max(1, PICTURES - 1)] for i in range(PICTURES)}
     facts = {"starts": starts, "rates": [], "pictures": [], "picture_starts": sorted(shown), "saturated": 0.0, "dark": 0.0}
-    total, told, bright = 0.0, [], []
+    told, bright = [], []
     for start in tqdm(starts, "inspect", unit="window", dynamic_ncols=True, leave=False):
         window = np.asarray(spikes[start : start + length]) != 0
         rate = window.mean(0, dtype=np.float32)
-        total = total + rate / len(starts)
         facts["rates"].append(float(rate.mean()))
         facts["saturated"] += float((rate > SATURATED).mean()) / len(starts)
         facts["dark"] += float((rate == 0).mean()) / len(starts)
@@ -61,25 +57,8 @@ def inspect(spikes):
     motion = float(np.quantile(told, 0.75)) if told.size else None
     facts["survey"] = Survey(float(np.mean(facts["rates"])), float(np.mean(bright)), motion, len(spikes))
     facts["length"] = length
-    facts["hot"], facts["dead"] = bad_pixels(total, min(len(spikes), len(starts) * length))
+    _, facts["hot"], facts["dead"] = find_bad_pixels(spikes)
     return facts
-
-
-def bad_pixels(rate, steps):
-    """((N, 2) rows and columns of hot pixels, the same of dead ones) by their mean firing rate (H, W) over so many steps.
-
-    A pixel is told by its eight neighbours: what the scene does, it does to some of them too. Less than a window's steps tell
-    nothing, and none is found.
-    """
-    if steps < STEPS:
-        return np.zeros((2, 0, 2), int)
-    ring = np.ones((3, 3), np.uint8)
-    ring[1, 1] = 0
-    border = {"borderType": cv2.BORDER_REFLECT_101}
-    above = max(STANDS_OUT * float(np.quantile(rate, BRIGHT)), LEAST_ABOVE / steps)
-    hot = rate > cv2.dilate(rate, ring, **border) + above
-    dead = (rate == 0) & (cv2.erode(rate, ring, **border) > max(DARK, SPIKES / steps))
-    return np.argwhere(hot), np.argwhere(dead)
 
 
 def describe(facts, steps_per_second):

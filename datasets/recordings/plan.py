@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from datasets.recordings.calibration import Pixels
 from datasets.recordings.survey import choose_bin, choose_exposure, survey
 from utils.binning import check_bin
 from utils.cli import UserError
@@ -21,6 +22,7 @@ class Plan:
     curve: Curve
     fps: float  # pictures a second of a video
     lines: tuple = ()  # of text on what was chosen
+    pixels: Pixels | None = None  # what is done about bad pixels and their differences
 
 
 def in_steps(moment, settings):
@@ -51,10 +53,11 @@ def choose_pace(settings):
     return stride, second / stride
 
 
-def make_plan(spikes, settings, weights=None, fit=None):
+def make_plan(spikes, settings, weights=None, fit=None, pixels=None):
     """The `Plan` of a recording (T, H, W). Raises UserError where there is no picture to show.
 
     weights: the network's path, None for other methods. fit: what they were fitted to, with `light` and `motion`, if known.
+    pixels: the recording's `Pixels`, which have been dealt with in `spikes`.
     """
     start, stop = in_steps(settings.start, settings), in_steps(settings.stop, settings)
     stride, fps = choose_pace(settings)
@@ -67,12 +70,13 @@ def make_plan(spikes, settings, weights=None, fit=None):
     seen, lines = survey(spikes, start or 0, stop), []
     bin = 1 if settings.bin == "auto" else settings.bin
     if settings.bin == "auto" and weights:
-        bin, reason = choose_bin(seen, stride, start, stop)
+        bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
         lines.append(f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)")
     rate = settings.rate or RATE
     exposure = settings.exposure or (1.0 if settings.rate else "auto")  # who says what is white is not to be corrected
     if exposure == "auto":
-        exposure = 1.0 if settings.bits == 32 else choose_exposure(seen, rate)
+        dark = pixels.dark if pixels else 0.0
+        exposure = 1.0 if settings.bits == 32 else choose_exposure(seen._replace(bright=seen.bright - dark), rate)
         chosen = "1, as numbers are to be left" if settings.bits == 32 else f"{exposure:.3g}, so that bright pixels are white"
         lines.append(f"exposure: grey levels times {chosen} (--exposure says it otherwise)")
     lines += [f"warning: {weights.name} was fitted to other data: {line}" for line in describe_outside(seen, bin, fit)]
@@ -85,7 +89,7 @@ def make_plan(spikes, settings, weights=None, fit=None):
             f"{STEPS * bin} steps, half of them on either side of its own; record more, or widen --start and --stop"
             + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
         )
-    return Plan(keys, bin, Curve(exposure * RATE / rate, settings.gamma, settings.bits), fps, tuple(lines))
+    return Plan(keys, bin, Curve(exposure * RATE / rate, settings.gamma, settings.bits), fps, tuple(lines), pixels)
 
 
 def describe_outside(seen, bin, fit):

@@ -91,16 +91,16 @@ def speeds(look):
     return told if len(told) >= LEAST_TEXTURE * slope.size else none
 
 
-def choose_bin(seen, stride, first=None, stop=None):
+def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
     """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures stay where they are.
 
     As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture between the steps first
-    and stop.
+    and stop. calibrated: whether dark charge and response are corrected, so that more light is not more of their pattern.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
     for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
         light = bin * seen.bright
-        if light > (FULL if bin == 2 else LIT):
+        if light > (FULL if bin == 2 or calibrated else LIT):
             break
         if seen.motion is None and light > UNSEEN:
             limit += ", and motion cannot be told"

@@ -1,0 +1,23 @@
+import re
+
+import cv2
+import numpy as np
+
+from tools import calibration as tool
+
+
+def test_the_drawn_camera_is_as_real_ones_were_measured():
+    dark, response = tool.draw_camera(np.random.default_rng(0))
+    assert 0.0039 < np.median(dark) < 0.0041 and 0.0005 < np.mean(dark > 0.02) < 0.002
+    assert np.isclose(response.mean(), 1) and response[:, 0].mean() > 1.1
+
+
+def test_the_table_says_what_a_calibration_brings(photos, tiny_weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "LEVELS", (0.1,))
+    monkeypatch.setattr(tool, "BINS", (1, 5))
+    monkeypatch.setattr(tool, "draw_camera", lambda rng, draw=tool.draw_camera: draw(rng, 40, 60))
+    flags = ["--photos", photos, "--count", 1, "--weights", tiny_weights, "--steps", 600, "--picture", tmp_path / "x.png"]
+    assert tool.main([*map(str, flags)]) == 0
+    plain, repaired, calibrated = map(float, re.findall(r"([\d.]+) \(bin 5\)", capsys.readouterr().out))
+    assert plain <= repaired < calibrated - 1
+    assert cv2.imread(str(tmp_path / "x.png")).shape[:2] == (40, 120)
