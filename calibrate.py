@@ -5,32 +5,49 @@
     python calibrate.py --published data.npz --output CAMERA.npz
     python reconstruct.py REC.dat --calibration CAMERA.npz
 
-DARK: a recording with the lens capped. FLAT: one or more of an evenly lit, still surface. 500 steps or more of each, 5,000 are
-better; of any kind that reconstruct.py takes, but no pipe. Next to CAMERA.npz: CAMERA.png, the maps and histograms, and
-CAMERA.csv, the bad pixels. data.npz: arrays Nd, Nl and D_light as published with RSIR; taken as of pixels that only integrate,
-whose 1 / rate is in proportion to 1 / (light + dark).
+DARK: a recording with the lens capped. FLAT: one or more of an evenly lit, still surface. 500 steps or more
+of each, 5,000 are better; of any kind that reconstruct.py takes, but no pipe. Next to CAMERA.npz: CAMERA.png,
+the maps and histograms, and CAMERA.csv, the bad pixels. data.npz: arrays Nd, Nl and D_light as published with
+RSIR; taken as of pixels that only integrate, whose 1 / rate is in proportion to 1 / (light + dark).
 """
 
 import csv
 from pathlib import Path
 
-from utils import choices, cli
-from utils.cli import UserError
+from swinsf.utils import choices, cli
+from swinsf.utils.cli import UserError
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--dark", metavar="DARK", help="recording with the lens capped")
-    flag("--flat", nargs="+", action="extend", default=[], metavar="FLAT", help="recordings of an evenly lit surface")
-    flag("--published", type=Path, metavar="FILE.npz", help="arrays Nd, Nl and D_light, in place of recordings")
+    flag(
+        "--flat",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FLAT",
+        help="recordings of an evenly lit surface",
+    )
+    flag(
+        "--published", type=Path, metavar="FILE.npz", help="arrays Nd, Nl and D_light, in place of recordings"
+    )
     flag("--output", type=Path, required=True, help="CAMERA.npz; CAMERA.png and CAMERA.csv go next to it")
     flag("--overwrite", action="store_true", help="replace files that are there")
     flag("--keep_shading", action="store_true", help="leave smooth shading by lens and lamp in the pictures")
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
-    flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
-    flag("--bit_order", choices=choices.BIT_ORDERS, help="the bit of a byte that is first (default: found out; mostly little)")
+    flag(
+        "--flip",
+        type=cli.truth,
+        help="whether steps are stored upside down, True or False (default: goes by the sensor)",
+    )
+    flag(
+        "--bit_order",
+        choices=choices.BIT_ORDERS,
+        help="the bit of a byte that is first (default: found out; mostly little)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -48,12 +65,12 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from datasets.dat import DatFile
-from datasets.recordings import open_recording
-from datasets.recordings.calibration import KINDS, load_calibration, smooth
-from datasets.recordings.flat_field import calibrate
-from utils.checkpoint import replacing
-from utils.report import save_figure
+from swinsf.datasets.dat import DatFile
+from swinsf.evaluation.tables import save_figure
+from swinsf.recordings import open_recording
+from swinsf.recordings.calibration import KINDS, load_calibration, smooth
+from swinsf.recordings.flat_field import calibrate
+from swinsf.utils.files import atomic_write
 
 
 def check_flags(settings):
@@ -61,7 +78,9 @@ def check_flags(settings):
     if settings.published and (settings.dark or settings.flat):
         raise UserError(f"--published {settings.published} with --dark or --flat: take one of them")
     if not settings.published and not (settings.dark and settings.flat):
-        raise UserError("--dark and --flat: both are needed; record with the lens capped, and an evenly lit surface")
+        raise UserError(
+            "--dark and --flat: both are needed; record with the lens capped, and an evenly lit surface"
+        )
     if "-" in (settings.dark, *settings.flat):
         raise UserError("standard input: it cannot be looked at twice; name a file")
     output = settings.output
@@ -72,11 +91,14 @@ def check_flags(settings):
         if any(path.exists() and source.exists() and path.samefile(source) for source in read):
             raise UserError(f"--output {output}: {path} is what is read; take another name")
         if path.exists() and not settings.overwrite:
-            raise UserError(f"--output {output}: {path} is there already; add --overwrite, or take another name")
+            raise UserError(
+                f"--output {output}: {path} is there already; add --overwrite, or take another name"
+            )
 
 
 def open_all(settings):
-    """((name, spikes (T, H, W)) of the dark recording, [the same of the flats]). Raises UserError if their sizes differ."""
+    """((name, spikes (T, H, W)) of the dark recording, [the same of the flats]). Raises UserError if their
+    sizes differ."""
     flats = [(name, open_one(name, settings)) for name in settings.flat]
     dark = settings.dark, open_one(settings.dark, settings, flats[0][1])
     shapes = {tuple(spikes.shape[1:]): name for name, spikes in (*flats, dark)}
@@ -87,14 +109,15 @@ def open_all(settings):
 
 
 def open_one(name, settings, like=None):
-    """The spikes of a recording. like: one whose format a `.dat` file has, if the flags leave it open: the dark shows nothing."""
+    """The spikes of a recording. like: one whose format a `.dat` file has, if the flags leave it open: the
+    dark shows nothing."""
     height, width, order = settings.height, settings.width, settings.bit_order
     if isinstance(like, DatFile) and Path(name).suffix.lower() not in (".npy", ".npz"):
         height, width = (height, width) if height else like.camera[:2]
         order = order or like.bitorder
     spikes, lines = open_recording(name, height, width, settings.flip, bitorder=order)
     for line in lines:
-        cli.say(line)
+        cli.log(line)
     return spikes
 
 
@@ -110,7 +133,9 @@ def describe(calibration):
         f"bad pixels: {np.count_nonzero(~good)} ({', '.join(kinds)})",
     ]
     if np.isfinite(calibration.dark_error).any():
-        errors = (np.sqrt(np.mean(e[good] ** 2)) for e in (calibration.dark_error, calibration.response_error))
+        errors = (
+            np.sqrt(np.mean(e[good] ** 2)) for e in (calibration.dark_error, calibration.response_error)
+        )
         lines.append("standard errors: dark charge {:.2g}, response {:.2%}".format(*errors))
     return lines
 
@@ -126,7 +151,7 @@ def robust(values):
 
 def write_table(path, calibration):
     """The bad pixels as CSV: row, column, kind, dark, response."""
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["row", "column", "kind", "dark", "response"])
         for row, column in np.argwhere(calibration.bad).tolist():
@@ -144,7 +169,10 @@ def write_report(path, calibration, title):
     axes = figure.subplots(2, 2)
     good = calibration.bad == 0
     places = np.argwhere(~good)
-    units = {"dark charge, thresholds a step": calibration.dark, "response, relative to the mean": calibration.response}
+    units = {
+        "dark charge, thresholds a step": calibration.dark,
+        "response, relative to the mean": calibration.response,
+    }
     for (name, values), (above, below) in zip(units.items(), axes.T):
         least, most = np.quantile(values[good] if good.any() else values, (0.005, 0.995))
         figure.colorbar(above.imshow(values, vmin=least, vmax=most, cmap="gray"), ax=above, shrink=0.7)
@@ -161,21 +189,27 @@ def main(arguments=None):
     check_flags(settings)
     if settings.published:
         calibration = load_calibration(settings.published)
-        cli.say("1 / rate is taken to be in proportion to 1 / (light + dark), as of pixels that only integrate")
+        cli.log(
+            "1 / rate is taken to be in proportion to 1 / (light + dark), as of pixels that only integrate"
+        )
     else:
         dark, flats = open_all(settings)
         calibration, facts = calibrate(dark, flats, settings.keep_shading)
         levels = ", ".join(f"{level:.3g}" for level in facts["levels"])
-        cli.say(f"light of the flats: {levels} spikes a step; noise {facts['noise']:.2%} of an interval between two spikes")
+        cli.log(
+            f"light of the flats: {levels} spikes a step; noise {facts['noise']:.2%} of an interval between two spikes"
+        )
         least, most = facts["shading"]
-        cli.say(f"shading: {least:.3g} to {most:.3g} of the mean, {'left in' if settings.keep_shading else 'corrected too'}")
+        cli.log(
+            f"shading: {least:.3g} to {most:.3g} of the mean, {'left in' if settings.keep_shading else 'corrected too'}"
+        )
     for line in describe(calibration):
-        cli.say(line)
+        cli.log(line)
     output = settings.output
     write_table(output.with_suffix(".csv"), calibration)
     write_report(output.with_suffix(".png"), calibration, output.name)
     calibration.save(output)
-    cli.say(f"{output}, {output.with_suffix('.png').name}, {output.with_suffix('.csv').name}")
+    cli.log(f"{output}, {output.with_suffix('.png').name}, {output.with_suffix('.csv').name}")
     return 0
 
 

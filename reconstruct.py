@@ -9,10 +9,11 @@
     python reconstruct.py A.dat B.dat FOLDER --slowmo 100 --output 'DIR/{name}.mp4'          # several, with one model
     zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
-REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for standard input. OUTPUT:
-X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named by their steps. Only what a window needs is
-in memory. The same command resumes where an interrupted one stopped. Dark recordings are brightened, and several of their steps
-taken as one: a line says what was chosen, and --exposure 1 and --bin 1 leave that out.
+REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for
+standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named
+by their steps. Only what a window needs is in memory. The same command resumes where an interrupted one
+stopped. Dark recordings are brightened, and several of their steps taken as one: a line says what was chosen,
+and --exposure 1 and --bin 1 leave that out.
 """
 
 import argparse
@@ -29,9 +30,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import choices, cli
-from utils.cli import UserError
-from utils.timing import RATE, STEPS
+from swinsf.utils import choices, cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import RATE, STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 MOMENTS = 12  # of a recording that a report shows
@@ -43,44 +44,126 @@ EXPOSURE = "factor on the grey levels, or auto for one that makes the bright pix
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("recordings", nargs="+", metavar="REC", help="a .dat (also .gz), .npy or .npz file, a folder, a pattern, or -")
-    flag("--output", type=Path, help="X.mp4, X.avi, X.gif, X.npy or a folder of PNGs, {name} for the recording's name " + OUTPUT)
+    flag(
+        "recordings",
+        nargs="+",
+        metavar="REC",
+        help="a .dat (also .gz), .npy or .npz file, a folder, a pattern, or -",
+    )
+    flag(
+        "--output",
+        type=Path,
+        help="X.mp4, X.avi, X.gif, X.npy or a folder of PNGs, {name} for the recording's name " + OUTPUT,
+    )
     flag("--overwrite", action="store_true", help="replace an output that is there")
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
     flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
-    flag("--flip", type=cli.truth, help="whether steps are stored upside down, True or False (default: goes by the sensor)")
+    flag(
+        "--flip",
+        type=cli.truth,
+        help="whether steps are stored upside down, True or False (default: goes by the sensor)",
+    )
     flag(
         "--bit_order",
         choices=choices.BIT_ORDERS,
         help="the bit of a byte that is first (default: found out; mostly little)",
     )
-    flag("--start", type=cli.moment, help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)")
+    flag(
+        "--start",
+        type=cli.moment,
+        help="first step to show, or a time such as 0.5s or 20ms (default: the first there is)",
+    )
     flag("--stop", type=cli.moment, help="step or time to end before (default: the end)")
     flag("--crop", type=part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
     flag("--stride", type=cli.moment, help="steps or time from one picture to the next (default 20)")
-    flag("--steps_per_second", type=cli.number(float, 1, 1e7), default=20000.0, help="of the camera (default 20000)")
+    flag(
+        "--steps_per_second",
+        type=cli.number(float, 1, 1e7),
+        default=20000.0,
+        help="of the camera (default 20000)",
+    )
     flag("--fps", type=cli.number(float, 0.1, 1e7), help="pictures a second of the video (default 25)")
-    flag("--slowmo", type=cli.number(float, 1e-3, 1e9), help="times slower than life; the stride follows from it and --fps")
+    flag(
+        "--slowmo",
+        type=cli.number(float, 1e-3, 1e9),
+        help="times slower than life; the stride follows from it and --fps",
+    )
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
     flag("--bin", type=auto_or(cli.number(int, 1, 1000)), default="auto", help=BIN)
     flag("--load_model", type=Path, help="weights of swinsf (default: the shipped ones for recordings)")
     flag("--variant", choices=choices.VARIANTS, help="the shipped weights of that variant")
-    flag("--outputs", default="middle", choices=("middle", "all"), help="all: three pictures a pass, with --stride 1 or 7")
-    flag("--calibration", type=Path, help="the camera's, by calibrate.py: dark charge, response, bad pixels (default: none)")
-    flag("--repair", default="auto", choices=choices.REPAIRS, help="auto: fill bad pixels from their neighbours (default auto)")
-    flag("--window", type=cli.number(int, 1, 10**6), default=STEPS, help=f"steps of tfp, after --bin (default {STEPS})")
-    flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers from spikes to pictures (default fp32)")
-    flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
-    flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
+    flag(
+        "--outputs",
+        default="middle",
+        choices=("middle", "all"),
+        help="all: three pictures a pass, with --stride 1 or 7",
+    )
+    flag(
+        "--calibration",
+        type=Path,
+        help="the camera's, by calibrate.py: dark charge, response, bad pixels (default: none)",
+    )
+    flag(
+        "--repair",
+        default="auto",
+        choices=choices.REPAIRS,
+        help="auto: fill bad pixels from their neighbours (default auto)",
+    )
+    flag(
+        "--window",
+        type=cli.number(int, 1, 10**6),
+        default=STEPS,
+        help=f"steps of tfp, after --bin (default {STEPS})",
+    )
+    flag(
+        "--precision",
+        default="fp32",
+        choices=choices.PRECISIONS,
+        help="of the layers from spikes to pictures (default fp32)",
+    )
+    flag(
+        "--tile",
+        type=cli.count,
+        default=0,
+        help="largest side of the tiles to cut pictures into; 0: whole (default 0)",
+    )
+    flag(
+        "--batch_size",
+        type=cli.batch_size,
+        default=1,
+        help="windows that the network sees at a time (default 1)",
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--gamma", type=cli.number(float, 0.1, 10), default=1.0, help="grey levels to the power of 1/gamma (default 1)")
+    flag(
+        "--gamma",
+        type=cli.number(float, 0.1, 10),
+        default=1.0,
+        help="grey levels to the power of 1/gamma (default 1)",
+    )
     flag("--exposure", type=auto_or(cli.number(float, 1e-3, 1e4)), help=EXPOSURE)
     flag("--rate", type=cli.rate, help="spikes a step that are white (default 0.6)")
-    flag("--bits", type=int, default=8, choices=(8, 16, 32), help="of a grey level: 16 in PNGs and .npy, 32 for floats in .npy")
+    flag(
+        "--bits",
+        type=int,
+        default=8,
+        choices=(8, 16, 32),
+        help="of a grey level: 16 in PNGs and .npy, 32 for floats in .npy",
+    )
     flag("--stamp", action="store_true", help="write its step and time into each picture")
-    flag("--inspect", action="store_true", help="say what the recording is like, and make a sheet of pictures, a PNG, no more")
+    flag(
+        "--inspect",
+        action="store_true",
+        help="say what the recording is like, and make a sheet of pictures, a PNG, no more",
+    )
     flag("--report", action="store_true", help="write a page that shows the methods side by side")
-    flag("--compare", type=cli.named_folder, action="append", default=[], metavar="NAME=DIR", help="pictures for the page")
+    flag(
+        "--compare",
+        type=cli.named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="pictures for the page",
+    )
     return parser.parse_args(arguments)
 
 
@@ -90,7 +173,8 @@ def auto_or(kind):
 
 
 def part(text):
-    """argparse type for y0:y1,x0:x1, each end with a default -> ((y0, y1), (x0, x1)), None where there is no number."""
+    """argparse type for y0:y1,x0:x1, each end with a default -> ((y0, y1), (x0, x1)), None where there is no
+    number."""
     found = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
@@ -114,7 +198,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.recordings import (
+from swinsf.evaluation import page, tables
+from swinsf.evaluation.evaluate import BASELINES
+from swinsf.evaluation.metrics import to_bytes
+from swinsf.evaluation.niqe import is_scorable, niqe, read_statistics
+from swinsf.models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
+from swinsf.models.classical import tfi_pictures, tfp_pictures
+from swinsf.models.tiling import check_tile
+from swinsf.recordings import (
     Pixels,
     Plan,
     crop,
@@ -125,38 +216,40 @@ from datasets.recordings import (
     output_paths,
     repair,
 )
-from datasets.recordings.inspect import contact_sheet, describe, inspect, is_sheet
-from engine import BASELINES
-from models import SwinSF, fit_of, load_model, shipped_weights, weights_file, weights_for
-from models.classical import tfi_pictures, tfp_pictures
-from utils import page, report
-from utils.binning import take_as_one
-from utils.distributed import agree, pick_device, processes, set_tf32, wait_for_all
-from utils.inference import ahead, check_tile, group_size, keep_freed_memory, reconstruct_binned
-from utils.metrics import to_bytes
-from utils.niqe import is_scorable, niqe, read_statistics
-from utils.output import Output, open_output, picture_name, stamp
+from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.inspect import contact_sheet, describe, inspect, is_sheet
+from swinsf.recordings.output import Output, open_output, picture_name, stamp
+from swinsf.recordings.stream import group_size, prefetch, reconstruct_binned
+from swinsf.utils.allocator import tune_allocator
+from swinsf.utils.distributed import broadcast, pick_device, processes, set_tf32, wait_for_all
 
 
 def check_flags(settings, size):
     """Raises UserError for flags that do not go together; `size` is the number of processes."""
     piped = settings.recording == "-"
     if settings.load_model and settings.variant:
-        raise UserError(f"--load_model {settings.load_model} with --variant {settings.variant}: take one of them")
+        raise UserError(
+            f"--load_model {settings.load_model} with --variant {settings.variant}: take one of them"
+        )
     if settings.stamp and settings.bits == 32:
         raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
     if settings.bits == 32 and settings.gamma != 1:
-        raise UserError(f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out")
+        raise UserError(
+            f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out"
+        )
     if settings.compare and not settings.report:
         raise UserError("--compare: its pictures are for the page; add --report")
     if piped and size > 1:
-        raise UserError(f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun")
+        raise UserError(
+            f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun"
+        )
     if piped and settings.report:
         raise UserError("--report with standard input: it takes a second look at the recording; name a file")
 
 
 def fingerprint(spikes, key):
-    """A hash of the first window: tells a recording from another that takes its name, but not from itself grown."""
+    """A hash of the first window: tells a recording from another that takes its name, but not from itself
+    grown."""
     window = np.asarray(spikes[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0
     return hashlib.sha256(window.tobytes()).hexdigest()
 
@@ -185,7 +278,8 @@ class Job:
 
 
 def open_settings(settings, pixels=None, repair_as=None):
-    """(spikes, lines, `Pixels`) of the settings: the recording, see `open_recording`, with bad pixels filled, and its part.
+    """(spikes, lines, `Pixels`) of the settings: the recording, see `open_recording`, with bad pixels filled,
+    and its part.
 
     pixels: as they were found before. repair_as: in place of --repair.
     """
@@ -197,9 +291,11 @@ def open_settings(settings, pixels=None, repair_as=None):
 
 
 def prepare(settings, weights, model, plan=None):
-    """The `Job` of one recording; nothing is written yet. Raises UserError for whatever is wrong with it or the settings.
+    """The `Job` of one recording; nothing is written yet. Raises UserError for whatever is wrong with it or
+    the settings.
 
-    weights, model: those of `load_weights`. plan: what process 0 chose, for the others; a recording may have grown since.
+    weights, model: those of `load_weights`. plan: what process 0 chose, for the others; a recording may have
+    grown since.
     """
     spikes, lines, pixels = open_settings(settings, plan and plan.pixels)
     piped, shape = not hasattr(spikes, "__len__"), spikes.shape[-2:]
@@ -209,13 +305,16 @@ def prepare(settings, weights, model, plan=None):
     page.check_folders(settings.compare, names, (*BASELINES, main_method(settings)))
     for _, folder in settings.compare:
         for name in names:
-            page.read_compared(folder, name, shape)  # what does not fit is better known before the work than after
+            # what does not fit is better known before the work than after
+            page.read_compared(folder, name, shape)
     size = "x".join(map(str, shape))
     if model:
         check_tile(settings.tile, model.config.window * model.config.patch)
         group_size(keys.step // plan.bin, settings.outputs)
         if min(shape) < 20:
-            raise UserError(f"{settings.recording}: {size}; the network wants 20 pixels a side; take --method tfp or tfi")
+            raise UserError(
+                f"{settings.recording}: {size}; the network wants 20 pixels a side; take --method tfp or tfi"
+            )
     path = settings.output
     if not piped and path.exists() and path.samefile(settings.recording):
         raise UserError(f"--output {path}: is the recording itself; take another name")
@@ -238,14 +337,21 @@ def describe_settings(settings, plan, weights):
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
     used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8}
-    about.update({name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused})
+    about.update(
+        {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
+    )
     if weights:
-        about.update({name: getattr(settings, name) for name in ("precision", "tile", "outputs")}, weights=report.sha256(weights))
+        about.update(
+            {name: getattr(settings, name) for name in ("precision", "tile", "outputs")},
+            weights=tables.sha256(weights),
+        )
     if plan.pixels.bad.any():
         rows, columns = np.nonzero(plan.pixels.bad)
-        about["repair"] = f"{len(rows)} pixels ({report.sha256_of(np.stack([rows, columns]).astype('<i8').tobytes())[:8]})"
+        about["repair"] = (
+            f"{len(rows)} pixels ({tables.sha256_of(np.stack([rows, columns]).astype('<i8').tobytes())[:8]})"
+        )
     if settings.calibration:
-        about["calibration"] = report.sha256(settings.calibration)
+        about["calibration"] = tables.sha256(settings.calibration)
     if settings.method == "tfp":
         about["window"] = settings.window
     return about
@@ -257,7 +363,11 @@ def load_weights(settings, device):
     if weights is None:
         return None, None, None
     fit = fit_of(weights)
-    return weights, load_model(weights, device, settings.precision), f"weights: {weights}{f', for {fit.purpose}' if fit else ''}"
+    return (
+        weights,
+        load_model(weights, device, settings.precision),
+        f"weights: {weights}{f', for {fit.purpose}' if fit else ''}",
+    )
 
 
 def choose_weights(settings):
@@ -275,21 +385,29 @@ def show_inspection(settings):
         raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
     path = settings.output
     if path.suffix.lower() != ".png" or path.is_dir():
-        raise UserError(f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png")
+        raise UserError(
+            f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
+        )
     if path.exists() and not settings.overwrite and not is_sheet(path):
-        raise UserError(f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name")
+        raise UserError(
+            f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
+        )
     # Without a calibration the sheet shows bad pixels as they are.
     spikes, lines, pixels = open_settings(settings, repair_as=None if settings.calibration else "none")
     for line in (*lines, *pixels.lines):
-        cli.say(line)
-    cli.say(f"{len(spikes) / settings.steps_per_second:.4g} s at {settings.steps_per_second:g} steps a second")
+        cli.log(line)
+    cli.log(
+        f"{len(spikes) / settings.steps_per_second:.4g} s at {settings.steps_per_second:g} steps a second"
+    )
     facts = inspect(spikes)
     pixels = pixels.crop(spikes.rows, spikes.columns) if settings.crop else pixels
     facts["pictures"] = [pixels.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
     for line in describe(facts, settings.steps_per_second):
-        cli.say(line)
-    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second)
-    cli.say(f"pictures: {path}")
+        cli.log(line)
+    contact_sheet(
+        path, f"{Path(settings.recording).name}: mean firing rate", facts, settings.steps_per_second
+    )
+    cli.log(f"pictures: {path}")
 
 
 def page_path(job, settings):
@@ -297,12 +415,15 @@ def page_path(job, settings):
     path = job.output.path
     path = path.with_suffix(".html") if path.suffix and not path.is_dir() else path / "report.html"
     if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):
-        raise UserError(f"{path}: is there already, and no page of this script; add --overwrite, or take another --output")
+        raise UserError(
+            f"{path}: is there already, and no page of this script; add --overwrite, or take another --output"
+        )
     return path
 
 
 def share(job, outputs, rank, size):
-    """(the key frames that are left for this process, how many are left for all). Whole groups, see `inference.plan_passes`."""
+    """(the key frames that are left for this process, how many are left for all). Whole groups, see
+    `inference.plan_passes`."""
     if job.piped:
         return job.keys, None
     done = job.output.done()
@@ -314,19 +435,22 @@ def share(job, outputs, rank, size):
 
 
 def make_pictures(job, keys, settings, should_stop):
-    """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and TFI make ahead."""
+    """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and TFI
+    make ahead."""
     bin = job.plan.bin
     if settings.method == "swinsf":
         options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
         options |= {"calibration": job.pixels.maps, "should_stop": should_stop}
-        return limited(reconstruct_binned(job.spikes, job.model, keys, job.keys.step, bin, **options), job.pixels, bin)
-    binned = take_as_one(job.spikes, bin, job.keys.start)
+        return limited(
+            reconstruct_binned(job.spikes, job.model, keys, job.keys.step, bin, **options), job.pixels, bin
+        )
+    binned = bin_steps(job.spikes, bin, job.keys.start)
     window = [settings.window] if settings.method == "tfp" else []
     made = (tfp_pictures if window else tfi_pictures)(binned, map(binned.bin_of, keys), *window)
     pictures = ((key, job.pixels.correct(picture / bin, bin)) for key, picture in zip(keys, made))
     if job.piped:
-        return ahead(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
-    return ahead(pictures, should_stop=should_stop)
+        return prefetch(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
+    return prefetch(pictures, should_stop=should_stop)
 
 
 def limited(pictures, pixels, bin):
@@ -347,14 +471,17 @@ def of_whole_windows(pictures, piped):
 
 
 def write_pictures(job, keys, bar, should_stop):
-    """Make and write the pictures at the key frames; returns how many there were. Threads of their own read and write.
+    """Make and write the pictures at the key frames; returns how many there were. Threads of their own read
+    and write.
 
     The network has the main thread, where PyTorch is a quarter faster on a CPU than in another.
     """
 
     def write(key, picture):
         picture = job.plan.curve(picture)
-        job.output.write(key, stamp(picture, moment_name(key, job.settings)) if job.settings.stamp else picture)
+        job.output.write(
+            key, stamp(picture, moment_name(key, job.settings)) if job.settings.stamp else picture
+        )
 
     made, pictures, written = 0, make_pictures(job, keys, job.settings, should_stop), collections.deque()
     with contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
@@ -388,21 +515,27 @@ def moments(keys):
 
 
 def write_report(path, job, settings, seconds):
-    """The page: pictures at a few key frames, ours and those of other methods, scored by NIQE where large enough."""
+    """The page: pictures at a few key frames, ours and those of other methods, scored by NIQE where large
+    enough."""
     ours, statistics = main_method(settings), read_statistics()
     rows, frames, curve = [], [], dataclasses.replace(job.plan.curve, bits=8)
-    binned = take_as_one(job.spikes, job.plan.bin, job.keys.start)
+    binned = bin_steps(job.spikes, job.plan.bin, job.keys.start)
     for key in tqdm(moments(job.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
         middle = binned.bin_of(key)
         window = torch.from_numpy(binned[middle - STEPS // 2 : middle + STEPS // 2 + 1])
         pictures, times = {}, {}
         for method, function in BASELINES.items():
             begin = time.perf_counter()
-            pictures[method] = curve(job.pixels.correct(function(window, "middle").numpy() / binned.bin, binned.bin))
+            pictures[method] = curve(
+                job.pixels.correct(function(window, "middle").numpy() / binned.bin, binned.bin)
+            )
             times[method] = time.perf_counter() - begin
         pictures[ours], times[ours] = job.output.read_bytes(key), seconds
         for method, folder in settings.compare:
-            pictures[method], times[method] = page.read_compared(folder, picture_name(key), window.shape[1:]), math.nan
+            pictures[method], times[method] = (
+                page.read_compared(folder, picture_name(key), window.shape[1:]),
+                math.nan,
+            )
         row = {"name": f"step {key}"}
         for method, picture in pictures.items():
             score = {"niqe": niqe(to_bytes(picture), statistics)} if is_scorable(picture) else {}
@@ -413,16 +546,19 @@ def write_report(path, job, settings, seconds):
     name = Path(settings.recording).name
     about = {name: str(value) for name, value in job.output.about.items()}
     compared = settings.compare[0][0] if settings.compare else "TFP21" if ours != "TFP21" else "TFI"
-    page.write_page(path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (compared, ours))
+    page.write_page(
+        path, f"{name}: spike camera reconstructions", "step", about, rows, {name: frames}, (compared, ours)
+    )
 
 
 def conclude(job, settings, made, seconds):
-    """The page of the report, the output under its final name, and a line on both. Raises UserError where some are missing."""
+    """The page of the report, the output under its final name, and a line on both. Raises UserError where
+    some are missing."""
     keys, path = job.keys, job.output.path
     if job.piped:
         keys = keys[:made]
         if job.spikes.left_over:
-            cli.say(f"warning: standard input: its last {job.spikes.left_over} bytes are no whole step")
+            cli.log(f"warning: standard input: its last {job.spikes.left_over} bytes are no whole step")
         if not made:
             job.output.discard()
             raise UserError(
@@ -434,11 +570,11 @@ def conclude(job, settings, made, seconds):
         raise UserError(f"{path}: {missing} pictures are missing, though every process came to its end")
     if settings.report:
         write_report(page_path(job, settings), job, settings, seconds / made if made else math.nan)
-        cli.say(f"report: {page_path(job, settings)}")
+        cli.log(f"report: {page_path(job, settings)}")
     job.output.finish(len(keys))
     fps = job.plan.fps
     several = f"pictures of steps {keys[0]} to {keys[-1]}" if len(keys) > 1 else f"picture of step {keys[0]}"
-    cli.say(
+    cli.log(
         f"{job.output.place()}: {len(keys)} {several}, {made} made now in {seconds:.1f} s "
         f"({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {fps:.4g} pictures a second, "
         f"{settings.steps_per_second / (keys.step * fps):.3g} times slower than life"
@@ -449,8 +585,10 @@ def show_finished(job):
     """What a command does whose output is there already: the page of the report, where it is asked for."""
     if job.settings.report:
         write_report(page_path(job, job.settings), job, job.settings, math.nan)
-        cli.say(f"report: {page_path(job, job.settings)}")
-    cli.say(f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)")
+        cli.log(f"report: {page_path(job, job.settings)}")
+    cli.log(
+        f"{job.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)"
+    )
 
 
 def run(job, bar, rank, size):
@@ -465,7 +603,7 @@ def run(job, bar, rank, size):
             made = write_pictures(job, left, bar, stopper)
         if stopper():
             if rank == 0:
-                cli.say(f"stopped. {job.output.kept()}")
+                cli.log(f"stopped. {job.output.kept()}")
             return 128 + stopper.signal
         wait_for_all()
         if rank == 0:
@@ -476,7 +614,8 @@ def run(job, bar, rank, size):
 
 
 def start(settings, weights, model, rank, size):
-    """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or an error."""
+    """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or
+    an error."""
     job, finished = None, False
     if rank == 0:
         check_flags(settings, size)
@@ -486,8 +625,8 @@ def start(settings, weights, model, rank, size):
         if not finished:
             job.output.claim(settings.overwrite)
         for line in job.lines:
-            cli.say(line)
-    plan, finished = agree((job.plan, finished) if rank == 0 else None)
+            cli.log(line)
+    plan, finished = broadcast((job.plan, finished) if rank == 0 else None)
     return job or prepare(settings, weights, model, plan), finished
 
 
@@ -495,11 +634,15 @@ def for_each(settings, suffix):
     """The settings of each recording, with its `recording` and `output`."""
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, suffix)
-    return [argparse.Namespace(**{**vars(settings), "recording": r, "output": path}) for r, path in zip(recordings, paths)]
+    return [
+        argparse.Namespace(**{**vars(settings), "recording": r, "output": path})
+        for r, path in zip(recordings, paths)
+    ]
 
 
 def work_through(all_settings, weights, model, bar, rank, size):
-    """Each recording in turn; returns the exit status. What is wrong with one of several stops that one alone."""
+    """Each recording in turn; returns the exit status. What is wrong with one of several stops that one
+    alone."""
     status = 0
     for settings in all_settings:
         try:
@@ -522,7 +665,9 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     set_tf32(False)
     with processes() as (rank, size):
-        all_settings = agree(for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None)
+        all_settings = broadcast(
+            for_each(settings, "_inspect.png" if settings.inspect else ".mp4") if rank == 0 else None
+        )
         if settings.inspect:
             for one in all_settings if rank == 0 else []:
                 show_inspection(one)
@@ -531,15 +676,17 @@ def main(arguments=None):
             for one in all_settings:
                 check_flags(one, size)
         if settings.compare and len(all_settings) > 1:
-            raise UserError(f"--compare with {len(all_settings)} recordings: pictures of one are compared; name one")
+            raise UserError(
+                f"--compare with {len(all_settings)} recordings: pictures of one are compared; name one"
+            )
         weights, model, line = load_weights(settings, pick_device(settings.device))
         if line and rank == 0:
-            cli.say(line)
+            cli.log(line)
         label = "reconstruct" if size == 1 else f"process 0 of {size}"
         with tqdm(desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0, delay=0.5) as bar:
             return work_through(all_settings, weights, model, bar, rank, size)
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    tune_allocator()
     cli.run(main)

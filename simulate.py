@@ -5,11 +5,11 @@
     python simulate.py --source videos:DIR --save_path datasets/spike_video --steps_per_frame 40 --sensor camera
     python train.py --dataset_path datasets/spike_sim
 
---data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout (1000x1000, 41
-steps). Train streams come with the pictures of ids 7, 14, 21, 28 and 35, test streams with the middle one. The splits share no
-photograph. The same command resumes where an interrupted one stopped: scene i depends on the settings and i alone, and a
-scene whose stream is there is left as it is. meta.json keeps every setting, and the sensor that was drawn for each scene; a
-folder without one is not written to.
+--data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout
+(1000x1000, 41 steps). Train streams come with the pictures of ids 7, 14, 21, 28 and 35, test streams with the
+middle one. The splits share no photograph. The same command resumes where an interrupted one stopped: scene i
+depends on the settings and i alone, and a scene whose stream is there is left as it is. meta.json keeps every
+setting, and the sensor that was drawn for each scene; a folder without one is not written to.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
-from utils import choices, cli
-from utils.cli import UserError
+from swinsf.datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
+from swinsf.utils import choices, cli
+from swinsf.utils.cli import UserError
 
 PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
@@ -60,18 +60,39 @@ def parse_settings(arguments):
     flag = parser.add_argument
     flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
-    flag("--data_mode", default="250", choices=choices.PAIRED, help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)")
+    flag(
+        "--data_mode",
+        default="250",
+        choices=choices.PAIRED,
+        help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)",
+    )
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
     flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
-    flag("--steps_per_frame", type=cli.positive_int, default=40, help="steps between two frames of a video (default 40)")
+    flag(
+        "--steps_per_frame",
+        type=cli.positive_int,
+        default=40,
+        help="steps between two frames of a video (default 40)",
+    )
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
-    flag("--workers", type=cli.workers, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
-    flag("--sensor", choices=[*SENSORS], help="what the following start from (default: reds, or x4k in data mode 1000)")
+    flag(
+        "--workers",
+        type=cli.workers,
+        default=os.cpu_count() or 1,
+        help="processes (default: one for each CPU)",
+    )
+    flag(
+        "--sensor",
+        choices=[*SENSORS],
+        help="what the following start from (default: reds, or x4k in data mode 1000)",
+    )
     for option, text in SENSOR_FLAGS.items():
         name = option.removeprefix("--")
         own = {preset: sensors.describe(name) for preset, sensors in SENSORS.items()}
         presets = ", ".join(f"{preset} {value}" for preset, value in own.items() if value != own["ideal"])
-        flag(option, help=f"{text} (default {own['ideal']}{presets and ', ' + presets})", **flag_options(name))
+        flag(
+            option, help=f"{text} (default {own['ideal']}{presets and ', ' + presets})", **flag_options(name)
+        )
     return parser.parse_args(arguments)
 
 
@@ -100,24 +121,27 @@ if __name__ == "__main__":
 import numpy as np
 from tqdm import tqdm
 
-from datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
-from datasets.dat import write_dat
-from datasets.paired import PAIRED, SPLITS
-from datasets.simulation.dataset import SCENE_DRAWS
-from datasets.simulation.kinds import Kind
-from datasets.simulation.sensor import Sensor, replaced
-from utils.checkpoint import replacing
-from utils.guard import keep_out, read_json
-from utils.report import write_picture
-from utils.timing import STEPS
+from swinsf.datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.paired import PAIRED, SPLITS
+from swinsf.datasets.simulation.dataset import SCENE_DRAWS
+from swinsf.datasets.simulation.kinds import Kind
+from swinsf.datasets.simulation.sensor import Sensor, replaced
+from swinsf.evaluation.tables import write_picture
+from swinsf.utils.files import atomic_write
+from swinsf.utils.guard import keep_out, read_json
+from swinsf.utils.timing import STEPS
 
 
 def draw_sensor(settings, index):
-    """The `Sensor` of scene `index`: drawn from the preset, with what was given replaced. UserError for values that none has."""
+    """The `Sensor` of scene `index`: drawn from the preset, with what was given replaced. UserError for
+    values that none has."""
     sensors = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
     sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given_values(settings))
     if not 0 < sensor.rate <= 1:
-        raise UserError(f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1")
+        raise UserError(
+            f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1"
+        )
     if not 0.02 <= sensor.hot_most <= 1:
         raise UserError(f"--hot_most {sensor.hot_most:g}: hot pixels have 0.02 or more; take 0.02 to 1")
     if sensor.recovery > 1:
@@ -125,7 +149,9 @@ def draw_sensor(settings, index):
     if sensor.shading >= 1:
         raise UserError(f"--shading {sensor.shading:g}: would leave pixels without light; take less than 1")
     if sensor.hot + sensor.dead > 1:
-        raise UserError(f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1")
+        raise UserError(
+            f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1"
+        )
     return sensor
 
 
@@ -148,9 +174,12 @@ def claim_folder(folder, split, about):
     path = folder / META
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_path {folder}: is a file; take a folder")
-    others = [file for file in folder.glob("*") if not file.name.startswith(f".{META}.")]  # those are of a write that was killed
+    # those are of a write that was killed
+    others = [file for file in folder.glob("*") if not file.name.startswith(f".{META}.")]
     if others and not path.is_file():
-        raise UserError(f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder")
+        raise UserError(
+            f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder"
+        )
     meta = {"made_by": "simulate.py", "splits": {}}
     if path.is_file():
         try:
@@ -164,7 +193,11 @@ def claim_folder(folder, split, about):
             raise UserError(
                 f"{path}: its {name} streams are of --data_mode {other['data_mode']}; take the same, or a new --save_path"
             )
-        shared = sorted(other["sources"].keys() & about["sources"].keys()) if about["source"].startswith("photos:") else []
+        shared = (
+            sorted(other["sources"].keys() & about["sources"].keys())
+            if about["source"].startswith("photos:")
+            else []
+        )
         if shared and name != split:
             raise UserError(
                 f"{path}: its {name} streams have {len(shared)} of the {split} photographs, {shared[0]} among them, since the "
@@ -173,7 +206,8 @@ def claim_folder(folder, split, about):
     old = meta["splits"].setdefault(split, about)
     if isinstance(old.get("given"), dict):  # earlier versions listed the flags that were left out, too
         old["given"] = {name: value for name, value in old["given"].items() if value is not None}
-    for name in sorted(about.keys() - {"count", "source", "sensors"}):  # the same photographs may be reached by another path
+    # the same photographs may be reached by another path
+    for name in sorted(about.keys() - {"count", "source", "sensors"}):
         if old.get(name) != about[name]:
             raise UserError(
                 f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
@@ -181,17 +215,24 @@ def claim_folder(folder, split, about):
             )
     sensors = {**old.get("sensors", {}), **about["sensors"]}  # there may be more streams than are asked for
     meta["splits"][split] = {**about, "sensors": sensors, "count": max(about["count"], old["count"])}
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         json.dump(meta, file, indent=1)
 
 
 def is_meta(meta):
     """Whether a value is what `claim_folder` writes, as far as it reads it."""
-    if not isinstance(meta, dict) or meta.get("made_by") != "simulate.py" or not isinstance(meta.get("splits"), dict):
+    if (
+        not isinstance(meta, dict)
+        or meta.get("made_by") != "simulate.py"
+        or not isinstance(meta.get("splits"), dict)
+    ):
         return False
     wanted = {"data_mode": str, "sources": dict, "count": int}
     splits = meta["splits"].values()
-    return all(isinstance(s, dict) and all(isinstance(s.get(name), kind) for name, kind in wanted.items()) for s in splits)
+    return all(
+        isinstance(s, dict) and all(isinstance(s.get(name), kind) for name, kind in wanted.items())
+        for s in splits
+    )
 
 
 def write_scene(index, scenes, place, settings):
@@ -203,9 +244,12 @@ def write_scene(index, scenes, place, settings):
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
-        write_dat(stream, scene["spikes"], place.flip)  # last, so that a stream is there only with its pictures
+        # last, so that a stream is there only with its pictures
+        write_dat(stream, scene["spikes"], place.flip)
     except OSError as error:
-        raise UserError(f"{cli.one_line(error)}. What is finished can be used; the same command resumes") from None
+        raise UserError(
+            f"{cli.one_line(error)}. What is finished can be used; the same command resumes"
+        ) from None
 
 
 def write_scenes(indices, workers, *job):
@@ -273,18 +317,29 @@ class Place:
             return streams / f"{stem}.dat", {middle: pictures / f"{stem}.png"}
         ids = PICTURE_IDS if self.split == "train" else (21,)
         if self.data_mode == "250":
-            return streams / f"{name}id21.dat", {key_id - 1: pictures / f"{name}id{key_id}.png" for key_id in ids}
-        return streams / f"{name}.dat", {key_id - 1: pictures / f"{name}_key_id{key_id}.png" for key_id in ids}
+            return streams / f"{name}id21.dat", {
+                key_id - 1: pictures / f"{name}id{key_id}.png" for key_id in ids
+            }
+        return streams / f"{name}.dat", {
+            key_id - 1: pictures / f"{name}_key_id{key_id}.png" for key_id in ids
+        }
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
-        raise UserError(f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}")
+        raise UserError(
+            f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}"
+        )
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
     scenes = open_dataset(
-        settings.source, settings.data_mode, settings.split, length=settings.count, sensor=settings.sensor, **options
+        settings.source,
+        settings.data_mode,
+        settings.split,
+        length=settings.count,
+        sensor=settings.sensor,
+        **options,
     )
     about = {
         "source": settings.source,
@@ -296,14 +351,19 @@ def main(arguments=None):
         "given": {name: value for name, value in given_values(settings).items() if value is not None},
         "sources": {source.name: source.stat().st_size for source in scenes.sources},
         "count": settings.count,
-        "sensors": {place.name(index): dataclasses.asdict(draw_sensor(settings, index)) for index in range(settings.count)},
+        "sensors": {
+            place.name(index): dataclasses.asdict(draw_sensor(settings, index))
+            for index in range(settings.count)
+        },
     }
     for folder in (settings.save_path / settings.split, *place.folders):
         if folder.is_symlink():
-            raise UserError(f"{folder}: is a link, and nothing is written through it; put the folder itself there")
+            raise UserError(
+                f"{folder}: is a link, and nothing is written through it; put the folder itself there"
+            )
     keep_out(settings.save_path, "--save_path", scenes.files)
     claim_folder(settings.save_path, settings.split, json.loads(json.dumps(about)))
-    cli.say(scenes.description)
+    cli.log(scenes.description)
     for torn in place.folder.glob("*/.scene*"):  # of a write that was killed
         torn.unlink()
     missing = [index for index in range(settings.count) if not place.paths(index)[0].exists()]
@@ -312,7 +372,9 @@ def main(arguments=None):
     with cli.memory_errors(f"lower --workers {settings.workers}"):
         for _ in tqdm(written, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
             pass
-    cli.say(f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}")
+    cli.log(
+        f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}"
+    )
     return 0
 
 

@@ -7,8 +7,8 @@
     python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
     torchrun --nproc_per_node 8 test.py --dataset_path ./datasets/spike_reds             # each process takes a share
 
-Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv, metrics.json,
-comparison.png and, with --report, report.html, to be opened in a browser.
+Below SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv,
+metrics.json, comparison.png and, with --report, report.html, to be opened in a browser.
 """
 
 import math
@@ -16,39 +16,101 @@ import os
 import time
 from pathlib import Path
 
-from utils import choices, cli
-from utils.cli import UserError
-from utils.timing import KEY_FRAMES, KEY_IDS
+from swinsf.utils import choices, cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import KEY_FRAMES, KEY_IDS
 
 FIGURE_ROWS = 6  # streams in the comparison figure
 PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # of the shipped weights that are taken, by data mode
-# A GPU takes as many pictures at a time as have the pixels of one of 1000x1000, and threads score while it works. On a CPU they
-# would take the network's cores, and its seconds would be wrong.
+# A GPU takes as many pictures at a time as have the pixels of one of 1000x1000, and threads score while it
+# works. On a CPU they would take the network's cores, and its seconds would be wrong.
 ON_GPU = {"pixels": 10**6, "scorers": 4}
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--data_mode", default="250", choices=choices.DATA_MODES, help="size and layout of the data (default 250)")
-    flag("--dataset_path", default="demo", help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo")
+    flag(
+        "--data_mode",
+        default="250",
+        choices=choices.DATA_MODES,
+        help="size and layout of the data (default 250)",
+    )
+    flag(
+        "--dataset_path",
+        default="demo",
+        help="a dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo",
+    )
     flag("--split", default="test", choices=choices.SPLITS, help="part of the dataset (default test)")
-    flag("--key_id", type=int, help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}")
-    flag("--flip", type=cli.truth, help="whether streams are stored upside down, True or False (default: goes by the dataset)")
-    flag("--rate", type=cli.rate, help="spikes a step at white (default: as recorded or measured, 0.6 without pictures)")
+    flag(
+        "--key_id",
+        type=int,
+        help=f"which picture to score where a stream has several: {', '.join(map(str, KEY_IDS))}",
+    )
+    flag(
+        "--flip",
+        type=cli.truth,
+        help="whether streams are stored upside down, True or False (default: goes by the dataset)",
+    )
+    flag(
+        "--rate",
+        type=cli.rate,
+        help="spikes a step at white (default: as recorded or measured, 0.6 without pictures)",
+    )
     flag("--load_model", type=Path, help="weights (default: the shipped ones for such data)")
-    flag("--precision", default="fp32", choices=choices.PRECISIONS, help="of the layers between spikes and pictures")
-    flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels")
-    flag("--calibration", type=Path, help="the camera's, by calibrate.py, of streams without ground truth (default: none)")
-    flag("--tile", type=cli.count, default=0, help="largest side of the tiles to cut pictures into; 0: whole (default 0)")
-    flag("--compile", action="store_true", help="run the blocks through torch.compile, for CUDA; slower on a CPU")
+    flag(
+        "--precision",
+        default="fp32",
+        choices=choices.PRECISIONS,
+        help="of the layers between spikes and pictures",
+    )
+    flag(
+        "--tf32",
+        action="store_true",
+        help="TF32 in float32 products and convolutions on CUDA: faster, off by 0.3 grey levels",
+    )
+    flag(
+        "--calibration",
+        type=Path,
+        help="the camera's, by calibrate.py, of streams without ground truth (default: none)",
+    )
+    flag(
+        "--tile",
+        type=cli.count,
+        default=0,
+        help="largest side of the tiles to cut pictures into; 0: whole (default 0)",
+    )
+    flag(
+        "--compile",
+        action="store_true",
+        help="run the blocks through torch.compile, for CUDA; slower on a CPU",
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--save_path", type=Path, help="folder of the results (default: results/ and the dataset's name)")
     flag("--overwrite", action="store_true", help="replace the results of another dataset")
-    flag("--save_image", nargs="?", type=cli.truth, const=True, default=True, help="write the PNGs, True or False (default True)")
-    flag("--protocol", default="released", choices=choices.PROTOCOLS, help="how PSNR and SSIM are computed (default released)")
-    flag("--niqe_params", type=Path, default=choices.PRISTINE, help="NIQE's pristine statistics, .npz or .mat (default: our own)")
-    flag("--report", action="store_true", help="write report.html, a page that shows the methods side by side")
+    flag(
+        "--save_image",
+        nargs="?",
+        type=cli.truth,
+        const=True,
+        default=True,
+        help="write the PNGs, True or False (default True)",
+    )
+    flag(
+        "--protocol",
+        default="released",
+        choices=choices.PROTOCOLS,
+        help="how PSNR and SSIM are computed (default released)",
+    )
+    flag(
+        "--niqe_params",
+        type=Path,
+        default=choices.PRISTINE,
+        help="NIQE's pristine statistics, .npz or .mat (default: our own)",
+    )
+    flag(
+        "--report", action="store_true", help="write report.html, a page that shows the methods side by side"
+    )
     flag(
         "--compare",
         type=cli.named_folder,
@@ -74,22 +136,30 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from datasets import is_simulated, open_dataset, scored_output
-from datasets.paired import LOOKED_AT, ClassA
-from datasets.recordings import look_at_pixels
-from datasets.recordings.repair import Filler
-from engine import BASELINES, evaluate, network
-from models import fast, fit_of, load_model, weights_file, weights_for
-from utils import page, report
-from utils.distributed import check_compiler, first_then_others, interleaved, pick_device, processes, set_tf32
-from utils.guard import keep_out, read_json, real_path
-from utils.inference import keep_freed_memory
-from utils.metrics import psnr_ssim, to_bytes
-from utils.niqe import niqe, read_statistics
+from swinsf.datasets import is_simulated, open_dataset, scored_output
+from swinsf.datasets.paired import LOOKED_AT, ClassA
+from swinsf.evaluation import page, tables
+from swinsf.evaluation.evaluate import BASELINES, evaluate, network
+from swinsf.evaluation.metrics import psnr_ssim, to_bytes
+from swinsf.evaluation.niqe import niqe, read_statistics
+from swinsf.models import fast, fit_of, load_model, weights_file, weights_for
+from swinsf.recordings import look_at_pixels
+from swinsf.recordings.repair import Filler
+from swinsf.utils.allocator import tune_allocator
+from swinsf.utils.distributed import (
+    check_compiler,
+    first_then_others,
+    interleaved,
+    pick_device,
+    processes,
+    set_tf32,
+)
+from swinsf.utils.guard import keep_out, read_json, real_path
 
 
 def check_outputs(folder, settings, dataset):
-    """Make the results folder, and refuse what would write over the dataset or over another stream's pictures."""
+    """Make the results folder, and refuse what would write over the dataset or over another stream's
+    pictures."""
     if not settings.overwrite:
         check_own(folder, settings)
     keep_out(folder, "--save_path", dataset.files, dataset.folders, [place for _, place in settings.compare])
@@ -97,7 +167,9 @@ def check_outputs(folder, settings, dataset):
     for name in dataset.names:
         outputs = {name, f"{name}_spike", f"{name}_gt"}
         if outputs & taken:
-            raise UserError(f"{name}.dat: its pictures would be written over those of another stream; rename it")
+            raise UserError(
+                f"{name}.dat: its pictures would be written over those of another stream; rename it"
+            )
         taken |= outputs
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
@@ -107,7 +179,7 @@ def check_outputs(folder, settings, dataset):
 def check_own(folder, settings):
     """Raises UserError where the results of another dataset, or of another split, lie in the folder."""
     try:
-        scored = read_json(folder / report.METRICS).get("scored")
+        scored = read_json(folder / tables.METRICS).get("scored")
     except FileNotFoundError:
         return
     except (OSError, ValueError, AttributeError):
@@ -127,7 +199,8 @@ def describe_source(settings):
 
 
 def make_score(settings):
-    """The score function of `engine.evaluate`: PSNR and SSIM with a ground truth, NIQE without one."""
+    """The score function of `evaluation.evaluate.evaluate`: PSNR and SSIM with a ground truth, NIQE without
+    one."""
     statistics = read_statistics(settings.niqe_params)
 
     def score(picture, truth):
@@ -139,9 +212,12 @@ def make_score(settings):
 
 
 def prepare(settings, device):
-    """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with the settings."""
+    """(weights' path, methods, dataset, score, results folder); raises UserError for whatever is wrong with
+    the settings."""
     stored = {"flip": settings.flip, "rate": settings.rate}
-    dataset = open_dataset(settings.dataset_path, settings.data_mode, settings.split, settings.key_id, **stored)
+    dataset = open_dataset(
+        settings.dataset_path, settings.data_mode, settings.split, settings.key_id, **stored
+    )
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
     weights = weights_file(settings.load_model or weights_for(purpose))
     model = load_model(weights, device, settings.precision)
@@ -160,17 +236,20 @@ def prepare(settings, device):
 
 
 def calibrate(dataset, settings):
-    """Give a dataset the maps of --calibration and have it fill bad pixels; the grey level at which pixels saturate.
+    """Give a dataset the maps of --calibration and have it fill bad pixels; the grey level at which pixels
+    saturate.
 
     Raises UserError if the dataset has ground truth, or is of another camera.
     """
     path = settings.calibration
     if not isinstance(dataset, ClassA):
-        raise UserError(f"--calibration {path}: for recordings of a camera without ground truth (classA); leave it out")
+        raise UserError(
+            f"--calibration {path}: for recordings of a camera without ground truth (classA); leave it out"
+        )
     looks = np.concatenate([dataset.read(i)["spikes"] for i in range(min(LOOKED_AT, len(dataset)))])
     pixels = look_at_pixels(looks, path, name=settings.dataset_path)
     for line in pixels.lines:
-        cli.say(line)
+        cli.log(line)
     dataset.maps = dict(zip(("dark", "response"), pixels.maps))
     if pixels.bad.any():
         dataset.fill = Filler(pixels.bad)
@@ -178,7 +257,7 @@ def calibrate(dataset, settings):
 
 
 def limited(method, limit):
-    """A method of `engine.evaluate` whose pictures are cut at a grey level."""
+    """A method of `evaluation.evaluate.evaluate` whose pictures are cut at a grey level."""
     return lambda *arguments: method(*arguments).clamp(max=limit)
 
 
@@ -188,7 +267,8 @@ def source_of(path):
 
 
 def write_results(folder, settings, rows, steps, shown, frames, facts):
-    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what `score_streams` has of it.
+    """The files of a dataset's figures, and the table on the screen. shown, frames: stream -> what
+    `score_streams` has of it.
 
     steps: stream -> the step of it that was scored, counted from 1.
     """
@@ -196,28 +276,34 @@ def write_results(folder, settings, rows, steps, shown, frames, facts):
     about = {
         "protocol": protocol,
         "weights": facts["weights"],
-        "weights_sha256": report.sha256(Path(facts["weights"])),
+        "weights_sha256": tables.sha256(Path(facts["weights"])),
         "dataset": facts["dataset"],
         "scored": describe_source(settings),
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()
+        },
     }
-    report.write_metrics(folder, rows, "SwinSF", about, steps)
-    report.comparison_figure(folder / "comparison.png", [*shown.items()])
+    tables.write_metrics(folder, rows, "SwinSF", about, steps)
+    tables.comparison_figure(folder / "comparison.png", [*shown.items()])
     if settings.report:
         title = f"{source_of(settings.dataset_path).name}: spike camera reconstructions"
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
         compared = settings.compare[0][0] if settings.compare else "TFP21"
         page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (compared, "SwinSF"))
-    cli.say(report.format_table(rows, steps))
+    cli.log(tables.format_table(rows, steps))
 
 
 def score_streams(settings, methods, dataset, device, score, folder):
     """Reconstruct, score and save this process's share of a dataset.
 
-    Returns a list of (row, figure, frame): {"name": ..., method: figures}; the pictures by title for the comparison figure, and
-    the moment for the page, None where a stream is not shown there.
+    Returns a list of (row, figure, frame): {"name": ..., method: figures}; the pictures by title for the
+    comparison figure, and the moment for the page, None where a stream is not shown there.
     """
-    results, shown, framed = [], dataset.names[:FIGURE_ROWS], dataset.names[: page.STREAMS] if settings.report else ()
+    results, shown, framed = (
+        [],
+        dataset.names[:FIGURE_ROWS],
+        dataset.names[: page.STREAMS] if settings.report else (),
+    )
     options = ON_GPU if device.type == "cuda" else {}
     if settings.tile:  # memory is short
         options = {**options, "pixels": 0}
@@ -229,10 +315,10 @@ def score_streams(settings, methods, dataset, device, score, folder):
             pictures[method] = page.read_compared(compared, name, spikes["spikes"].shape)
             figures[method] = {**score(pictures[method], truth.get(page.TRUTH)), "seconds": math.nan}
         if settings.save_image:
-            report.write_picture(folder / f"{name}.png", pictures["SwinSF"])
-            report.write_picture(folder / f"{name}_spike.png", spikes["spikes"])
+            tables.write_picture(folder / f"{name}.png", pictures["SwinSF"])
+            tables.write_picture(folder / f"{name}_spike.png", spikes["spikes"])
             for picture in truth.values():
-                report.write_picture(folder / f"{name}_gt.png", picture)
+                tables.write_picture(folder / f"{name}_gt.png", picture)
         figure = {**spikes, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
         frame = page.make_frame({**spikes, **pictures, **truth}) if name in framed else None
         results.append(({"name": name, **figures}, figure if name in shown else None, frame))
@@ -245,11 +331,13 @@ def main(arguments=None):
     set_tf32(settings.tf32)
     with processes() as (rank, size):
         weights, methods, dataset, score, folder = first_then_others(lambda: prepare(settings, device))
-        cli.say(dataset.description)
+        cli.log(dataset.description)
         for text in dataset.warnings:
-            cli.say(f"warning: {text}")
+            cli.log(f"warning: {text}")
         fit, shared = fit_of(weights), f", {size} processes" if size > 1 else ""
-        cli.say(f"weights {weights}{f', for {fit.purpose},' if fit else ''} in {settings.precision} on {device}{shared}")
+        cli.log(
+            f"weights {weights}{f', for {fit.purpose},' if fit else ''} in {settings.precision} on {device}{shared}"
+        )
         begin = time.perf_counter()
         with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
             results = score_streams(settings, methods, dataset, device, score, folder)
@@ -261,10 +349,10 @@ def main(arguments=None):
             frames = {row["name"]: [frame] for row, _, frame in results if frame}
             facts = {"dataset": dataset.description, "weights": str(weights), "device": str(device)}
             write_results(folder, settings, rows, dataset.steps, shown, frames, facts)
-            cli.say(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder.resolve()}")
+            cli.log(f"{len(rows)} pictures in {seconds:.1f} s; results in {folder.resolve()}")
     return 0
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    tune_allocator()
     cli.run(main)

@@ -6,10 +6,11 @@
     python train.py --resume_path checkpoint/RUN
     torchrun --nproc_per_node 8 --max_restarts 3 train.py --dataset_path ./datasets/spike_reds --run_name RUN
 
-A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or SIGUSR1),
-best.pth (the weights with the best validation PSNR, for test.py --load_model), config.json, log.jsonl and TensorBoard's curves.
-Resumed from last.pth it comes to the same weights that it would have had without the stop. A batch is shared by the processes
-of torchrun, so that their number changes how long a run takes and not what it does.
+A run keeps everything below SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C,
+SIGTERM or SIGUSR1), best.pth (the weights with the best validation PSNR, for test.py --load_model),
+config.json, log.jsonl and TensorBoard's curves. Resumed from last.pth it comes to the same weights that it
+would have had without the stop. A batch is shared by the processes of torchrun, so that their number changes
+how long a run takes and not what it does.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import signal
 import sys
 from pathlib import Path
 
-from settings import (
+from swinsf.training.settings import (
     choose_run,
     look,
     new_settings,
@@ -33,7 +34,7 @@ from settings import (
     starts_again,
     validation_interval,
 )
-from utils import cli
+from swinsf.utils import cli
 
 if __name__ == "__main__":
     cli.begin(lambda: look(None, __doc__))  # before the imports that take seconds
@@ -41,27 +42,23 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from datasets import is_simulated, open_dataset, scored_output
-from datasets.augment import DRAWS, Augmented, EpochBatches
-from datasets.paired import hold_out
-from engine import (
-    BASELINES,
-    RECIPES,
-    Forward,
-    NotFinite,
-    TrainingState,
-    evaluate,
-    make_average,
-    make_loader,
-    make_optimizer,
-    network,
-    train_one_epoch,
-)
-from models import SwinSF, SwinSFConfig, build_model, fast, load_model
-from utils.cli import UserError
-from utils.distributed import (
+from swinsf.datasets import is_simulated, open_dataset, scored_output
+from swinsf.datasets.augment import DRAWS, Augmented, EpochBatches
+from swinsf.datasets.loader import make_loader
+from swinsf.datasets.paired import hold_out
+from swinsf.evaluation.evaluate import BASELINES, evaluate, network
+from swinsf.evaluation.metrics import psnr_ssim, to_bytes
+from swinsf.models import SwinSF, SwinSFConfig, build_model, fast, load_model
+from swinsf.training.epoch import Forward, NotFinite, train_one_epoch
+from swinsf.training.recipes import RECIPES, make_average, make_optimizer
+from swinsf.training.resume import restore, totals_logged
+from swinsf.training.run import RunFolder, RunLock, create_folder
+from swinsf.training.state import TrainingState
+from swinsf.utils.allocator import tune_allocator
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import (
     AGENT,
-    agree,
+    broadcast,
     check_compiler,
     check_parallel,
     data_parallel,
@@ -72,17 +69,13 @@ from utils.distributed import (
     parse_device_ids,
     pick_device,
     processes,
+    rank_and_size,
     set_tf32,
     share_weights,
     sum_over_processes,
     wait_for_all,
-    world,
 )
-from utils.guard import keep_out
-from utils.inference import keep_freed_memory
-from utils.metrics import psnr_ssim, to_bytes
-from utils.resume import restore, totals_logged
-from utils.run import RunFolder, RunLock, create_folder
+from swinsf.utils.guard import keep_out
 
 LOCK_PATIENCE = 60.0  # seconds that a job which starts again waits for the end of the one before
 
@@ -124,7 +117,9 @@ def open_data(settings):
         lines = [f"{lines[0]}, {len(kept)} of them to train on", f"val, held out of train: {names}"]
     every = validation_interval(settings, train, val)
     if val is not None and settings.val_every is None and every > 1:
-        lines.append(f"val: after every {every} epochs, for it has more pixels than the training of one; --val_every N sets it")
+        lines.append(
+            f"val: after every {every} epochs, for it has more pixels than the training of one; --val_every N sets it"
+        )
     if settings.batch_size > len(train):
         few = f"there are {len(train)} samples to train on, and a batch has no more"
         warnings.append(f"--batch_size {settings.batch_size}: {few}; lower it, or add data")
@@ -139,7 +134,10 @@ def validate(state, dataset, settings, device, should_stop):
     loss = RECIPES[settings.recipe].loss
 
     def score(picture, truth):
-        return {**psnr_ssim(picture, truth)._asdict(), "loss": loss(torch.from_numpy(picture), torch.from_numpy(truth)).item()}
+        return {
+            **psnr_ssim(picture, truth)._asdict(),
+            "loss": loss(torch.from_numpy(picture), torch.from_numpy(truth)).item(),
+        }
 
     methods = {"TFP21": BASELINES["TFP21"], "SwinSF": network(state.averaged.eval())}
     rows, comparison = [], None
@@ -147,7 +145,8 @@ def validate(state, dataset, settings, device, should_stop):
         rows.append((item.get("kind"), figures["SwinSF"]))
         if comparison is None:
             shown = [pictures["TFP21"], pictures["SwinSF"], item[scored_output(item)][0].numpy()]
-            comparison = np.hstack([to_bytes(picture) for picture in shown])[None]  # (1, H, 3W), as TensorBoard takes it
+            # (1, H, 3W), as TensorBoard takes it
+            comparison = np.hstack([to_bytes(picture) for picture in shown])[None]
         if should_stop():
             break
     if any(gather(should_stop())):
@@ -160,14 +159,17 @@ def validate(state, dataset, settings, device, should_stop):
 
 
 def finish_epoch(state, files, val, settings, device, should_stop):
-    """Validate where it is due, keep the best weights, log. False where validation was stopped, which resuming repeats."""
+    """Validate where it is due, keep the best weights, log. False where validation was stopped, which
+    resuming repeats."""
     line, comparison = {"epoch": state.epoch, "step": state.step}, None
     line["lr"] = state.optimizer.param_groups[0]["lr"]
     line["train_loss"] = state.totals["loss"] / state.totals["pictures"]
     line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
     if val is not None:
         files.save()  # a kill while validating costs no training
-        with cli.memory_errors("validation takes whole frames; set --val_every 0, or take a smaller --variant"):
+        with cli.memory_errors(
+            "validation takes whole frames; set --val_every 0, or take a smaller --variant"
+        ):
             result = validate(state, val, settings, device, should_stop)
         if result is None:
             return False
@@ -177,15 +179,22 @@ def finish_epoch(state, files, val, settings, device, should_stop):
             state.best_psnr = means["psnr"]
             files.keep_best()
     files.log_epoch(line, comparison)
-    cli.say(", ".join(f"{key} {value:.5g}" for key, value in {**line, "epoch": state.epoch + 1}.items()))
+    cli.log(", ".join(f"{key} {value:.5g}" for key, value in {**line, "epoch": state.epoch + 1}.items()))
     return True
 
 
 def fit(state, files, train, val, settings, device, stopper):
-    """Train to the end or until stopper() is true, and return whether it was; leaves last.pth, also at a bad sample or loss."""
+    """Train to the end or until stopper() is true, and return whether it was; leaves last.pth, also at a bad
+    sample or loss."""
     forward = data_parallel(Forward(state.model, settings.amp), parse_device_ids(settings.device_ids))
-    (per_epoch, total_steps), val_every = run_length(settings, len(train)), validation_interval(settings, train, val)
-    samples, share = Augmented(train, settings.crop_size, settings.seed), (*world(), settings.accumulate)
+    (per_epoch, total_steps), val_every = (
+        run_length(settings, len(train)),
+        validation_interval(settings, train, val),
+    )
+    samples, share = (
+        Augmented(train, settings.crop_size, settings.seed),
+        (*rank_and_size(), settings.accumulate),
+    )
     batches = EpochBatches(len(train), settings.batch_size, state.epoch, settings.seed, state.batch, *share)
     keep = {"persistent_workers": settings.workers > 0}  # with the photographs that they have read
     loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
@@ -201,13 +210,15 @@ def fit(state, files, train, val, settings, device, stopper):
             files.save()
         return stop or state.step >= total_steps
 
-    while state.step < total_steps or state.batch:  # batches without a step left: the epoch's validation was stopped
+    # batches without a step left: the epoch's validation was stopped
+    while state.step < total_steps or state.batch:
         batches.set_epoch(state.epoch, state.batch)
         if len(batches) and state.step < total_steps:
             try:
                 train_one_epoch(state, forward, loader, settings, total_steps, device, after_step)
             except (UserError, OSError) as error:  # a bad sample or loss, found before it reached the weights
-                if isinstance(error, NotFinite) or world()[1] == 1:  # of several processes the others know of no bad sample
+                # of several processes the others know of no bad sample
+                if isinstance(error, NotFinite) or rank_and_size()[1] == 1:
                     files.save()
                 raise
         ended = state.step >= total_steps
@@ -226,12 +237,15 @@ def fit(state, files, train, val, settings, device, stopper):
 
 
 def open_run(settings, saved, model, train, lock):
-    """(TrainingState, RunFolder) of a new run, whose folder is then made and locked, or of the one that `saved` comes from."""
+    """(TrainingState, RunFolder) of a new run, whose folder is then made and locked, or of the one that
+    `saved` comes from."""
     recipe = RECIPES[settings.recipe]
     state = TrainingState(model, make_optimizer(model, settings), make_average(model, recipe))
     samples = hashlib.sha256("\n".join(train.names).encode(errors="surrogateescape")).hexdigest()
     if saved and saved["samples"] != samples:
-        raise UserError(f"{train.description}: not the samples that the run was made with; restore them, or start a new run")
+        raise UserError(
+            f"{train.description}: not the samples that the run was made with; restore them, or start a new run"
+        )
     logged = None
     if saved:
         restore(state, saved["training"], settings.resume_path)
@@ -239,17 +253,25 @@ def open_run(settings, saved, model, train, lock):
         _, total_steps = run_length(settings, len(train))
         length = f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
         if state.step > total_steps:
-            raise UserError(f"{length}, but is at {state.step} already; ask for more, or for --max_steps 0 to go by epochs")
+            raise UserError(
+                f"{length}, but is at {state.step} already; ask for more, or for --max_steps 0 to go by epochs"
+            )
         if state.step == total_steps:
-            cli.say(f"{length}, where it is already")
-    folder, (rank, _) = Path(settings.save_path) / settings.run_name, world()
+            cli.log(f"{length}, where it is already")
+    folder, (rank, _) = Path(settings.save_path) / settings.run_name, rank_and_size()
     if not saved and rank == 0:
         keep_out(folder, "--save_path", train.files, train.folders)
         create_folder(folder)
         lock.take(folder)
         if (folder / "last.pth").exists():
-            raise UserError(f"{folder}: another process began it meanwhile; take another --run_name, or start again to resume it")
-    about = {"config": dataclasses.asdict(model.config), "settings": vars(settings), "recipe": recipe.describe()}
+            raise UserError(
+                f"{folder}: another process began it meanwhile; take another --run_name, or start again to resume it"
+            )
+    about = {
+        "config": dataclasses.asdict(model.config),
+        "settings": vars(settings),
+        "recipe": recipe.describe(),
+    }
     about.update(samples=samples, draws=DRAWS)
     files = RunFolder(folder, about, state, rank == 0, logged)
     if not saved:
@@ -258,18 +280,25 @@ def open_run(settings, saved, model, train, lock):
             raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
     wait_for_all()  # where one has found something wrong, it alone says so
     if len(set(gather(state.step))) > 1:
-        raise UserError(f"{folder}: the processes read states of different steps; all have to see the same disk")
+        raise UserError(
+            f"{folder}: the processes read states of different steps; all have to see the same disk"
+        )
     return state, files
 
 
 def prepare(asked, given, device):
-    """(settings, the checkpoint to resume from or None, model, training set, validation set, lines on them)."""
-    settings, saved = resumed_settings(asked, given) if asked.resume_path else (new_settings(asked, given), None)
+    """(settings, the checkpoint to resume from or None, model, training set, validation set, lines on
+    them)."""
+    settings, saved = (
+        resumed_settings(asked, given) if asked.resume_path else (new_settings(asked, given), None)
+    )
     ids = parse_device_ids(settings.device_ids)
     check_parallel(device, ids)
     if settings.compile and len(ids) > 1:
-        raise UserError(f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out")
-    rank, size = world()
+        raise UserError(
+            f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out"
+        )
+    rank, size = rank_and_size()
     if settings.batch_size < size * settings.accumulate:
         raise UserError(
             f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
@@ -281,7 +310,8 @@ def prepare(asked, given, device):
     seed_everything(settings.seed)
     model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
     if rank:
-        seed_everything(settings.seed + rank)  # what is drawn while training, stochastic depth, is each process's own
+        # what is drawn while training, stochastic depth, is each process's own
+        seed_everything(settings.seed + rank)
     model.grad_checkpoint = settings.grad_checkpoint
     if settings.compile:
         check_compiler(device)
@@ -291,10 +321,10 @@ def prepare(asked, given, device):
 
 def main(arguments=None):
     asked, given = parse_settings(arguments, __doc__)
-    keep_freed_memory(training=True)
+    tune_allocator(training=True)
     device = pick_device(asked.device)
     with processes(device, asked.timeout) as (rank, size):
-        resume_path, run_name = agree(choose_run(asked) if rank == 0 else None)
+        resume_path, run_name = broadcast(choose_run(asked) if rank == 0 else None)
         asked, lock = replaced(asked, resume_path=resume_path, run_name=run_name), RunLock()
         if rank == 0 and resume_path:  # locked before it is read: the run may be at its last save
             lock.take(run_folder(resume_path), LOCK_PATIENCE if starts_again(asked) else 0)
@@ -305,21 +335,26 @@ def main(arguments=None):
             share_weights(model.to(device))
             state, files = open_run(settings, saved, model, train, lock)
             parameters = sum(p.numel() for p in model.parameters())
-            lines += [f"SwinSF with {parameters:,} parameters on {device}{f', {size} processes' if size > 1 else ''}"]
+            lines += [
+                f"SwinSF with {parameters:,} parameters on {device}{f', {size} processes' if size > 1 else ''}"
+            ]
             for line in (*lines, f"run {files.folder}, from step {state.step}"):
-                cli.say(line)
+                cli.log(line)
             try:
                 stopped = fit(state, files, train, val, settings, device, stopper)
             finally:
                 lock.release()
     if stopped:
         if rank == 0:
-            print(f"stopped at step {state.step}; resume it with: python train.py --resume_path {files.folder}", file=sys.stderr)
+            print(
+                f"stopped at step {state.step}; resume it with: python train.py --resume_path {files.folder}",
+                file=sys.stderr,
+            )
         # To torchrun any other status is a failure, which it answers by a restart.
         return 0 if AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
     if rank == 0:
-        cli.say(f"done: {state.step} steps{best}; weights in {files.folder}")
+        cli.log(f"done: {state.step} steps{best}; weights in {files.folder}")
     return 0
 
 

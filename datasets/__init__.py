@@ -5,11 +5,12 @@ from pathlib import Path
 
 import cv2
 
-from utils.choices import PAIRED, SCENES
-from utils.cli import STOPPING, UserError
-from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
+from swinsf.utils.choices import PAIRED, SCENES
+from swinsf.utils.cli import STOPPING, UserError
+from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
-# OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is shared by workers.
+# OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is
+# shared by workers.
 cv2.setNumThreads(0)
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # the sensor of simulated scenes, by data mode
@@ -30,24 +31,27 @@ def open_dataset(
     flip=None,
     rate=None,
 ):
-    """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike streams.
+    """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike
+    streams.
 
-    data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without pictures is taken as
-    classA under "250" too. key_id chooses the picture to score of streams that have several. crop_size, length (samples an
-    epoch) and seed are for scenes in training; other datasets are cropped by `Augmented`.
-    sensor: of scenes, a name in SENSORS (default: SENSOR_OF).
-    steps_per_frame, and steps that a scene must reach over: of videos. flip: whether a folder's streams are stored upside down
-    (default: as those of its layout are). rate: spikes a step at white of a folder's streams (default: see `rates.choose`).
+    data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without
+    pictures is taken as classA under "250" too. key_id chooses the picture to score of streams that have
+    several. crop_size, length (samples an epoch) and seed are for scenes in training; other datasets are
+    cropped by `Augmented`. sensor: of scenes, a name in SENSORS (default: SENSOR_OF). steps_per_frame, and
+    steps that a scene must reach over: of videos. flip: whether a folder's streams are stored upside down
+    (default: as those of its layout are). rate: spikes a step at white of a folder's streams (default: see
+    `rates.choose`).
 
-    The dataset has `description`, a line to print, `warnings`, more such lines, and items as in `augment.to_item`. Raises
-    UserError where it cannot be opened or a file in it is bad.
+    The dataset has `description`, a line to print, `warnings`, more such lines, and items as in
+    `augment.to_item`. Raises UserError where it cannot be opened or a file in it is bad.
     """
-    from datasets import paired  # here, since PyTorch comes with them, for which the flags of scripts do not wait
-    from datasets.simulation.dataset import DemoScenes, PhotoScenes
-    from datasets.simulation.kinds import fixed_kinds
-    from datasets.simulation.scenes import STYLES
-    from datasets.simulation.sensor import SENSORS
-    from datasets.simulation.videos import VideoScenes
+    # here, since PyTorch comes with them, for which the flags of scripts do not wait
+    from swinsf.datasets import paired
+    from swinsf.datasets.simulation.dataset import DemoScenes, PhotoScenes
+    from swinsf.datasets.simulation.kinds import fixed_kinds
+    from swinsf.datasets.simulation.scenes import STYLES
+    from swinsf.datasets.simulation.sensor import SENSORS
+    from swinsf.datasets.simulation.videos import VideoScenes
 
     path = str(path)
     if key_id is not None and key_id not in KEY_IDS:
@@ -55,7 +59,9 @@ def open_dataset(
     if flip is not None and (path == "demo" or is_simulated(path)):
         raise UserError(f"--flip {flip} with {path}: scenes are made upright; leave it out")
     if rate is not None and (path == "demo" or is_simulated(path)):
-        raise UserError(f"--rate {rate:g} with {path}: the rate of scenes is that of their sensor; leave it out")
+        raise UserError(
+            f"--rate {rate:g} with {path}: the rate of scenes is that of their sensor; leave it out"
+        )
     if path == "demo":
         if (data_mode, split) != ("250", "test"):
             raise UserError(
@@ -65,7 +71,9 @@ def open_dataset(
     if is_simulated(path):
         kind, _, source = path.partition(":")
         if data_mode not in PAIRED:
-            raise UserError(f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}")
+            raise UserError(
+                f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}"
+            )
         height, width = paired.PAIRED[data_mode].height, paired.PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
@@ -76,7 +84,9 @@ def open_dataset(
         style = STYLES[sensor if sensor in STYLES else data_mode]
         options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
         if kind == "videos":
-            return VideoScenes(source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options)
+            return VideoScenes(
+                source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options
+            )
         return PhotoScenes(source, split, height, width, length, **options)
     folder = paired.split_folder(Path(path), split)
     without = data_mode == "250" and split == "test" and not paired.has_truth(folder)
@@ -86,7 +96,9 @@ def open_dataset(
         try:
             return paired.ClassA(path, split, flip=flip, rate=rate)
         except UserError as error:
-            raise UserError(f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)) from None
+            raise UserError(
+                f"{error} (taken as classA, since there is no {folder / 'gt'})" if without else str(error)
+            ) from None
     return paired.PAIRED[data_mode](path, split, key_id, flip, rate)
 
 
@@ -96,7 +108,8 @@ def is_simulated(path):
 
 
 def scored_output(item):
-    """The output that an item is scored by: the middle one where the item has its picture or none, else the one it has."""
+    """The output that an item is scored by: the middle one where the item has its picture or none, else the
+    one it has."""
     there = [output for output in KEY_FRAMES if output in item]
     return there[0] if there and "middle" not in there else "middle"
 
@@ -104,7 +117,8 @@ def scored_output(item):
 def start_worker(_):
     """worker_init_fn: signals are the main process's affair, which ends its workers itself.
 
-    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the current step.
+    Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the current
+    step.
     """
     cv2.setNumThreads(0)  # where workers are not forked
     for number in STOPPING:

@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from utils.cli import UserError
-from utils.timing import STEPS
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import STEPS
 
-# What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers; scenes have 3.
+# What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers;
+# scenes have 3.
 TAG_ORDER, TAG_CROP = 1, 2
 DRAWS = 6  # version of what follows from a seed; a run is resumed only under the version that it began with
 
@@ -15,9 +16,9 @@ DRAWS = 6  # version of what follows from a seed; a run is resumed only under th
 def to_item(sample):
     """A sample of arrays -> the item dict of tensors.
 
-    `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has them, (1, H, W)
-    float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape; `name`, `rate`, and `white` and
-    `kind` of simulated scenes, as they are.
+    `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has
+    them, (1, H, W) float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape;
+    `name`, `rate`, and `white` and `kind` of simulated scenes, as they are.
     """
     item = dict(sample)
     for key, array in sample.items():
@@ -28,22 +29,27 @@ def to_item(sample):
 
 
 def crop_and_flip(sample, crop_size, rng):
-    """Cut the same random square of crop_size (0: the whole frame) out of spikes and pictures, mirrored at random."""
+    """Cut the same random square of crop_size (0: the whole frame) out of spikes and pictures, mirrored at
+    random."""
     height, width = sample["spikes"].shape[-2:]
     rows, columns = slice(None), slice(None)
     if crop_size:
         if crop_size > min(height, width):
-            raise UserError(f"--crop_size {crop_size} is larger than {sample['name']}, {height}x{width}; take a smaller one")
+            raise UserError(
+                f"--crop_size {crop_size} is larger than {sample['name']}, {height}x{width}; take a smaller one"
+            )
         top, left = rng.integers(0, height - crop_size + 1), rng.integers(0, width - crop_size + 1)
         rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)
     axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
     return {
-        key: np.flip(value[..., rows, columns], axes) if isinstance(value, np.ndarray) else value for key, value in sample.items()
+        key: np.flip(value[..., rows, columns], axes) if isinstance(value, np.ndarray) else value
+        for key, value in sample.items()
     }
 
 
 def pack(spikes):
-    """Spikes (41, H, W) as bits, eight steps a byte: (6, H, W) uint8, a seventh of the way from worker to GPU."""
+    """Spikes (41, H, W) as bits, eight steps a byte: (6, H, W) uint8, a seventh of the way from worker to
+    GPU."""
     return np.packbits(spikes, axis=0)
 
 
@@ -55,10 +61,12 @@ def unpack(packed):
 
 
 class Augmented(Dataset):
-    """Training's view of a dataset: keys are those of `EpochBatches`; a crop and flips are drawn from (seed, epoch, index).
+    """Training's view of a dataset: keys are those of `EpochBatches`; a crop and flips are drawn from (seed,
+    epoch, index).
 
-    Nothing depends on workers, on processes or on what was read before, so that a resumed run sees the very samples of an
-    unbroken one. Items have their spikes as `pack` leaves them, and `weight` too, the sample's part of its batch.
+    Nothing depends on workers, on processes or on what was read before, so that a resumed run sees the very
+    samples of an unbroken one. Items have their spikes as `pack` leaves them, and `weight` too, the sample's
+    part of its batch.
     """
 
     def __init__(self, dataset, crop_size, seed):
@@ -72,21 +80,25 @@ class Augmented(Dataset):
 
 
 class EpochBatches:
-    """Batch sampler for `Augmented`: the samples of one epoch, shuffled by (seed, epoch), from batch `start` on.
+    """Batch sampler for `Augmented`: the samples of one epoch, shuffled by (seed, epoch), from batch `start`
+    on.
 
-    Each batch is shared by `processes` processes, of which this is number `rank`, and each share is cut into `pieces`, one after
-    the other: `len` counts pieces. A key is (epoch, index, weight), weight 1 / the samples of the whole batch. Where the last
-    batch has too few samples for all, an empty piece has the batch's first sample at weight 0, since all must take part.
+    Each batch is shared by `processes` processes, of which this is number `rank`, and each share is cut into
+    `pieces`, one after the other: `len` counts pieces. A key is (epoch, index, weight), weight 1 / the
+    samples of the whole batch. Where the last batch has too few samples for all, an empty piece has the
+    batch's first sample at weight 0, since all must take part.
     """
 
     def __init__(self, length, batch_size, epoch, seed, start=0, rank=0, processes=1, pieces=1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.shares = range(rank * pieces, (rank + 1) * pieces)  # of all the pieces of a batch, those of this process
+        # of all the pieces of a batch, those of this process
+        self.shares = range(rank * pieces, (rank + 1) * pieces)
         self.pieces = processes * pieces
         self.set_epoch(epoch, start)
 
     def set_epoch(self, epoch, start=0):
-        """Give the batches of an epoch from `start` on; a loader whose workers live on takes them at its next `iter`."""
+        """Give the batches of an epoch from `start` on; a loader whose workers live on takes them at its next
+        `iter`."""
         self.epoch, self.start = epoch, start
         self.order = np.random.default_rng([TAG_ORDER, self.seed, epoch]).permutation(self.length)
 

@@ -1,6 +1,7 @@
 """Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte.
 
-The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is the highest.
+The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is
+the highest.
 """
 
 import functools
@@ -10,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.checkpoint import replacing
-from utils.cli import UserError
-from utils.spikes import describe_spikes
+from swinsf.utils.cli import UserError
+from swinsf.utils.files import atomic_write
+from swinsf.utils.spikes import describe_spikes
 
 
 class Camera(NamedTuple):
@@ -24,13 +25,16 @@ class Camera(NamedTuple):
     flip: bool  # whether steps are stored upside down
 
     def __str__(self):
-        trailer = f", {self.width - self.columns} trailer columns left out" if self.columns < self.width else ""
+        trailer = (
+            f", {self.width - self.columns} trailer columns left out" if self.columns < self.width else ""
+        )
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
 BIT_ORDERS = ("little", "big")  # as numpy calls them: the lowest or the highest bit of a byte is the first
 LOOK = 64  # steps in the middle of a recording that are looked at
-LIKE_A_PICTURE = 0.6  # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
+# least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
+LIKE_A_PICTURE = 0.6
 MARGIN = 0.2  # by which the best candidate must lead
 MOST_PIXELS = 2**21  # of a step; known sensors have a million
 # The 250x400 family, its raw dump, spike-X4K.
@@ -38,14 +42,16 @@ CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000
 
 
 def camera_of(height, width, flip=None):
-    """The known camera of that size; else one whose steps are upright and picture to the last column. flip: overrides its own."""
+    """The known camera of that size; else one whose steps are upright and picture to the last column. flip:
+    overrides its own."""
     known = {(camera.height, camera.width): camera for camera in CAMERAS}
     camera = known.get((height, width), Camera(height, width, width, False))
     return camera if flip is None else camera._replace(flip=flip)
 
 
 def whole_steps(path, height, width):
-    """(number of whole steps in a `.dat` file of this size, number of bytes left over), from the file's length alone.
+    """(number of whole steps in a `.dat` file of this size, number of bytes left over), from the file's
+    length alone.
 
     Raises UserError where the file is missing or empty, or a step is no whole number of bytes.
     """
@@ -53,7 +59,9 @@ def whole_steps(path, height, width):
     if not path.is_file():
         raise UserError(f"{path}: no such spike stream; check the path")
     if height < 1 or width < 1 or height * width % 8:
-        raise UserError(f"{path}: a step of {height}x{width} is no whole number of bytes; check height and width")
+        raise UserError(
+            f"{path}: a step of {height}x{width} is no whole number of bytes; check height and width"
+        )
     check_size(path, height, width)
     length = path.stat().st_size
     if length == 0:
@@ -64,7 +72,9 @@ def whole_steps(path, height, width):
 def check_size(path, height, width):
     """Raises UserError for steps so large that a few dozen of them would fill the memory."""
     if height * width > MOST_PIXELS:
-        raise UserError(f"{path}: steps of {height}x{width}; no more than {MOST_PIXELS:,} pixels are taken, so check its size")
+        raise UserError(
+            f"{path}: steps of {height}x{width}; no more than {MOST_PIXELS:,} pixels are taken, so check its size"
+        )
 
 
 def count_steps(path, height, width):
@@ -75,19 +85,27 @@ def count_steps(path, height, width):
     steps, left_over = whole_steps(path, height, width)
     if left_over:
         length = Path(path).stat().st_size
-        fits = [f"{h}x{w} ({length // (h * w // 8)} steps)" for h, w, *_ in CAMERAS if length % (h * w // 8) == 0]
+        fits = [
+            f"{h}x{w} ({length // (h * w // 8)} steps)" for h, w, *_ in CAMERAS if length % (h * w // 8) == 0
+        ]
         raise UserError(
             f"{path}: {length} bytes are no whole number of {height}x{width} steps of {height * width // 8} bytes; "
-            + (f"sizes that fit: {', '.join(fits)}" if fits else "no known sensor size fits, so the file may be cut short")
+            + (
+                f"sizes that fit: {', '.join(fits)}"
+                if fits
+                else "no known sensor size fits, so the file may be cut short"
+            )
         )
     return steps
 
 
 def likely_bit_order(packed, height, width):
-    """Which bit of a byte is the first, "little" or "big", by the bytes of whole steps of one scene (`LOOK` of them are plenty).
+    """Which bit of a byte is the first, "little" or "big", by the bytes of whole steps of one scene (`LOOK`
+    of them are plenty).
 
-    Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours under the right order,
-    and 15 pixels apart under the other. "little", the usual one, where the scene is too dark or too flat to tell.
+    Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours
+    under the right order, and 15 pixels apart under the other. "little", the usual one, where the scene is
+    too dark or too flat to tell.
     """
     counts = np.zeros((height * width // 8, 8), np.uint32)
     for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
@@ -95,7 +113,8 @@ def likely_bit_order(packed, height, width):
     rate = counts.astype(np.float32)
     inside = np.abs(np.diff(rate, axis=1)).mean()
     little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
-    parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]  # each from all over the picture
+    # each from all over the picture
+    parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]
     if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
         return "little"
     return "big" if big.mean() - inside < 0.5 * (little.mean() - inside) else "little"
@@ -114,12 +133,15 @@ def rate_picture(spikes):
     """(H, W) mean of the `LOOK` steps in the middle of a recording."""
     start = max(0, (len(spikes) - LOOK) // 2)
     stop = min(len(spikes), start + LOOK)
-    fired = sum(np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8))
+    fired = sum(
+        np.count_nonzero(spikes[step : min(step + 8, stop)], axis=0) for step in range(start, stop, 8)
+    )
     return fired / (stop - start)
 
 
 def neighbour_correlations(picture):
-    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all are alike."""
+    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all
+    are alike."""
 
     def correlation(a, b):
         if not a.size:  # of a single row
@@ -137,21 +159,30 @@ def likeness(path, camera):
 
 
 def better_camera(path, height, width):
-    """(the camera that a `.dat` file looks like far more than like steps of this size, its likeness, that of this size), or None.
+    """(the camera that a `.dat` file looks like far more than like steps of this size, its likeness, that of
+    this size), or None.
 
-    Known sensors are tried, and height and width in turn. None too where the file looks like a picture under no size.
+    Known sensors are tried, and height and width in turn. None too where the file looks like a picture under
+    no size.
     """
     length, given = Path(path).stat().st_size, likeness(path, camera_of(height, width))
     if given >= LIKE_A_PICTURE:
         return None
-    others = [camera for camera in (*CAMERAS, camera_of(width, height)) if (camera.height, camera.width) != (height, width)]
-    found = [(likeness(path, camera), camera) for camera in others if length >= camera.height * camera.width // 8]
+    others = [
+        camera
+        for camera in (*CAMERAS, camera_of(width, height))
+        if (camera.height, camera.width) != (height, width)
+    ]
+    found = [
+        (likeness(path, camera), camera) for camera in others if length >= camera.height * camera.width // 8
+    ]
     best, camera = max(found, default=(-1, None), key=lambda pair: pair[0])
     return (camera, best, given) if best >= max(LIKE_A_PICTURE, given + MARGIN) else None
 
 
 def look_at(path, height, width):
-    """(bit order, warnings) on a `.dat` file that is taken for steps of this size; each file is looked at once."""
+    """(bit order, warnings) on a `.dat` file that is taken for steps of this size; each file is looked at
+    once."""
     stat = Path(path).stat()
     return _look_at(str(path), height, width, stat.st_size, stat.st_mtime_ns)
 
@@ -167,23 +198,29 @@ def _look_at(path, height, width, *_):
             f"{its:.2f} and by {given:.2f}); check its size"
         )
     if order != "little":
-        texts.append(f"{path}: the highest bit of a byte is taken as the first, judged by the picture; bitorder sets it")
+        texts.append(
+            f"{path}: the highest bit of a byte is taken as the first, judged by the picture; bitorder sets it"
+        )
     return order, tuple(texts)
 
 
 def read_dat(path, height, width, start=0, stop=None, flip=None, bitorder=None):
-    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a few in the middle.
+    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a
+    few in the middle.
 
-    flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that size stores them,
-    which also says which columns are no picture. bitorder: one of `BIT_ORDERS`; by default it is found out. What looks wrong is
-    warned of.
+    flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that
+    size stores them, which also says which columns are no picture. bitorder: one of `BIT_ORDERS`; by default
+    it is found out. What looks wrong is warned of.
 
-    Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or loses them meanwhile.
+    Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or
+    loses them meanwhile.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
     if not 0 <= start <= stop <= total:
-        raise UserError(f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}")
+        raise UserError(
+            f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}"
+        )
     if bitorder is None:
         bitorder, texts = look_at(path, height, width)
         for text in texts:
@@ -216,10 +253,11 @@ def unpack(packed, height, width, flip, bitorder="little"):
 
 
 class StepFile:
-    """A file of steps as a read-only array (T, H, W) of uint8 0 and 1, whose steps are read when they are asked for.
+    """A file of steps as a read-only array (T, H, W) of uint8 0 and 1, whose steps are read when they are
+    asked for.
 
-    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]`, `file[::100, :50, :50]`. A subclass
-    sets `shape` and implements `read(start, stop)`.
+    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]`, `file[::100, :50,
+    :50]`. A subclass sets `shape` and implements `read(start, stop)`.
     """
 
     dtype, ndim = np.dtype(np.uint8), 3
@@ -233,7 +271,9 @@ class StepFile:
         if isinstance(steps, int):
             return self.read(steps, steps + 1)[0][tuple(rest)]
         if abs(steps.step) == 1 or len(steps) < 2:
-            block = self.read(min(steps, default=0), max(steps, default=-1) + 1)[:: 1 if steps.step > 0 else -1]
+            block = self.read(min(steps, default=0), max(steps, default=-1) + 1)[
+                :: 1 if steps.step > 0 else -1
+            ]
         else:
             block = np.concatenate([self.read(step, step + 1) for step in steps])
         return block[(slice(None), *rest)]
@@ -243,7 +283,8 @@ class StepFile:
 
 
 class DatFile(StepFile):
-    """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number of bytes after them.
+    """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number
+    of bytes after them.
 
     bitorder: one of `BIT_ORDERS`.
 
@@ -267,10 +308,11 @@ class DatFile(StepFile):
 
 
 def open_dat(path, height, width, flip=None, bitorder=None):
-    """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a `DatFile`.
+    """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a
+    `DatFile`.
 
-    flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is what looks wrong.
-    Raises UserError as `DatFile` does.
+    flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is
+    what looks wrong. Raises UserError as `DatFile` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
     order, texts = look_at(path, height, width) if bitorder is None else (bitorder, ())
@@ -290,7 +332,8 @@ def describe_left_over(file):
 
 
 def write_dat(path, spikes, flip=None):
-    """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a multiple of 8.
+    """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a
+    multiple of 8.
 
     flip: whether steps are stored upside down; by default as the known sensor of that size stores them.
     Raises ValueError for another shape or other values.
@@ -302,5 +345,5 @@ def write_dat(path, spikes, flip=None):
     if wrong:
         raise ValueError(f"an array {spikes.shape} of {wrong}")
     spikes = spikes[:, ::-1] != 0 if camera_of(*spikes.shape[1:], flip).flip else spikes != 0
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())

@@ -1,4 +1,5 @@
-"""Spike streams on disk: one base class reads and checks; a subclass per dataset says only which files belong together."""
+"""Spike streams on disk: one base class reads and checks; a subclass per dataset says only which files belong
+together."""
 
 import copy
 import re
@@ -10,20 +11,21 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets import rates
-from datasets.augment import to_item
-from datasets.dat import camera_of, count_steps, look_at, read_steps
-from datasets.recordings.size import guess_camera
-from utils.choices import NO_DATA
-from utils.cli import UserError
-from utils.guard import WHITES, read_levels, to_eight_bits, visible
-from utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
+from swinsf.datasets import rates
+from swinsf.datasets.augment import to_item
+from swinsf.datasets.dat import camera_of, count_steps, look_at, read_steps
+from swinsf.datasets.size import guess_camera
+from swinsf.utils.choices import NO_DATA
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import WHITES, read_levels, to_eight_bits, visible
+from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
 LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are looked at
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
-SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # other toolboxes call the test split val
+# other toolboxes call the test split val
+SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,17 @@ class Stream:
 
 
 class SpikeDataset(Dataset):
-    """Streams of one size below `path`, checked as a whole when it is made, so that no bad file surfaces hours later.
+    """Streams of one size below `path`, checked as a whole when it is made, so that no bad file surfaces
+    hours later.
 
-    flip: whether steps are stored upside down (default: as the dataset's are). rate: spikes a step at white (default: see
-    `rates.choose`). `warnings`: lines on what looks wrong.
-    A subclass sets `height`, `width`, `flip`, `label` and implements `find(folder)`.
-    Raises UserError for whatever is missing or does not fit.
+    flip: whether steps are stored upside down (default: as the dataset's are). rate: spikes a step at white
+    (default: see `rates.choose`). `warnings`: lines on what looks wrong. A subclass sets `height`, `width`,
+    `flip`, `label` and implements `find(folder)`. Raises UserError for whatever is missing or does not fit.
     """
 
     white = 255  # the pictures' value for white
-    rates_known = RATE, RATE  # least and most spikes a step at white that streams of this dataset are known to have
+    # least and most spikes a step at white that streams of this dataset are known to have
+    rates_known = RATE, RATE
     fill = None  # a `repair.Filler` of the camera's bad pixels
     maps = {}  # noqa: RUF012  # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never changed
 
@@ -74,7 +77,8 @@ class SpikeDataset(Dataset):
 
     @property
     def files(self):
-        """The paths of all streams and pictures, and of what lies in the split's folders and is not read, as links may."""
+        """The paths of all streams and pictures, and of what lies in the split's folders and is not read, as
+        links may."""
         read = [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
         return [*read, *(self.folder.glob("*/*"))]
 
@@ -91,7 +95,10 @@ class SpikeDataset(Dataset):
     @property
     def steps(self):
         """Name -> the step of the stream that is scored, counted from 1 as in the names."""
-        outputs = ["middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures)) for s in self.streams]
+        outputs = [
+            "middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures))
+            for s in self.streams
+        ]
         return {s.path.stem: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
 
     def read(self, index, epoch=0):
@@ -101,14 +108,17 @@ class SpikeDataset(Dataset):
         """
         stream, camera = self.streams[index], self.camera
         stop = stream.start + STEPS
-        spikes = read_steps(stream.path, camera.height, camera.width, stream.start, stop, camera.flip, self.bitorder)
+        spikes = read_steps(
+            stream.path, camera.height, camera.width, stream.start, stop, camera.flip, self.bitorder
+        )
         pictures = {output: self.read_picture(path) for output, path in stream.pictures.items()}
         spikes, name = spikes[..., : camera.columns], self.names[index]
         spikes = self.fill(spikes) if self.fill else spikes
         return {"name": name, "spikes": spikes, "rate": self.rates[name], **pictures, **self.maps}
 
     def read_picture(self, path):
-        """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have together."""
+        """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have
+        together."""
         picture = read_picture(path, self.height, self.width)
         return to_eight_bits(picture, 255 if picture.dtype == np.uint8 else self.white)
 
@@ -126,7 +136,9 @@ class SpikeDataset(Dataset):
             steps = count_steps(stream.path, height, width)
             need = stream.start + STEPS
             if stream.start < 0:
-                raise UserError(f"{stream.path}: the id in its name leaves too few steps before it; rename it, or see --key_id")
+                raise UserError(
+                    f"{stream.path}: the id in its name leaves too few steps before it; rename it, or see --key_id"
+                )
             if steps < need:
                 raise UserError(
                     f"{stream.path}: too short, {steps} steps of {height}x{width}; steps {stream.start + 1} to {need} "
@@ -143,12 +155,16 @@ class SpikeDataset(Dataset):
         try:
             checks = pool.map(self.deepest, paths)
             # A bar only where there is something to wait for.
-            most = max(tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2), default=0)
+            most = max(
+                tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2), default=0
+            )
         finally:
             pool.shutdown(cancel_futures=True)  # after a bad picture the others need no look
         self.white = next(white for white in WHITES if most <= white)
         if most and self.white < WHITES[-1]:
-            self.warnings.append(f"{paths[0].parent}: pictures of 16 bits, up to {most}; {self.white} is taken for white")
+            self.warnings.append(
+                f"{paths[0].parent}: pictures of 16 bits, up to {most}; {self.white} is taken for white"
+            )
 
     def deepest(self, path):
         """The largest value of a picture of 16 bits, 0 for one of bytes."""
@@ -156,7 +172,8 @@ class SpikeDataset(Dataset):
         return 0 if picture.dtype == np.uint8 else max(1, int(picture.max()))
 
     def look(self, rate):
-        """Look into a few streams: at bit order and size, whether they lie as their pictures do, how often white fires."""
+        """Look into a few streams: at bit order and size, whether they lie as their pictures do, how often
+        white fires."""
         shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
         looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
         self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
@@ -178,7 +195,8 @@ class SpikeDataset(Dataset):
 
 
 class SpikeREDS(SpikeDataset):
-    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png, the step by its id or 151.
+    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png, the step by its
+    id or 151.
 
     A stream that has NAME.png alone, as in Spike-Zoo's layout, is trained on too, where all have.
     """
@@ -213,7 +231,8 @@ class SpikeREDS(SpikeDataset):
             yield Stream(path, start, {output: pictures[output] for output in wanted})
 
     def scored_step(self, path):
-        """The step of a stream's only picture, counted from 1: that of its name, else 151, or the middle of a shorter one."""
+        """The step of a stream's only picture, counted from 1: that of its name, else 151, or the middle of a
+        shorter one."""
         steps = path.stat().st_size * 8 // (self.height * self.width)
         usual = self.test_key_id if steps >= self.test_key_id + STEPS // 2 else steps // 2 + 1
         return id_of(path.stem, steps) or usual
@@ -228,7 +247,8 @@ class SpikeX4K(SpikeREDS):
 
 
 class ClassA(SpikeDataset):
-    """recVidarReal2019 and other recordings without ground truth: steps 301 to 341 of each, or the middle ones of a shorter one.
+    """recVidarReal2019 and other recordings without ground truth: steps 301 to 341 of each, or the middle
+    ones of a shorter one.
 
     Steps of 250x400, but where a known sensor's size stands out by the looks, as in `guess_camera`.
     """
@@ -253,7 +273,9 @@ class ClassA(SpikeDataset):
             self.camera = cameras[0]
         for path in untold:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}")
+            self.warnings.append(
+                f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}"
+            )
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
@@ -263,14 +285,18 @@ PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by 
 
 
 def hold_out(dataset):
-    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their parts look alike."""
+    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their
+    parts look alike."""
     scenes = {}
     for index, stream in enumerate(dataset.streams):
-        scene = re.split(r"_part\d|_f\d|_?key_|_id\d|id21$", stream.path.stem)[0]  # of 000_part1_key_id21, occ008.649_f4305
+        # of 000_part1_key_id21, occ008.649_f4305
+        scene = re.split(r"_part\d|_f\d|_?key_|_id\d|id21$", stream.path.stem)[0]
         scenes.setdefault(scene, []).append(index)
     groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
     if len(groups) < 2:
-        raise UserError(f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0")
+        raise UserError(
+            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0"
+        )
     held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
     return [index for index in range(len(dataset)) if index not in held], held
 
@@ -282,11 +308,14 @@ def split_folder(path, split):
     for name in SPLITS[split]:
         if (path / name).is_dir():
             return path / name
-    raise UserError(f"{path}: no folder {' or '.join(SPLITS[split])} in it; a dataset has train/, val/ or test/")
+    raise UserError(
+        f"{path}: no folder {' or '.join(SPLITS[split])} in it; a dataset has train/, val/ or test/"
+    )
 
 
 def dat_files(folder):
-    """The `.dat` files of a split, in any case: in its folder input or spike, the first that has any, or right in it."""
+    """The `.dat` files of a split, in any case: in its folder input or spike, the first that has any, or
+    right in it."""
     for place in (*(folder / name for name in INPUT_FOLDERS), folder):
         found = sorted(path for path in visible(place.glob("*")) if path.suffix.lower() == ".dat")
         if found:
@@ -295,7 +324,8 @@ def dat_files(folder):
 
 
 def id_of(stem, steps):
-    """The key id that ends a stream's name, from 1, or None: 151 for `200_part1_key_id151`; 21 for `NAMEid21` of 41 steps.
+    """The key id that ends a stream's name, from 1, or None: 151 for `200_part1_key_id151`; 21 for `NAMEid21`
+    of 41 steps.
 
     A name may end in digits by itself, as `pyramid60` does.
     """
@@ -304,20 +334,29 @@ def id_of(stem, steps):
 
 
 class Truth:
-    """The pictures in the folder gt of a split, by their names without suffix; folder and suffixes in any case."""
+    """The pictures in the folder gt of a split, by their names without suffix; folder and suffixes in any
+    case."""
 
     def __init__(self, folder):
-        places = [place for place in visible(folder.glob("*")) if place.name.lower() == "gt" and place.is_dir()]
+        places = [
+            place for place in visible(folder.glob("*")) if place.name.lower() == "gt" and place.is_dir()
+        ]
         self.folder = min(places, default=folder / "gt")
         files = {(path.stem, path.suffix.lower()): path for path in visible(self.folder.glob("*"))}
-        self.paths = {stem: files[stem, suffix] for suffix in reversed(PICTURE_SUFFIXES) for stem, s in files if s == suffix}
+        self.paths = {
+            stem: files[stem, suffix]
+            for suffix in reversed(PICTURE_SUFFIXES)
+            for stem, s in files
+            if s == suffix
+        }
 
     def named(self, stem):
         """The picture of that name; where there is none, the path that it should have."""
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or NAME.dat."""
+        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or
+        NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)
@@ -336,7 +375,8 @@ def correlation(a, b):
 
 
 def read_picture(path, height, width):
-    """A ground-truth picture as grey uint8 or uint16 (height, width). Raises UserError: unreadable, or of another size."""
+    """A ground-truth picture as grey uint8 or uint16 (height, width). Raises UserError: unreadable, or of
+    another size."""
     try:
         picture = read_levels(path)
     except OSError as error:
@@ -345,5 +385,7 @@ def read_picture(path, height, width):
         raise UserError(f"{path}: no readable picture; replace it by a whole one")
     if picture.shape != (height, width):
         found = "x".join(map(str, picture.shape))
-        raise UserError(f"{path}: a picture of {found} where {height}x{width} is expected; check the file and --data_mode")
+        raise UserError(
+            f"{path}: a picture of {found} where {height}x{width} is expected; check the file and --data_mode"
+        )
     return picture

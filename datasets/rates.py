@@ -1,4 +1,5 @@
-"""How often white fires in a dataset's streams: as a flag says it, as simulate.py recorded it, or as the pictures show it."""
+"""How often white fires in a dataset's streams: as a flag says it, as simulate.py recorded it, or as the
+pictures show it."""
 
 import re
 from typing import NamedTuple
@@ -6,21 +7,22 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.cli import UserError
-from utils.guard import read_json
-from utils.timing import RATE
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import read_json
+from swinsf.utils.timing import RATE
 
 META = "meta.json"  # of simulate.py
 USUAL = (RATE, 0.5, 1.0, 0.2)  # spike-REDS, Spike-Zoo, USP-Gaussian, SpikeCV's videos
-TOLERANCE = 0.03  # a measured rate this close to a usual one is that: noise and dark charge move it by up to 2 %
-# The steps that are counted. A stream that starts empty has half a spike a pixel too few in all 41 steps, so it would measure
-# 0.57 to 0.58 for 0.6. Without the first steps it measures 0.595 to 0.605.
+# a measured rate this close to a usual one is that: noise and dark charge move it by up to 2 %
+TOLERANCE = 0.03
+# The steps that are counted. A stream that starts empty has half a spike a pixel too few in all 41 steps, so
+# it would measure 0.57 to 0.58 for 0.6. Without the first steps it measures 0.595 to 0.605.
 COUNTED = slice(7, 34)
 DARKEST = 16  # grey levels that a picture needs in the mean, or its dark charge tells more than its light
 BLOCK = 8  # side in pixels of the blocks that are told dark from bright, as far as things move meanwhile
 SPREAD = 1.15  # by which the rate may differ from stream to stream
-# The least that the rate may be in the dark half of a picture, relative to the bright half. Linear pictures have 1.00 to 1.02,
-# the same gamma-encoded 0.6 to 0.8 mostly.
+# The least that the rate may be in the dark half of a picture, relative to the bright half. Linear pictures
+# have 1.00 to 1.02, the same gamma-encoded 0.6 to 0.8 mostly.
 BENT = 0.85
 
 
@@ -32,7 +34,8 @@ class Look(NamedTuple):
 
 
 def compare(spikes, pictures):
-    """A `Look` at spikes (41, H, W) and their pictures (H, W) in grey levels, or None if the pictures are too dark to tell.
+    """A `Look` at spikes (41, H, W) and their pictures (H, W) in grey levels, or None if the pictures are too
+    dark to tell.
 
     The rate is a ratio of means: unlike a regression over pixels it is right for things that move, too.
     """
@@ -40,14 +43,17 @@ def compare(spikes, pictures):
     if picture.mean() < DARKEST:
         return None
     rate, size = 255 * fired.mean() / picture.mean(), [max(1, side // BLOCK) for side in picture.shape[::-1]]
-    picture, fired = (cv2.resize(array, size, interpolation=cv2.INTER_AREA).ravel() for array in (picture, fired))
+    picture, fired = (
+        cv2.resize(array, size, interpolation=cv2.INTER_AREA).ravel() for array in (picture, fired)
+    )
     dark, bright = np.array_split(np.argsort(picture, kind="stable"), 2)
     in_dark, in_bright = (255 * fired[half].sum() / max(1.0, picture[half].sum()) for half in (dark, bright))
     return Look(float(rate), float(in_dark / in_bright) if in_bright > 0 else 1.0)
 
 
 def measure(looks):
-    """(rate, why it is in doubt or None) by the `Look`s at some streams; the rate is None if there are none."""
+    """(rate, why it is in doubt or None) by the `Look`s at some streams; the rate is None if there are
+    none."""
     if not looks:
         return None, None
     rates = sorted(look.rate for look in looks)
@@ -58,14 +64,21 @@ def measure(looks):
     if not 0.005 <= rate <= 2:
         return rate, f"white would fire {rate:.3g} times a step, which no camera does"
     if kept[-1] > SPREAD * kept[0]:
-        return rate, f"white fires {kept[0]:.3g} times a step in one stream and {kept[-1]:.3g} times in another"
+        return (
+            rate,
+            f"white fires {kept[0]:.3g} times a step in one stream and {kept[-1]:.3g} times in another",
+        )
     if bend < BENT:
-        return rate, f"the dark half of the pictures has {bend:.0%} of the spikes for its grey levels that the bright half has"
+        return (
+            rate,
+            f"the dark half of the pictures has {bend:.0%} of the spikes for its grey levels that the bright half has",
+        )
     return rate, None
 
 
 def recorded(path, split, names):
-    """Name -> rate as simulate.py recorded it for each of the streams `names`; None if any of them is not on record."""
+    """Name -> rate as simulate.py recorded it for each of the streams `names`; None if any of them is not on
+    record."""
     try:
         sensors = read_json(path / META)["splits"][split]["sensors"]
         rates = {name: sensors[re.match(r"scene\d+", name)[0]]["rate"] for name in names}
@@ -75,7 +88,8 @@ def recorded(path, split, names):
 
 
 def choose(dataset, given, looks):
-    """(name -> rate of each stream, a warning or None): `given` counts first, then meta.json, then what the pictures show.
+    """(name -> rate of each stream, a warning or None): `given` counts first, then meta.json, then what the
+    pictures show.
 
     If no single rate explains the pictures, it is 0.6, as it is without pictures.
     """

@@ -4,10 +4,19 @@ import dataclasses
 
 import torch
 
-from models.attention import TSA_CHOICES
-from models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
-from models.variants import VARIANTS
-from models.weights import PRECISIONS, SHIPPED, check_config, fit_of, load_model, shipped_weights, weights_file, weights_for
+from swinsf.models.attention import TSA_CHOICES
+from swinsf.models.swinsf import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
+from swinsf.models.variants import VARIANTS
+from swinsf.models.weights import (
+    PRECISIONS,
+    SHIPPED,
+    check_config,
+    fit_of,
+    load_model,
+    shipped_weights,
+    weights_file,
+    weights_for,
+)
 
 __all__ = [
     "PRECISIONS",
@@ -32,8 +41,8 @@ MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes f
 def build_model(variant, **overrides):
     """A SwinSF with fresh weights: "250", "1000" or "small", with any field of SwinSFConfig replaced.
 
-    Raises ValueError for an unknown variant, a value out of range or a network beyond MOST_PARAMETERS, TypeError for an unknown
-    field.
+    Raises ValueError for an unknown variant, a value out of range or a network beyond MOST_PARAMETERS,
+    TypeError for an unknown field.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}: choose from {', '.join(VARIANTS)}")

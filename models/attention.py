@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from models.windows import relative_position_index
+from swinsf.models.windows import relative_position_index
 
 TSA_CHOICES = ("released", "paper")
 
 
 class BiasedAttention(nn.Module):
-    """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window mask."""
+    """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window
+    mask."""
 
     def __init__(self, channels, window, heads):
         super().__init__()
@@ -55,8 +56,8 @@ class WindowAttention(BiasedAttention):
 class TemporalSpatialAttention(BiasedAttention):
     """TSA: the query from the left stream, the key from the right, the value from the middle.
 
-    tsa="paper" has a projection for each. tsa="released" does what the released weights were trained with: `to_q` projects
-    all three, and `to_k` and `to_v` lie in the file unused (so they take no gradient here).
+    tsa="paper" has a projection for each. tsa="released" does what the released weights were trained with:
+    `to_q` projects all three, and `to_k` and `to_v` lie in the file unused (so they take no gradient here).
     """
 
     def __init__(self, channels, window, heads, tsa):

@@ -1,7 +1,8 @@
-"""The two classical reconstructions, for comparison: TFP and TFI (Zhu et al., "A Retina-Inspired Sampling Method", ICME 2019).
+"""The two classical reconstructions, for comparison: TFP and TFI (Zhu et al., "A Retina-Inspired Sampling
+Method", ICME 2019).
 
-`tfp` and `tfi` make a picture out of a window; `tfp_pictures` and `tfi_pictures` make one at each of many key frames of a
-recording that need not fit the memory.
+`tfp` and `tfi` make a picture out of a window; `tfp_pictures` and `tfi_pictures` make one at each of many key
+frames of a recording that need not fit the memory.
 """
 
 from collections import deque
@@ -9,20 +10,20 @@ from collections import deque
 import numpy as np
 import torch
 
-from utils.timing import RATE
+from swinsf.utils.timing import RATE
 
 BLOCK = 32  # steps of a recording that are read at a time
 REACH = 512  # steps before and after them in which it looks for a pixel's spikes
-# TFI's code of a block's first step. Of two spikes the nearer one has the larger code, and no spike has 0. So a maximum finds the
-# nearest; processors take a maximum of many pixels at once.
+# TFI's code of a block's first step. Of two spikes the nearer one has the larger code, and no spike has 0. So
+# a maximum finds the nearest; processors take a maximum of many pixels at once.
 ORIGIN = 2048
 
 
 def tfp(spikes, key_frame, window=41, rate=RATE):
     """Texture from playback: the mean of `window` steps centred on the key frame, as grey levels.
 
-    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. A window that reaches over an end of the
-    stream is cut there.
+    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. A window that reaches over an
+    end of the stream is cut there.
     """
     start = max(key_frame - window // 2, 0)
     steps = spikes[..., start : key_frame - window // 2 + window, :, :]
@@ -30,10 +31,12 @@ def tfp(spikes, key_frame, window=41, rate=RATE):
 
 
 def tfi(spikes, key_frame, rate=RATE):
-    """Texture from interspike interval: one over the distance between the spikes round the key frame, as grey levels.
+    """Texture from interspike interval: one over the distance between the spikes round the key frame, as grey
+    levels.
 
-    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. The interval goes from the last spike at or
-    before the key frame to the first after it; without one before it starts at step -1, without one after it ends at T.
+    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. The interval goes from the
+    last spike at or before the key frame to the first after it; without one before it starts at step -1,
+    without one after it ends at T.
     """
     count = spikes.shape[-3]
     step = torch.arange(count, device=spikes.device).view(-1, 1, 1)
@@ -44,15 +47,17 @@ def tfi(spikes, key_frame, rate=RATE):
 
 
 def read_steps(spikes, start, stop):
-    """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice, as a bool tensor."""
+    """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice,
+    as a bool tensor."""
     return torch.from_numpy(np.asarray(spikes[start:stop]) != 0)
 
 
 def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
     """`tfp` at each of `key_frames`, rising, by a running sum: a step is added once and taken away once.
 
-    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no step twice.
-    Yields (H, W) float32 arrays; ends where the recording does. A window may have any length: its steps are held packed.
+    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no
+    step twice. Yields (H, W) float32 arrays; ends where the recording does. A window may have any length: its
+    steps are held packed.
     """
     held, total = deque(), None  # the steps in the window, and their sum
     first = stop = 0  # the first of them, and the one after the last
@@ -76,17 +81,21 @@ def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
 
 
 def tfi_pictures(spikes, key_frames, rate=RATE):
-    """`tfi` of the whole recording at each of `key_frames`, rising, by one pass forward and one back over each block of steps.
+    """`tfi` of the whole recording at each of `key_frames`, rising, by one pass forward and one back over
+    each block of steps.
 
-    spikes, and what is yielded, are as of `tfp_pictures`. A pixel without a spike in the 512 steps before its block, or after it,
-    is taken to fire just beyond them: its grey level is 0.83 at most, and would else be less still.
+    spikes, and what is yielded, are as of `tfp_pictures`. A pixel without a spike in the 512 steps before its
+    block, or after it, is taken to fire just beyond them: its grey level is 0.83 at most, and would else be
+    less still.
     """
     key_frames = iter(key_frames)
     key_frame = next(key_frames, None)
     if key_frame is None:
         return
-    start = stop = max(0, key_frame // BLOCK * BLOCK - REACH)  # blocks lie alike wherever it begins, and so the pictures are
-    blocks, before = deque(), None  # what is read from `start` to `stop`; the code of each pixel's last spike before `start`
+    # blocks lie alike wherever it begins, and so the pictures are
+    start = stop = max(0, key_frame // BLOCK * BLOCK - REACH)
+    # what is read from `start` to `stop`; the code of each pixel's last spike before `start`
+    blocks, before = deque(), None
     while key_frame is not None:
         while stop <= start + REACH:
             block = read_steps(spikes, stop, stop + BLOCK)
@@ -114,7 +123,8 @@ def tfi_pictures(spikes, key_frames, rate=RATE):
 
 
 class Block:
-    """Up to 32 steps of a recording from `start` on, packed, and `first`, the code of each pixel's first spike in them."""
+    """Up to 32 steps of a recording from `start` on, packed, and `first`, the code of each pixel's first
+    spike in them."""
 
     def __init__(self, start, fired):
         self.start, self.steps = start, len(fired)
@@ -129,9 +139,11 @@ class Block:
 
 
 def intervals(fired, offsets, before, after):
-    """The interval (H, W) int16 round each of `offsets`, steps of a block; moves `before` on to the block's end.
+    """The interval (H, W) int16 round each of `offsets`, steps of a block; moves `before` on to the block's
+    end.
 
-    fired (steps, H, W) bool. before, after (H, W) int16: codes of each pixel's last spike before the block and its first after.
+    fired (steps, H, W) bool. before, after (H, W) int16: codes of each pixel's last spike before the block
+    and its first after.
     """
     found = {}
     for step, now in enumerate(fired):

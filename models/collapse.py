@@ -1,10 +1,11 @@
 """Convolutions in a row, run as one.
 
-Round its blocks SwinSF has rows of layers with nothing non-linear between them: tokens -> picture (a transposed convolution of
-stride p), a 3x3 convolution over all pixels, picture -> tokens (a convolution of stride p). Such a row is itself a convolution,
-and a far smaller one: where p is 4, that of an RSSB takes a 16th of the pixels and a 19th of the arithmetic, and its features
-at full resolution, 256 MB a stream at 1000x1000, are never made. The one kernel is computed from the layers' own weights at
-every call, so gradients reach them, and equals the row exactly but for rounding.
+Round its blocks SwinSF has rows of layers with nothing non-linear between them: tokens -> picture (a
+transposed convolution of stride p), a 3x3 convolution over all pixels, picture -> tokens (a convolution of
+stride p). Such a row is itself a convolution, and a far smaller one: where p is 4, that of an RSSB takes a
+16th of the pixels and a 19th of the arithmetic, and its features at full resolution, 256 MB a stream at
+1000x1000, are never made. The one kernel is computed from the layers' own weights at every call, so gradients
+reach them, and equals the row exactly but for rounding.
 """
 
 import torch
@@ -30,44 +31,52 @@ def conv_then_embed(conv, proj):
         stride = proj.stride[0]
         with torch.autocast(weight.device.type, enabled=False):
             weight, bias, proj_weight, proj_bias = exact(weight, bias, proj.weight, proj.bias)
-            # Cross-correlations add up to the one with the full convolution of their kernels, which is p+2 wide.
+            # Cross-correlations add up to the one with the full convolution of their kernels, which is p+2
+            # wide.
             weight = F.conv_transpose2d(proj_weight, weight)  # (C, I, p+2, p+2)
             bias = proj_weight.sum((2, 3)) @ bias + proj_bias
     return lambda x: F.conv2d(x, *like(x, weight, bias), stride=stride, padding=1)
 
 
 def unembed_then_conv(unproj, weight, bias, proj=None):
-    """The function of features (B, I, h, w) that is a 3x3 convolution, padding 1, of unproj's picture; then proj, if given.
+    """The function of features (B, I, h, w) that is a 3x3 convolution, padding 1, of unproj's picture; then
+    proj, if given.
 
-    unproj: transposed, p x p of stride p, or None. weight (O, I, 3, 3), bias (O,). proj: p x p of stride p, or None.
-    Returns (B, O, ph, pw) pictures, or (B, O, h, w) tokens with proj.
+    unproj: transposed, p x p of stride p, or None. weight (O, I, 3, 3), bias (O,). proj: p x p of stride p,
+    or None. Returns (B, O, ph, pw) pictures, or (B, O, h, w) tokens with proj.
     """
     if unproj is None:
         return lambda x: F.conv2d(x, *like(x, weight, bias), padding=1)
     stride = unproj.stride[0]
     with torch.autocast(weight.device.type, enabled=False):
         weight, bias, unproj_weight, unproj_bias = exact(weight, bias, unproj.weight, unproj.bias)
-        # unproj's bias is the same at each pixel of the picture and absent beyond its edge, where `conv` sees zeros. That is
-        # what a further feature would give that is 1 everywhere.
+        # unproj's bias is the same at each pixel of the picture and absent beyond its edge, where `conv` sees
+        # zeros. That is what a further feature would give that is 1 everywhere.
         ones = unproj_bias.view(1, -1, 1, 1).expand(1, -1, stride, stride)
         # The response to a single feature: p+2 pixels wide, from one pixel above and left of its patch.
         response = F.conv2d(torch.cat([unproj_weight, ones]), weight, padding=2)  # (I+1, O, p+2, p+2)
         if proj is not None:
             proj_weight, proj_bias = exact(proj.weight, proj.bias)
-            response = F.conv2d(response, proj_weight, stride=stride, padding=stride - 1)  # (I+1, O, 3, 3), tokens
+            # (I+1, O, 3, 3), tokens
+            response = F.conv2d(response, proj_weight, stride=stride, padding=stride - 1)
             bias = proj_weight.sum((2, 3)) @ bias + proj_bias
     step = stride if proj is None else 1
 
     def convolve(x):
         kernel, edge, offset = like(x, response[:-1], response[-1:], bias)
         inside = torch.ones_like(x[:1, :1])
-        constant = F.conv_transpose2d(inside, edge, offset, stride=step, padding=1)  # (1, O, ...), the same for all
+        # (1, O, ...), the same for all
+        constant = F.conv_transpose2d(inside, edge, offset, stride=step, padding=1)
         return F.conv_transpose2d(x, kernel, stride=step, padding=1) + constant
 
     return convolve
 
 
 def like(x, *weights):
-    """Weights in x's type, kernels with the channels last as x has them: so run oneDNN's and cuDNN's fastest convolutions."""
+    """Weights in x's type, kernels with the channels last as x has them: so run oneDNN's and cuDNN's fastest
+    convolutions."""
     weights = [weight.to(x.dtype) for weight in weights]
-    return [weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight for weight in weights]
+    return [
+        weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+        for weight in weights
+    ]

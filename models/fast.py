@@ -15,17 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import scramble
-from models.collapse import conv_then_embed, unembed_then_conv
-from models.windows import shift_masks, window_kinds, window_order
+from swinsf.models.attention import scramble
+from swinsf.models.collapse import conv_then_embed, unembed_then_conv
+from swinsf.models.windows import shift_masks, window_kinds, window_order
 
-# Bytes of a chunk of windows. Without gradients a chunk and what a block makes of it, six times as much, must stay in a CPU's
-# caches. In training the number of operations matters more. A GPU needs many windows at once.
+# Bytes of a chunk of windows. Without gradients a chunk and what a block makes of it, six times as much, must
+# stay in a CPU's caches. In training the number of operations matters more. A GPU needs many windows at once.
 CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
 TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-FUSED_MOST = 65_535  # windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
-# Bytes of tokens (3B, h, w, C) from which the backward pass of training computes attention matrices and hidden layers again
-# in place of keeping them. Below, keeping them takes about 20 times as much a block.
+# windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
+FUSED_MOST = 65_535
+# Bytes of tokens (3B, h, w, C) from which the backward pass of training computes attention matrices and
+# hidden layers again in place of keeping them. Below, keeping them takes about 20 times as much a block.
 RECOMPUTE_FROM = 2**24
 
 
@@ -40,7 +41,8 @@ class Geometry(NamedTuple):
 
 @lru_cache(maxsize=32)
 def window_geometry(streams, height, width, window, shift, device):
-    """The `Geometry` of 3B pictures of tokens; order is (3, n, N), where each token of each window lies in (3B h w, C)."""
+    """The `Geometry` of 3B pictures of tokens; order is (3, n, N), where each token of each window lies in
+    (3B h w, C)."""
     with torch.inference_mode(False):  # what is made while testing must serve training too
         order = window_order(height, width, window, shift)
         order = order + height * width * torch.arange(streams).view(-1, 1, 1)  # (3B, n, N)
@@ -49,7 +51,9 @@ def window_geometry(streams, height, width, window, shift, device):
         if not shift:
             return Geometry(order.to(device), inverse.to(device), None, None)
         kind = window_kinds(height, width, window).repeat(streams // 3)
-        return Geometry(order.to(device), inverse.to(device), shift_masks(window, shift).to(device), kind.to(device))
+        return Geometry(
+            order.to(device), inverse.to(device), shift_masks(window, shift).to(device), kind.to(device)
+        )
 
 
 def infer(model, x, calibration=None):
@@ -66,7 +70,8 @@ def infer(model, x, calibration=None):
 
 
 def forward(model, x, calibration=None):
-    """model(x, calibration) with gradients: a `Reconstruction`. Under autocast the tokens have the lower precision."""
+    """model(x, calibration) with gradients: a `Reconstruction`. Under autocast the tokens have the lower
+    precision."""
     size = x.shape[-2:]
     x = model.prepare(x, calibration)
     seen, segments = model.see(x)
@@ -82,26 +87,33 @@ def forward(model, x, calibration=None):
 def compile_blocks(model):
     """Run the model's blocks through torch.compile, which compiles at the first call for each new size.
 
-    One function serves all blocks. It is compiled for windows with and without masks, with and without stochastic depth and
-    gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and goes on uncompiled.
+    One function serves all blocks. It is compiled for windows with and without masks, with and without
+    stochastic depth and gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and
+    goes on uncompiled.
     """
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     model.compiled = torch.compile(sab)
 
 
 def bfloat16_is_fast(device):
-    """Whether a torch.device has instructions for bfloat16: CUDA from Ampere on, CPUs with avx512_bf16 or AMX (on Linux)."""
+    """Whether a torch.device has instructions for bfloat16: CUDA from Ampere on, CPUs with avx512_bf16 or AMX
+    (on Linux)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpus = Path("/proc/cpuinfo")
-    return device.type == "cpu" and cpus.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpus.read_text().split())
+    return (
+        device.type == "cpu"
+        and cpus.exists()
+        and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpus.read_text().split())
+    )
 
 
 # ---- the layers around the blocks ----
 
 
 def embed(model, seen):
-    """{stream: (B, K, H, W)} -> tokens (3B, h, w, C) of left, middle and right: first convolution, projection, norm."""
+    """{stream: (B, K, H, W)} -> tokens (3B, h, w, C) of left, middle and right: first convolution,
+    projection, norm."""
     convs, norm = (model.conv_first_ref, model.conv_first, model.conv_first_ref), model.patch_embed.norm
     tokens = []
     for conv, stream in zip(convs, ("left", "middle", "right")):
@@ -113,7 +125,8 @@ def embed(model, seen):
 def head(model, tokens):
     """Tokens (3B, h, w, C) -> (B, 1 or 8, H, W) for middle, left and right: norm, last convolutions.
 
-    A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the memory.
+    A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the
+    memory.
     """
     last, side = model.conv_last[0], model.conv_lm[0]
     bias = torch.cat([last.bias / 3, side.bias])
@@ -127,7 +140,9 @@ def head(model, tokens):
 
 def convolution(layer):
     """`unproj`, `conv` and `proj` of an RSSB, as one function of tokens (B, h, w, C)."""
-    conv = unembed_then_conv(layer.patch_unembed.unproj, layer.conv.weight, layer.conv.bias, layer.patch_embed.proj)
+    conv = unembed_then_conv(
+        layer.patch_unembed.unproj, layer.conv.weight, layer.conv.bias, layer.patch_embed.proj
+    )
     return lambda tokens: conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -146,7 +161,8 @@ def rssb_in_place(layer, x, block):
             kind = None if geometry.kind is None else geometry.kind[chunk]
             flat.index_copy_(0, place.flatten(), block(part, windows, geometry.masks, kind).flatten(0, 2))
     convolve = convolution(layer)
-    for stream, features in zip(x.split(1), y.split(1)):  # one at a time: the sum of all would not fit the caches
+    # one at a time: the sum of all would not fit the caches
+    for stream, features in zip(x.split(1), y.split(1)):
         stream += convolve(features)
 
 
@@ -176,18 +192,22 @@ def rssb(layer, x, block, grad_checkpoint=False):
 
 
 def draw_drops(part, windows, samples):
-    """Stochastic depth of a block's attention and MLP: two (3, n, 1, 1), a factor for each window; None if nothing is dropped."""
+    """Stochastic depth of a block's attention and MLP: two (3, n, 1, 1), a factor for each window; None if
+    nothing is dropped."""
     drops = [part.drop_path.draw(windows, samples) for _ in range(2)]
     if drops[0] is None:
         return None
-    return [factors.flatten(2).unsqueeze(-1).repeat_interleave(windows.shape[1] // samples, 1) for factors in drops]
+    return [
+        factors.flatten(2).unsqueeze(-1).repeat_interleave(windows.shape[1] // samples, 1)
+        for factors in drops
+    ]
 
 
 def sab(part, x, masks, kind, drop=None, recompute=False):
     """An SAB on windows x (3, n, N, C), any n of them, since each window stands alone: a new tensor.
 
-    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: the backward pass keeps neither attention matrices nor hidden
-    layers, and computes them again.
+    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: the backward pass keeps neither attention
+    matrices nor hidden layers, and computes them again.
     """
     run = recomputed if recompute else call
     left, middle, right = part.norm1(x).unbind()
@@ -196,7 +216,9 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
     query, key, value = linear(msa.qkv, middle).chunk(3, -1)
     attended = linear(msa.proj, run(attend, query, key, value, bias_of_kinds(msa, masks), kind))
     query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
-    attended = attended + 0.1 * linear(tsa.proj, run(attend, query, key, value, bias_of_kinds(tsa, masks), kind))
+    attended = attended + 0.1 * linear(
+        tsa.proj, run(attend, query, key, value, bias_of_kinds(tsa, masks), kind)
+    )
     if part.tsa == "released":
         branch = torch.stack([scramble(left), attended, scramble(right)])
         x = x + (branch if drop is None else branch * drop[0])
@@ -212,7 +234,8 @@ def mlp(part, x):
 
 
 def linear(layer, x):
-    """layer(x); on a CPU without gradients as the 1x1 convolution that it is: twice as fast on some processors, never slower."""
+    """layer(x); on a CPU without gradients as the 1x1 convolution that it is: twice as fast on some
+    processors, never slower."""
     if x.device.type != "cpu" or x.dtype == torch.float64 or torch.is_grad_enabled():
         return layer(x)
     picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
@@ -229,15 +252,21 @@ def bias_of_kinds(attention, masks):
 
 
 def attend(query, key, value, bias, kind):
-    """softmax(q k^T / sqrt(C/heads) + bias) v of windows (n, N, C); bias (1 or 4, heads, N, N), kind (n,) or None."""
-    return fused_attention(query, key, value, bias, kind) if query.is_cuda else Attend.apply(query, key, value, bias, kind)
+    """softmax(q k^T / sqrt(C/heads) + bias) v of windows (n, N, C); bias (1 or 4, heads, N, N), kind (n,) or
+    None."""
+    return (
+        fused_attention(query, key, value, bias, kind)
+        if query.is_cuda
+        else Attend.apply(query, key, value, bias, kind)
+    )
 
 
 def fused_attention(query, key, value, bias, kind):
     """The same in one kernel, which never forms the attention matrices in memory."""
     bias = bias.to(query.dtype)
     bias = bias.expand(len(query), -1, -1, -1) if kind is None else bias.index_select(0, kind)
-    parts = (t.unflatten(-1, (bias.shape[1], -1)).transpose(1, 2) for t in (query, key, value))  # (n, heads, N, C/heads)
+    # (n, heads, N, C/heads)
+    parts = (t.unflatten(-1, (bias.shape[1], -1)).transpose(1, 2) for t in (query, key, value))
     return F.scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
@@ -291,7 +320,8 @@ def sum_of_kinds(values, kind, kinds):
 
 
 class Permute(torch.autograd.Function):
-    """Rows of x (R, C) in another order. PyTorch's own backward pass adds, since it does not know that no row comes twice."""
+    """Rows of x (R, C) in another order. PyTorch's own backward pass adds, since it does not know that no row
+    comes twice."""
 
     @staticmethod
     def forward(ctx, x, order, inverse):
@@ -304,7 +334,8 @@ class Permute(torch.autograd.Function):
 
 
 def chunks(tokens, window, limit):
-    """Slices of the windows of a stream of tokens (3B, h, w, C), each of `limit` bytes at most in the three streams together."""
+    """Slices of the windows of a stream of tokens (3B, h, w, C), each of `limit` bytes at most in the three
+    streams together."""
     streams, height, width, channels = tokens.shape
     count = streams // 3 * (height // window) * (width // window)
     most = limit.get(tokens.device.type, limit["cuda"]) // (3 * window**2 * channels * tokens.element_size())

@@ -1,15 +1,19 @@
-"""Along the motion: steps and firing rates for skip="motion" and "aligned", which the network sees and adds its residual to.
+"""Along the motion: steps and firing rates for skip="motion" and "aligned", which the network sees and adds
+its residual to.
 
-A long mean of spikes is clean and blurred, a short one sharp and noisy. Where each pixel's motion is known, the mean can be
-long and sharp: the steps are taken from where the scene's point was at each. The motion is estimated from the stream itself by
-least squares (Lucas and Kanade, "An Iterative Image Registration Technique", IJCAI 1981); nothing here is learned.
+A long mean of spikes is clean and blurred, a short one sharp and noisy. Where each pixel's motion is known,
+the mean can be long and sharp: the steps are taken from where the scene's point was at each. The motion is
+estimated from the stream itself by least squares (Lucas and Kanade, "An Iterative Image Registration
+Technique", IJCAI 1981); nothing here is learned.
 
-The stream is cut into overlapping segments under windows of Hann's. A pixel keeps its remainder when it fires, so a count over
-a box is off by up to a spike; tapered ends reduce that error from 1/N to 1/N^2 of a window of N steps, as they do in the
-filters of sigma-delta converters (Candy and Temes, "Oversampling Delta-Sigma Data Converters", IEEE Press 1992).
+The stream is cut into overlapping segments under windows of Hann's. A pixel keeps its remainder when it
+fires, so a count over a box is off by up to a spike; tapered ends reduce that error from 1/N to 1/N^2 of a
+window of N steps, as they do in the filters of sigma-delta converters (Candy and Temes, "Oversampling
+Delta-Sigma Data Converters", IEEE Press 1992).
 
-Segments are counted where the steps lie and then looked up, so that each pixel's own remainder stays in one count; within the
-16 steps of a segment the motion blurs. Steps that are looked up one by one do not blur, and lose the remainder.
+Segments are counted where the steps lie and then looked up, so that each pixel's own remainder stays in one
+count; within the 16 steps of a segment the motion blurs. Steps that are looked up one by one do not blur, and
+lose the remainder.
 """
 
 import math
@@ -18,16 +22,21 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
+from swinsf.utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
 SEGMENTS = 7
-SPACING, HALF_WIDTH = 5, 8  # steps between the middles of two segments, and from a middle to where its window ends
-SPANS = (5, 10, 15)  # each iteration of the estimate takes the segments up to so many steps away: at first what moved little
-NEIGHBOURHOOD, BLUR = 4.0, 1.0  # standard deviations in pixels of the window of the least squares, and of what it matches
+# steps between the middles of two segments, and from a middle to where its window ends
+SPACING, HALF_WIDTH = 5, 8
+# each iteration of the estimate takes the segments up to so many steps away: at first what moved little
+SPANS = (5, 10, 15)
+# standard deviations in pixels of the window of the least squares, and of what it matches
+NEIGHBOURHOOD, BLUR = 4.0, 1.0
 STIFFNESS = 10.0  # squared grey levels a pixel; below such gradients there is nothing to see of a motion
 FASTEST = 1.5  # pixels a step
-SEEN = {"left": slice(0, SIDE_STEPS), "middle": slice(0, STEPS), "right": slice(STEPS - SIDE_STEPS, STEPS)}  # steps of a stream
-# Places that are looked up at a time: on a CPU so many that they stay in its caches, on a GPU so many that they fit its memory.
+# steps of a stream
+SEEN = {"left": slice(0, SIDE_STEPS), "middle": slice(0, STEPS), "right": slice(STEPS - SIDE_STEPS, STEPS)}
+# Places that are looked up at a time: on a CPU so many that they stay in its caches, on a GPU so many that
+# they fit its memory.
 PLACES = {"cpu": 2**19, "cuda": 2**27}
 
 
@@ -55,10 +64,12 @@ def middles(like):
 
 @torch.no_grad()
 def along_motion(x, aligned):
-    """What each stream sees of spikes (B, 41, H, W), floats: {output: (its steps (B, 28 or 41, H, W), its `Segments`)}.
+    """What each stream sees of spikes (B, 41, H, W), floats: {output: (its steps (B, 28 or 41, H, W), its
+    `Segments`)}.
 
-    Both are at the places that the scene's points have at the output's key frame; the steps are so if they are to be `aligned`,
-    else as they lie. One velocity serves the three key frames: what it changes between them is worth 0.01 dB.
+    Both are at the places that the scene's points have at the output's key frame; the steps are so if they
+    are to be `aligned`, else as they lie. One velocity serves the three key frames: what it changes between
+    them is worth 0.01 dB.
     """
     velocity = estimate_velocity(255 * cut_segments(x, KEY_FRAMES["middle"]).light, middles(x))
     time, streams = torch.arange(STEPS, device=x.device, dtype=x.dtype), {}
@@ -66,13 +77,14 @@ def along_motion(x, aligned):
         counts, lengths = cut_segments(x, key_frame)
         steps, times = x[:, SEEN[output]], time[SEEN[output]] - key_frame
         if aligned:
-            steps = look_up(steps, velocity, times)
-        streams[output] = steps, Segments(look_up(counts, velocity, middles(x)), lengths)
+            steps = warp(steps, velocity, times)
+        streams[output] = steps, Segments(warp(counts, velocity, middles(x)), lengths)
     return streams
 
 
 def cut_segments(x, key_frame):
-    """The `Segments` of spikes (B, 41, H, W) as they lie, without motion. What reaches over an end of the stream is cut there."""
+    """The `Segments` of spikes (B, 41, H, W) as they lie, without motion. What reaches over an end of the
+    stream is cut there."""
     offset = torch.arange(STEPS, device=x.device, dtype=x.dtype) - key_frame
     distance = (offset - middles(x).view(-1, 1)).abs() / HALF_WIDTH
     windows = torch.cos(math.pi / 2 * distance.clamp(max=1)) ** 2  # (7, 41)
@@ -80,20 +92,27 @@ def cut_segments(x, key_frame):
 
 
 def estimate_velocity(pictures, times):
-    """Velocity (B, 2, H, W), x and y in pixels a step at the key frame, of the segments' pictures (B, 7, H, W) in grey levels.
+    """Velocity (B, 2, H, W), x and y in pixels a step at the key frame, of the segments' pictures (B, 7, H,
+    W) in grey levels.
 
-    times: their `middles`. At each pixel the velocity for which the pictures change least along it, by least squares over its
-    neighbourhood.
+    times: their `middles`. At each pixel the velocity for which the pictures change least along it, by least
+    squares over its neighbourhood.
     """
     pictures = gaussian_blur(pictures, BLUR)
     velocity = pictures.new_zeros(len(pictures), 2, *pictures.shape[-2:])
     for span in SPANS:
         outer = (SEGMENTS - 1) // 2 - span // SPACING  # segments at either end that are further away
         near = slice(outer, SEGMENTS - outer)
-        seen, time = look_up(pictures[:, near], velocity, times[near]), times[near].view(1, -1, 1, 1)
+        seen, time = warp(pictures[:, near], velocity, times[near]), times[near].view(1, -1, 1, 1)
         change = (seen * time).sum(1, keepdim=True) / time.square().sum()  # slope over time
         slope_x, slope_y = slopes(seen.mean(1, keepdim=True))
-        products = [slope_x * slope_x, slope_x * slope_y, slope_y * slope_y, slope_x * change, slope_y * change]
+        products = [
+            slope_x * slope_x,
+            slope_x * slope_y,
+            slope_y * slope_y,
+            slope_x * change,
+            slope_y * change,
+        ]
         xx, xy, yy, xt, yt = gaussian_blur(torch.cat(products, 1), NEIGHBOURHOOD).split(1, 1)
         xx, yy = xx + STIFFNESS, yy + STIFFNESS
         step = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], 1) / (xx * yy - xy * xy)
@@ -101,7 +120,7 @@ def estimate_velocity(pictures, times):
     return velocity
 
 
-def look_up(pictures, velocity, times):
+def warp(pictures, velocity, times):
     """Pictures (B, K, H, W) of K times, each sampled bicubically at every pixel's place plus velocity x time.
 
     velocity (B, 2, H, W) in pixels (x, y) a unit of times (K,). Beyond the edge lies the pixel at the edge.
@@ -116,7 +135,9 @@ def look_up(pictures, velocity, times):
     for part, time in zip(pictures.split(at_a_time, 1), times.view(1, -1, 1, 1).split(at_a_time, 1)):
         grid = torch.stack([rest_x + time * step_x, rest_y + time * step_y], -1)  # (B, k, H, W, 2)
         flat = part.flatten(0, 1).unsqueeze(1)  # (B k, 1, H, W)
-        found = F.grid_sample(flat, grid.flatten(0, 1), mode="bicubic", padding_mode="border", align_corners=False)
+        found = F.grid_sample(
+            flat, grid.flatten(0, 1), mode="bicubic", padding_mode="border", align_corners=False
+        )
         sampled.append(found.view(part.shape))
     return torch.cat(sampled, 1)
 
@@ -124,7 +145,9 @@ def look_up(pictures, velocity, times):
 def slopes(picture):
     """Central differences of pictures (B, 1, H, W) along x and along y."""
     padded = F.pad(picture, (1, 1, 1, 1), mode="replicate")
-    return (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    return (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (
+        padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    ) / 2
 
 
 def gaussian_blur(pictures, sigma):

@@ -1,11 +1,13 @@
 """SwinSF (Swin Spikeformer): three pictures from 41 steps of a spike stream.
 
-Jiang, Zhu, Chen: "SwinSpikeFormer: Learning Comprehensive Spatial-Temporal Representation to Reconstruct Dynamic Scenes from
-Spike Streams", ICVRV 2024, arXiv 2407.15708. The file reads from the parts to the whole, as the paper's figure does: the block
-(SAB), whose attention is in `models.attention`, the group of blocks (RSSB), the network. `models.fast` computes the same faster.
+Jiang, Zhu, Chen: "SwinSpikeFormer: Learning Comprehensive Spatial-Temporal Representation to Reconstruct
+Dynamic Scenes from Spike Streams", ICVRV 2024, arXiv 2407.15708. The file reads from the parts to the whole,
+as the paper's figure does: the block (SAB), whose attention is in `models.attention`, the group of blocks
+(RSSB), the network. `models.fast` computes the same faster.
 
-The streams left, middle and right run stacked along the batch, in this order: 3B is "left of each sample, then middle, then
-right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are those of the released weight files.
+The streams left, middle and right run stacked along the batch, in this order: 3B is "left of each sample,
+then middle, then right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are those of the
+released weight files.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.attention import TemporalSpatialAttention, WindowAttention, scramble
-from models.motion import SEEN, SEGMENTS, along_motion
-from models.windows import attention_mask, partition, reverse
-from utils.spikes import check_spikes
-from utils.timing import SIDE_STEPS, STEPS
+from swinsf.models.attention import TemporalSpatialAttention, WindowAttention, scramble
+from swinsf.models.motion import SEEN, SEGMENTS, along_motion
+from swinsf.models.windows import attention_mask, partition, reverse
+from swinsf.utils.spikes import validate_spikes
+from swinsf.utils.timing import SIDE_STEPS, STEPS
 
 SMALLEST = 20  # pixels a side of a picture
 
@@ -34,7 +36,8 @@ class Reconstruction(NamedTuple):
 
 @dataclass(frozen=True)
 class SwinSFConfig:
-    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are the released network's."""
+    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are the released
+    network's."""
 
     channels: int = 96
     depths: tuple = (6, 6)  # blocks in each RSSB
@@ -48,10 +51,12 @@ class SwinSFConfig:
 
     def __post_init__(self):
         depths = self.depths if isinstance(self.depths, list | tuple) else [self.depths]
-        object.__setattr__(self, "depths", tuple(depths))  # a file or a flag may have a list or a single number
+        # a file or a flag may have a list or a single number
+        object.__setattr__(self, "depths", tuple(depths))
 
 
-SKIP_CHOICES = ("none", "motion", "aligned")  # "aligned" sees the steps along the motion too, "motion" as they lie
+# "aligned" sees the steps along the motion too, "motion" as they lie
+SKIP_CHOICES = ("none", "motion", "aligned")
 
 
 class Mlp(nn.Module):
@@ -67,7 +72,8 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a residual branch of a sample at random (Huang et al., ECCV 2016)."""
+    """Stochastic depth: in training, drops a residual branch of a sample at random (Huang et al., ECCV
+    2016)."""
 
     def __init__(self, drop_prob):
         super().__init__()
@@ -149,7 +155,8 @@ class PatchUnembed(nn.Module):
 
 
 class RSSB(nn.Module):
-    """Residual Swin spikeformer block: SABs, alternating without and with shift, a convolution, a residual connection."""
+    """Residual Swin spikeformer block: SABs, alternating without and with shift, a convolution, a residual
+    connection."""
 
     def __init__(self, config, drop_paths):
         super().__init__()
@@ -168,13 +175,14 @@ class RSSB(nn.Module):
 
 
 class SwinSF(nn.Module):
-    """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in grey levels.
+    """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in
+    grey levels.
 
-    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the spikes too: 0 and 255
-    count as 0 and 1, any others raise ValueError (see `check_spikes`).
+    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the
+    spikes too: 0 and 255 count as 0 and 1, any others raise ValueError (see `validate_spikes`).
 
-    calibration: (B or 1, 2, H, W) float32 of the pixels' dark charge, in thresholds a step, and response, relative to the mean;
-    a step then counts (spike - dark) / response. None: the pixels are alike.
+    calibration: (B or 1, 2, H, W) float32 of the pixels' dark charge, in thresholds a step, and response,
+    relative to the mean; a step then counts (spike - dark) / response. None: the pixels are alike.
     """
 
     def __init__(self, config=None):
@@ -199,7 +207,9 @@ class SwinSF(nn.Module):
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip != "none":
-            self.segment_scores = nn.Parameter(-0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2)
+            self.segment_scores = nn.Parameter(
+                -0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2
+            )
             for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
@@ -234,17 +244,21 @@ class SwinSF(nn.Module):
 
         # Final reconstruction.
         with torch.autocast(x.device.type, enabled=False):
-            left, middle, right = self.patch_unembed(self.norm(tokens.to(x.dtype))).chunk(3)  # (B, C, H, W) each
+            # (B, C, H, W) each
+            left, middle, right = self.patch_unembed(self.norm(tokens.to(x.dtype))).chunk(3)
             middle = self.conv_last(torch.cat([left, middle, right], 1))  # (B, 1 or 8, H, W)
             return self.finish((middle, self.conv_lm(left), self.conv_lm(right)), segments, size)
 
     def prepare(self, x, calibration=None):
-        """Check spikes (B, 41, H, W), correct them by a calibration, and pad them to whole windows, in the network's type."""
+        """Check spikes (B, 41, H, W), correct them by a calibration, and pad them to whole windows, in the
+        network's type."""
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < SMALLEST:
-            raise ValueError(f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least {SMALLEST}")
+            raise ValueError(
+                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least {SMALLEST}"
+            )
         if not self.training:  # training's spikes were bits on their way
-            x = check_spikes(x)
+            x = validate_spikes(x)
         x = x.to(self.norm.weight.dtype)
         if calibration is not None:
             dark, response = calibration.to(x).split(1, dim=1)  # (B, 1, H, W) each
@@ -255,7 +269,8 @@ class SwinSF(nn.Module):
         return x
 
     def see(self, x):
-        """What each stream sees of spikes (B, 41, H, W): ({stream: (B, 28 to 48, H, W)}, {stream: its `Segments` or None}).
+        """What each stream sees of spikes (B, 41, H, W): ({stream: (B, 28 to 48, H, W)}, {stream: its
+        `Segments` or None}).
 
         Its steps; along the motion the light of its segments too.
         """
@@ -264,11 +279,15 @@ class SwinSF(nn.Module):
             return {stream: x[:, steps].to(dtype) for stream, steps in SEEN.items()}, dict.fromkeys(SEEN)
         with torch.autocast(x.device.type, enabled=False):
             along = along_motion(x, aligned=self.config.skip == "aligned")
-        seen = {stream: torch.cat([steps, segments.light], 1).to(dtype) for stream, (steps, segments) in along.items()}
+        seen = {
+            stream: torch.cat([steps, segments.light], 1).to(dtype)
+            for stream, (steps, segments) in along.items()
+        }
         return seen, {stream: segments for stream, (_, segments) in along.items()}
 
     def finish(self, pictures, segments, size):
-        """What the last convolutions give for middle, left and right, each (B, 1 or 8, H, W) -> `Reconstruction` of a size."""
+        """What the last convolutions give for middle, left and right, each (B, 1 or 8, H, W) ->
+        `Reconstruction` of a size."""
         height, width = size
         outputs = []
         for stream, picture in zip(Reconstruction._fields, pictures):

@@ -1,4 +1,5 @@
-"""Weights files: what one claims is held against the architecture, and the architecture against its limits, before it is built.
+"""Weights files: what one claims is held against the architecture, and the architecture against its limits,
+before it is built.
 
 So no file makes more than its own tensors, and none whose names or shapes differ is taken for another.
 """
@@ -9,16 +10,17 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from models.attention import TSA_CHOICES
-from models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
-from models.variants import VARIANTS
-from utils import checkpoint
-from utils.cli import UserError
+from swinsf.models.attention import TSA_CHOICES
+from swinsf.models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
+from swinsf.models.variants import VARIANTS
+from swinsf.utils import checkpoint
+from swinsf.utils.cli import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
-WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")  # entries that toolboxes keep weights in
+# entries that toolboxes keep weights in
+WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")
 # What the numbers of a SwinSFConfig may be, both ends included.
 LIMITS = {
     **{"channels": (int, 1, 4096), "heads": (int, 1, 256), "window": (int, 1, 16), "patch": (int, 1, 64)},
@@ -63,7 +65,8 @@ CHOICE = {
 
 
 def weights_for(purpose):
-    """The path of the shipped weights for "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K"."""
+    """The path of the shipped weights for "recordings" (any data without ground truth), "spike-REDS" or
+    "spike-X4K"."""
     there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
     return there[0] if there else shipped_weights()
 
@@ -76,14 +79,16 @@ def fit_of(path):
 def load_model(path, device="cpu", precision="fp32"):
     """The model that a weights file holds, in eval mode on `device`.
 
-    path: the project's own checkpoint, a run's folder (see `weights_file`), a released file, or a state_dict of a released or
-    shipped architecture, by itself or under a name of `WRAPPERS`, by torch.save or as `.safetensors`.
+    path: the project's own checkpoint, a run's folder (see `weights_file`), a released file, or a state_dict
+    of a released or shipped architecture, by itself or under a name of `WRAPPERS`, by torch.save or as
+    `.safetensors`.
 
-    precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32 themselves. bf16 is
-    the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on most CPUs.
+    precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32
+    themselves. bf16 is the faster one on CPUs that have its instructions; fp16 is for GPUs, and very slow on
+    most CPUs.
 
-    Raises UserError where the file is missing, damaged or unsafe, or where its weights do not fit, with the names of the
-    missing and the unexpected ones.
+    Raises UserError where the file is missing, damaged or unsafe, or where its weights do not fit, with the
+    names of the missing and the unexpected ones.
     """
     config, state = read_weights(path)
     check_fit(config, state, path)
@@ -104,11 +109,14 @@ def weights_file(path):
     for name in ("best.pth", "last.pth"):
         if (path / name).is_file():
             return path / name
-    raise UserError(f"{path}: a folder without best.pth or last.pth; name a weights file, or the folder of a run")
+    raise UserError(
+        f"{path}: a folder without best.pth or last.pth; name a weights file, or the folder of a run"
+    )
 
 
 def read_weights(path):
-    """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for the errors."""
+    """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for
+    the errors."""
     path = weights_file(path)
     contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
@@ -131,25 +139,33 @@ def load_safetensors(path):
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # a damaged file fails in many ways
-        raise UserError(f"{path}: no safetensors file, or damaged ({error!s:.300}); take an undamaged copy") from None
+        raise UserError(
+            f"{path}: no safetensors file, or damaged ({error!s:.300}); take an undamaged copy"
+        ) from None
 
 
 def plain_names(state):
     """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
 
-    Buffers derived from geometry are left out, since they are computed again (the masks in released files belong to one picture
-    size), and so is `conv_after_body`, which was never used.
+    Buffers derived from geometry are left out, since they are computed again (the masks in released files
+    belong to one picture size), and so is `conv_after_body`, which was never used.
     """
-    state = {str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}
+    state = {
+        str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()
+    }
     derived = ("relative_position_index", "attn_mask")
-    return {k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")}
+    return {
+        k: v for k, v in state.items() if not k.endswith(derived) and not k.startswith("conv_after_body.")
+    }
 
 
 def fitting_config(state):
-    """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the one that fits best.
+    """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the
+    one that fits best.
 
-    "released" and "paper" attention have the same weights: those with the released `skip` are taken for released ones, the
-    others for our own. So have "motion" and "aligned": they are told by what is shipped of the variant.
+    "released" and "paper" attention have the same weights: those with the released `skip` are taken for
+    released ones, the others for our own. So have "motion" and "aligned": they are told by what is shipped of
+    the variant.
     """
     released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
     shipped = {"250": "motion", "1000": "motion", "small": "aligned"}
@@ -180,31 +196,45 @@ def check_config(config):
     for name, (kind, least, most) in LIMITS.items():
         value = getattr(config, name)
         if type(value) not in (int, kind) or not least <= value <= most:
-            raise ValueError(f"{name}={value!r:.80}: a {'whole ' if kind is int else ''}number from {least} to {most} is wanted")
+            raise ValueError(
+                f"{name}={value!r:.80}: a {'whole ' if kind is int else ''}number from {least} to {most} is wanted"
+            )
     for name, choices in CHOICES.items():
         if not isinstance(getattr(config, name), str) or getattr(config, name) not in choices:
             raise ValueError(f"{name}={getattr(config, name)!r:.80}: choose from {', '.join(choices)}")
-    if not all(type(depth) is int and depth > 0 for depth in config.depths) or not 0 < sum(config.depths) <= MOST_BLOCKS:
-        raise ValueError(f"depths={config.depths!s:.80}: whole numbers are wanted, from 1 to {MOST_BLOCKS} in all")
+    if (
+        not all(type(depth) is int and depth > 0 for depth in config.depths)
+        or not 0 < sum(config.depths) <= MOST_BLOCKS
+    ):
+        raise ValueError(
+            f"depths={config.depths!s:.80}: whole numbers are wanted, from 1 to {MOST_BLOCKS} in all"
+        )
     if config.channels % config.heads:
         raise ValueError(f"channels={config.channels} is not a multiple of heads={config.heads}")
 
 
 def check_fit(config, state, path):
-    """Raises UserError where weights, name -> tensor, are not those of a `SwinSFConfig`. What it claims takes no memory."""
+    """Raises UserError where weights, name -> tensor, are not those of a `SwinSFConfig`. What it claims takes
+    no memory."""
     misfit = "more blocks than tensors" if sum(config.depths) > len(state) else ""
     if not misfit:
         with torch.device("meta"):
             misfit = describe_misfit(SwinSF(config).state_dict(), state)
     if misfit:
-        raise UserError(f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model")
+        raise UserError(
+            f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model"
+        )
 
 
 def describe_misfit(expected, found):
     """Text that names missing, unexpected and differently shaped weights, or "" where `found` fits."""
 
     def fits(key):
-        return torch.is_tensor(found[key]) and found[key].is_floating_point() and found[key].shape == expected[key].shape
+        return (
+            torch.is_tensor(found[key])
+            and found[key].is_floating_point()
+            and found[key].shape == expected[key].shape
+        )
 
     groups = {
         "missing": [key for key in expected if key not in found],

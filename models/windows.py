@@ -1,7 +1,7 @@
 """Window geometry as pure functions.
 
-A picture of tokens is (B, H, W, C), H and W multiples of the window w. Its windows are (B, n, N, C): n = (H/w)(W/w) windows
-in row-major order, each of N = w*w tokens in row-major order.
+A picture of tokens is (B, H, W, C), H and W multiples of the window w. Its windows are (B, n, N, C): n =
+(H/w)(W/w) windows in row-major order, each of N = w*w tokens in row-major order.
 """
 
 import math
@@ -9,7 +9,8 @@ import math
 import torch
 from einops import rearrange
 
-MASKED = -100.0  # added to the attention between tokens of different regions, as in Swin and the released weights
+# added to the attention between tokens of different regions, as in Swin and the released weights
+MASKED = -100.0
 
 
 def partition(x, window):
@@ -24,9 +25,11 @@ def reverse(windows, height, width):
 
 
 def window_order(height, width, window, shift):
-    """(n, N) int64: where each token of each window lies in the flattened picture, after a cyclic shift by -shift.
+    """(n, N) int64: where each token of each window lies in the flattened picture, after a cyclic shift by
+    -shift.
 
-    tokens.flatten(1, 2)[:, window_order(...)] equals partition(torch.roll(tokens, (-shift, -shift), (1, 2)), window).
+    tokens.flatten(1, 2)[:, window_order(...)] equals partition(torch.roll(tokens, (-shift, -shift), (1, 2)),
+    window).
     """
     position = torch.arange(height * width).view(1, height, width, 1)
     return partition(torch.roll(position, (-shift, -shift), (1, 2)), window)[0, :, :, 0]
@@ -35,10 +38,11 @@ def window_order(height, width, window, shift):
 def relative_position_index(window):
     """(N, N) int64: the row of the bias table for the offset from token j to token i of a window.
 
-    An offset (dy, dx) lies in -(w-1)..w-1 on both axes and takes row (dy + w - 1)(2w - 1) + dx + w - 1 of (2w - 1)^2
-    (Liu et al., Swin Transformer, ICCV 2021).
+    An offset (dy, dx) lies in -(w-1)..w-1 on both axes and takes row (dy + w - 1)(2w - 1) + dx + w - 1 of (2w
+    - 1)^2 (Liu et al., Swin Transformer, ICCV 2021).
     """
-    # On the CPU also where a network is made on no device: PyTorch would import its compiler for the sums there.
+    # On the CPU also where a network is made on no device: PyTorch would import its compiler for the sums
+    # there.
     side = torch.arange(window, device="cpu")
     y, x = torch.meshgrid(side, side, indexing="ij")
     y, x = y.flatten(), x.flatten()
@@ -50,12 +54,13 @@ def relative_position_index(window):
 def shift_masks(window, shift):
     """(4, N, N) float32 of 0 and MASKED, for the windows of a picture rolled by -shift: see `window_kinds`.
 
-    Rolling brings tokens from opposite edges into the last row and the last column of windows. Wrapped tokens come last in these
-    windows. Only tokens of the same part attend to each other.
+    Rolling brings tokens from opposite edges into the last row and the last column of windows. Wrapped tokens
+    come last in these windows. Only tokens of the same part attend to each other.
     """
     here = torch.zeros(window, dtype=torch.int64)
     wrapped = (torch.arange(window) >= window - shift).long()
-    part = torch.stack([2 * y[:, None] + x for y in (here, wrapped) for x in (here, wrapped)]).flatten(1)  # (4, N)
+    # (4, N)
+    part = torch.stack([2 * y[:, None] + x for y in (here, wrapped) for x in (here, wrapped)]).flatten(1)
     return (part[:, :, None] != part[:, None, :]).float() * MASKED
 
 
@@ -66,7 +71,8 @@ def window_kinds(height, width, window):
 
 
 def attention_mask(height, width, window, shift, like):
-    """(n, N, N) of 0 and MASKED in the type of `like`, for a picture rolled by -shift; None without a shift."""
+    """(n, N, N) of 0 and MASKED in the type of `like`, for a picture rolled by -shift; None without a
+    shift."""
     if not shift:
         return None
     return shift_masks(window, shift).to(like)[window_kinds(height, width, window).to(like.device)]

@@ -4,7 +4,8 @@ import numpy as np
 
 
 def draw_camera(height=40, width=50, seed=0, hot=()):
-    """(dark, response), each (H, W): log-normal dark charge, response of mean 1 with a shaded corner and a bright first column.
+    """(dark, response), each (H, W): log-normal dark charge, response of mean 1 with a shaded corner and a
+    bright first column.
 
     hot: (row, column, dark charge) of each hot pixel.
     """
@@ -19,7 +20,8 @@ def draw_camera(height=40, width=50, seed=0, hot=()):
 
 
 def record(light, camera, steps, seed=0, electrons=10_000):
-    """Spikes uint8 (steps, H, W) of light in thresholds a step, (H, W), a number, or a function of the step."""
+    """Spikes uint8 (steps, H, W) of light in thresholds a step, (H, W), a number, or a function of the
+    step."""
     rng, (dark, response) = np.random.default_rng(seed), camera
     charge, spikes = rng.random(dark.shape), np.zeros((steps, *dark.shape), np.uint8)
     for step in range(steps):

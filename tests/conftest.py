@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-# Networks so small gain nothing from threads, and the threads of several processes on few cores wait for one another.
+# Networks so small gain nothing from threads, and the threads of several processes on few cores wait for one
+# another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
@@ -23,30 +24,37 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.dat import write_dat
-from datasets.simulation.sensor import IDEAL, integrate_and_fire
-from models import SwinSF, SwinSFConfig
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.simulation.sensor import IDEAL, integrate_and_fire
+from swinsf.models import SwinSF, SwinSFConfig
+from swinsf.utils import checkpoint, cli
 from tests.golden import formula
-from utils import checkpoint, cli
 
 ROOT = Path(__file__).parent.parent
-# Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without it are skipped.
+# Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without
+# it are skipped.
 REFERENCE = Path(os.environ.get("SWINSF_REFERENCE", ROOT.parent / "shared"))
 
 
 def golden_state(variant):
     """The closed-form weights as a state_dict for `build_model(variant)`."""
-    return {k: torch.from_numpy(v) for k, v in formula.weights(variant).items() if not k.startswith("conv_after_body")}
+    return {
+        k: torch.from_numpy(v)
+        for k, v in formula.weights(variant).items()
+        if not k.startswith("conv_after_body")
+    }
 
 
 def run_process(*arguments, timeout=240):
-    """Python with these arguments as its own process, for what is of a process -> CompletedProcess with text output."""
+    """Python with these arguments as its own process, for what is of a process -> CompletedProcess with text
+    output."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def run_script(*arguments, stdin=os.devnull):
-    """`python train.py ...` or `python -m tools.results ...` in this process, ended by `utils.cli.run` -> CompletedProcess.
+    """`python train.py ...` or `python -m tools.results ...` in this process, ended by `utils.cli.run` ->
+    CompletedProcess.
 
     stdin: path of the file that is read as standard input. Its output is text.
     Starting Python and its imports again takes more time than most scripts do on what a test gives them.
@@ -59,8 +67,10 @@ def run_script(*arguments, stdin=os.devnull):
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.enter_context(mock.patch.object(sys, "argv", [name, *flags]))
         stack.enter_context(mock.patch.object(sys, "stdin", stack.enter_context(open(stdin))))
-        stack.callback(signal.signal, signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))  # which `run` sets for a process's end
-        stack.callback(lambda: [child.join(10) for child in multiprocessing.active_children()])  # which `run` has killed by then
+        # which `run` sets for a process's end
+        stack.callback(signal.signal, signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))
+        # which `run` has killed by then
+        stack.callback(lambda: [child.join(10) for child in multiprocessing.active_children()])
         stack.callback(os.chdir, os.getcwd())
         os.chdir(ROOT)
         end = stack.enter_context(pytest.raises(SystemExit))
@@ -70,7 +80,8 @@ def run_script(*arguments, stdin=os.devnull):
 
 
 def forks():
-    """A multiprocessing context whose processes are forks of one that has everything imported and did nothing yet.
+    """A multiprocessing context whose processes are forks of one that has everything imported and did nothing
+    yet.
 
     A fork of the tests' own process would have PyTorch's threads in a state that autograd refuses.
     """
@@ -85,7 +96,9 @@ def run_processes(count, *arguments):
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
     with tempfile.TemporaryDirectory() as folder:
-        running = [start_script(folder, *arguments, **place, RANK=rank, LOCAL_RANK=rank) for rank in range(count)]
+        running = [
+            start_script(folder, *arguments, **place, RANK=rank, LOCAL_RANK=rank) for rank in range(count)
+        ]
         for process in running:
             process.join(240)
         texts = [Path(folder, stream).read_text() for stream in ("out", "err")]
@@ -94,7 +107,8 @@ def run_processes(count, *arguments):
 
 
 def start_script(folder, *arguments, **environment):
-    """A script as a process of its own, without the seconds of imports; its text output goes to `out` and `err` in a folder."""
+    """A script as a process of its own, without the seconds of imports; its text output goes to `out` and
+    `err` in a folder."""
     process = forks().Process(target=script_in_a_fork, args=(str(folder), environment, *map(str, arguments)))
     process.start()
     return process
@@ -103,8 +117,12 @@ def start_script(folder, *arguments, **environment):
 def script_in_a_fork(folder, environment, name, *flags):
     """What the process of `start_script` does."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1))))
-        stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1))))
+        stack.enter_context(
+            contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1)))
+        )
+        stack.enter_context(
+            contextlib.redirect_stderr(stack.enter_context(open(f"{folder}/err", "a", buffering=1)))
+        )
         os.environ.update({key: str(value) for key, value in environment.items()})
         os.chdir(ROOT)
         torch.set_num_threads(1)
@@ -113,7 +131,8 @@ def script_in_a_fork(folder, environment, name, *flags):
 
 
 def assert_one_line_error(result, *words):
-    """The script ended in exit status 2 and one line on stderr that has all the words, without a traceback."""
+    """The script ended in exit status 2 and one line on stderr that has all the words, without a
+    traceback."""
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
@@ -174,7 +193,10 @@ def moving_scene(height, width, steps, speed=0.2, seed=0, sensor=IDEAL, pattern=
     texture = cv2.GaussianBlur(rng.random((height, width + int(speed * steps) + 4), np.float32), None, 3)
     texture = cv2.normalize(texture, None, 0.05, 0.95, cv2.NORM_MINMAX)
     shifts = (np.float32([[1, 0, -speed * step], [0, 1, 0]]) for step in range(steps))
-    light = (cv2.warpAffine(texture, shift, texture.shape[::-1], flags=cv2.INTER_CUBIC)[:, :width] for shift in shifts)
+    light = (
+        cv2.warpAffine(texture, shift, texture.shape[::-1], flags=cv2.INTER_CUBIC)[:, :width]
+        for shift in shifts
+    )
     return integrate_and_fire((np.clip(frame, 0, 1) for frame in light), rng, sensor, pattern)
 
 
@@ -194,7 +216,8 @@ def write_video(path, frames):
 
 
 def gradient_scene(seed=0, height=250, width=400, steps=41):
-    """(spikes, picture): a still picture whose grey levels rise from left to right, and spikes at 0.6 of them."""
+    """(spikes, picture): a still picture whose grey levels rise from left to right, and spikes at 0.6 of
+    them."""
     picture = np.tile(np.linspace(20 + seed, 235, width).astype(np.uint8), (height, 1))
     spikes = np.random.default_rng(seed).random((steps, height, width)) < 0.6 * picture / 255
     return spikes.astype(np.uint8), picture
@@ -219,10 +242,9 @@ def write_reds(folder, train=0, test=0, input_name="input"):
 
 @pytest.fixture(scope="session")
 def bfloat16():
-    """Skips where bfloat16 products end the process: some torch builds take instructions that a virtual machine lacks."""
-    code = (
-        "import torch; x = torch.ones(1, 32, 64, 64).bfloat16(); torch.nn.functional.conv2d(x, x[0, :, None, :1, :1], groups=32)"
-    )
+    """Skips where bfloat16 products end the process: some torch builds take instructions that a virtual
+    machine lacks."""
+    code = "import torch; x = torch.ones(1, 32, 64, 64).bfloat16(); torch.nn.functional.conv2d(x, x[0, :, None, :1, :1], groups=32)"
     code += "; torch.nn.functional.conv2d(x, torch.ones(32, 32, 3, 3).bfloat16()); x[0] @ x[0]"
     if run_process("-c", code).returncode < 0:  # ended by a signal
         pytest.skip("bfloat16 products end the process here")
@@ -232,7 +254,8 @@ def write_tiny_weights(path):
     """A checkpoint of a tiny network; its pictures are means along the motion, give or take a grey level."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion"))
-    for last in (model.conv_last[0], model.conv_lm[0]):  # zero as they are made, which would draw the mean itself
+    # zero as they are made, which would draw the mean itself
+    for last in (model.conv_last[0], model.conv_lm[0]):
         torch.nn.init.normal_(last.weight, std=0.5)
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
     return path

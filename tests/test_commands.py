@@ -10,36 +10,54 @@ import shlex
 import pytest
 from torch.distributed.run import get_args_parser as torchrun_parser
 
+from swinsf.utils.cli import UserError
 from tests.conftest import ROOT
-from utils.cli import UserError
 
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.read_text())
-TOOLS = sorted(f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text())
-MODULES = ["utils.checkpoint", "utils.niqe", *TOOLS]  # with a command line of their own
+TOOLS = sorted(
+    f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text()
+)
+MODULES = ["swinsf.utils.checkpoint", "swinsf.evaluation.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
 # of pip, pytest-xdist and torchrun
-OTHER_FLAGS = {"--quiet", "--disable-pip-version-check", "--maxprocesses", "--dist", *torchrun_parser()._option_string_actions}
+OTHER_FLAGS = {
+    "--quiet",
+    "--disable-pip-version-check",
+    "--maxprocesses",
+    "--dist",
+    *torchrun_parser()._option_string_actions,
+}
 PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
 
 
 def source(module):
-    return ROOT / (module.replace(".", "/") + ".py")
+    return ROOT / (module.removeprefix("swinsf.").replace(".", "/") + ".py")
 
 
 def recipes():
-    """The Makefile with its Python commands as an indented block, and with each $(if $(NAME),WORDS) as the WORDS."""
+    """The Makefile with its Python commands as an indented block, and with each $(if $(NAME),WORDS) as the
+    WORDS."""
     text = (ROOT / "Makefile").read_text().replace("\t$(BIN)/python", "    python")
     return re.sub(r'\$\(if \$\(\w+\),(--\w+) "\$\(\w+\)"\)', r"\1 DIR", text)
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "checkpoint/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "checkpoint/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in DOCUMENTS}
-TEXTS |= {module: ast.get_docstring(ast.parse(source(module).read_text()), clean=False) for module in SCRIPTS + MODULES}
+TEXTS |= {
+    module: ast.get_docstring(ast.parse(source(module).read_text()), clean=False)
+    for module in SCRIPTS + MODULES
+}
 TEXTS["Makefile"] = recipes()
 
 
 def command_lines(text):
-    """The command lines in a text: lines of indented blocks, continued ones as one, and what stands so between backticks."""
+    """The command lines in a text: lines of indented blocks, continued ones as one, and what stands so
+    between backticks."""
     text = re.sub(r"```.*?```", "", text, flags=re.S)
     lines = re.findall(r"^    (\S.*)$", re.sub(r"\\\n\s*", " ", text), re.M)
     spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
@@ -48,7 +66,8 @@ def command_lines(text):
 
 
 def parse(module, arguments, monkeypatch):
-    """Let a module of ours parse its arguments, and do nothing else. Raises SystemExit or UserError where it refuses them."""
+    """Let a module of ours parse its arguments, and do nothing else. Raises SystemExit or UserError where it
+    refuses them."""
     module = importlib.import_module(module)
     if hasattr(module, "parse_settings"):
         module.parse_settings(arguments)
@@ -82,11 +101,14 @@ def run_by_make(words):
     for word in words:
         variable, equals, _ = word.partition("=")
         wanted = rf"\$\({variable}\)" if equals else rf"^{word}:"
-        assert re.search(wanted, makefile, re.M), f"no {'variable' if equals else 'target'} {variable} in the Makefile"
+        assert re.search(wanted, makefile, re.M), (
+            f"no {'variable' if equals else 'target'} {variable} in the Makefile"
+        )
 
 
 def take(line, monkeypatch):
-    """Go through a command line as far as its arguments are parsed. Raises SystemExit, UserError or AssertionError."""
+    """Go through a command line as far as its arguments are parsed. Raises SystemExit, UserError or
+    AssertionError."""
     for part in line.split(" | "):
         program, *words = shlex.split(part, comments=True)
         program = program.removeprefix(".venv/bin/")
@@ -123,7 +145,9 @@ def places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name, line", [(name, line) for name, text in TEXTS.items() for line in command_lines(text)])
+@pytest.mark.parametrize(
+    "name, line", [(name, line) for name, text in TEXTS.items() for line in command_lines(text)]
+)
 def test_every_command_line_is_taken(name, line, places, monkeypatch):
     take(line, monkeypatch)
 
@@ -150,7 +174,7 @@ def test_the_texts_have_commands_for_everything():
         "test.py --split vall",
         "python -m datasets.inspcet REC.dat",
         "python reconstruct.py REC.dat --inspect --hieght 250",
-        "python -m utils.niqe PHOTOS",
+        "python -m swinsf.evaluation.niqe PHOTOS",
         "zcat REC.dat.gz | python reconstruct.py - --out_put X.mp4",
         "torchrun --nproc_per_nod_e 8 reconstruct.py REC.dat",
         "torchrun --nproc_per_node 8 reconstruct.py REC.dat --gama 2",
@@ -172,7 +196,9 @@ def test_command_lines_are_found():
 
 
 def test_every_flag_is_some_script_s(monkeypatch, capsys):
-    flags = set().union(*(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *TOOLS, "tests.robustness.fuzz"]))
+    flags = set().union(
+        *(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *TOOLS, "tests.robustness.fuzz"])
+    )
     assert {"--resume_path", "--compare", "--dark", "--parts", "--check", "--steps_per_second"} <= flags
     assert flags_in("| `--sensor reds` | `--made_up` |\n| --- | --- |") - flags == {"--made_up"}
     for name, text in TEXTS.items():

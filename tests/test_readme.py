@@ -1,4 +1,5 @@
-"""The Python of the documents runs as it stands, from any folder, and gives the picture that is shown; so does the notebook."""
+"""The Python of the documents runs as it stands, from any folder, and gives the picture that is shown; so
+does the notebook."""
 
 import json
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from tests.conftest import ROOT
-from tools.notebook import PLACE, code_cells, run_cells
+from tools.notebook import code_cells, run_cells
 
 
 def examples(name):
@@ -21,9 +22,11 @@ def test_the_examples_run_from_any_folder_and_give_the_picture_shown(tmp_path):
     readme, recordings = examples("README.md"), examples("docs/recordings.md")
     assert len(readme) == 1 and len(recordings) == 2
     shorter = "import os; os.truncate('rec.dat', 61 * 250 * 400 // 8)"  # two pictures are enough
-    code = "\n".join([*recordings, shorter, *readme]).replace(PLACE, str(ROOT))
+    code = "\n".join([f"import sys; sys.path.insert(0, {str(ROOT)!r})", *recordings, shorter, *readme])
     code += "\nassert window.middle.shape == (1, 1, 250, 400) and spikes.shape == (41, 250, 400)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
     assert result.returncode == 0, result.stderr
     shown = cv2.imread(str(ROOT / "docs/recording.jpg"), cv2.IMREAD_GRAYSCALE)
     made = cv2.imread(str(tmp_path / "recording.png"), cv2.IMREAD_GRAYSCALE)
@@ -53,7 +56,9 @@ def test_the_notebook_runs_and_gives_the_figures_shown(tmp_path, monkeypatch):
     psnr = dict(zip(("TFI", "TFP41", "TFP21", "SwinSF"), made[3]))
     assert psnr["SwinSF"] > psnr["TFP21"] + 5
     assert names["log"][-1]["step"] == 10
-    images = [output["data"] for cell in code_cells(notebook) for output in cell["outputs"] if "data" in output]
+    images = [
+        output["data"] for cell in code_cells(notebook) for output in cell["outputs"] if "data" in output
+    ]
     assert len(images) == 3 and all("image/jpeg" in data for data in images)
 
 

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from datasets import dat, paired
-from datasets.simulation.sensor import SENSORS
-from engine import RECIPES
-from models import PRECISIONS, SKIP_CHOICES, TSA_CHOICES, VARIANTS
+from swinsf.datasets import dat, paired
+from swinsf.datasets.simulation.sensor import SENSORS
+from swinsf.evaluation import metrics, niqe
+from swinsf.models import PRECISIONS, SKIP_CHOICES, TSA_CHOICES, VARIANTS
+from swinsf.training.recipes import RECIPES
+from swinsf.utils import choices, cli
+from swinsf.utils.cli import UserError
 from tests.conftest import ROOT
-from utils import choices, cli, metrics, niqe
-from utils.cli import UserError
 
 SLOW = {"torch", "timm", "torchvision", "tensorboard", "matplotlib", "scipy", "skimage", "av", "einops"}
 COMMANDS = [  # and the status they end in
@@ -59,7 +60,8 @@ def test_flags_and_paths_are_looked_at_before_what_is_slow_to_import():
         assert code == status, command
         assert errors.count("error: ") == len(errors.splitlines()) == (1 if status else 0), errors
         assert not SLOW & set(modules), command
-    assert SLOW & set(imported) == {"torch", "einops", "av", "skimage"}  # skimage loads its parts as they are used
+    # skimage loads its parts as they are used
+    assert SLOW & set(imported) == {"torch", "einops", "av", "skimage"}
 
 
 def test_the_names_that_flags_choose_from_are_those_that_there_are():
@@ -99,13 +101,13 @@ def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
 
 def test_weights_are_checked_without_pytorchs_compiler():
     """What is computed on no device, as where a file's architecture is looked at, would import it."""
-    code = "import sys, models; models.load_model(models.shipped_weights()); print({'torch._dynamo', 'timm'} & {*sys.modules})"
+    code = "import sys; from swinsf import models; models.load_model(models.shipped_weights()); print({'torch._dynamo', 'timm'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "set()\n", result.stderr
 
 
 def test_a_score_imports_of_scipy_what_it_wants():
-    code = "import sys, numpy; from utils.metrics import psnr_ssim; print(psnr_ssim(*numpy.eye(20).reshape(2, 10, 20)).psnr); "
+    code = "import sys, numpy; from swinsf.evaluation.metrics import psnr_ssim; print(psnr_ssim(*numpy.eye(20).reshape(2, 10, 20)).psnr); "
     code += "print({'scipy.stats', 'matplotlib'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.endswith("set()\n") and float(result.stdout.split()[0]) > 40, result.stderr

@@ -2,15 +2,16 @@
 
 import math
 
-from models import motion
-from utils.timing import STEPS
+from swinsf.models import motion
+from swinsf.utils.timing import STEPS
 
 
 def multiply_adds(model, height, width):
-    """Multiply-adds of a SwinSF for one picture of height x width, with each layer on its own, as the paper draws it.
+    """Multiply-adds of a SwinSF for one picture of height x width, with each layer on its own, as the paper
+    draws it.
 
-    What runs is less: `models.collapse` makes one small convolution of several layers. Norms, softmax, GELU and the
-    look-ups along the motion do not count.
+    What runs is less: `models.collapse` makes one small convolution of several layers. Norms, softmax, GELU
+    and the look-ups along the motion do not count.
     """
     config = model.config
     multiple = config.patch * config.window
@@ -23,15 +24,20 @@ def multiply_adds(model, height, width):
     total = pixels * (weights(model.conv_first) + 2 * weights(model.conv_first_ref))
     total += 3 * tokens * weights(model.patch_embed.proj, model.patch_unembed.unproj)
     for layer in model.layers:
-        total += 3 * pixels * weights(layer.conv) + 3 * tokens * weights(layer.patch_unembed.unproj, layer.patch_embed.proj)
+        total += 3 * pixels * weights(layer.conv) + 3 * tokens * weights(
+            layer.patch_unembed.unproj, layer.patch_embed.proj
+        )
     for block in model.blocks:
         msa, tsa = block.attn, block.attn_mul
         total += tokens * weights(msa.qkv, msa.proj, tsa.to_q, tsa.to_k, tsa.to_v, tsa.proj)
-        total += tokens * 2 * 2 * config.window**2 * config.channels  # q k^T and its product with v, in W-MSA and in TSA
+        # q k^T and its product with v, in W-MSA and in TSA
+        total += tokens * 2 * 2 * config.window**2 * config.channels
         total += 3 * tokens * weights(block.mlp.fc1, block.mlp.fc2)
     total += pixels * (weights(*model.conv_last) + 2 * weights(*model.conv_lm))
     if config.skip != "none":
         taps = {sigma: 2 * (2 * math.ceil(2.5 * sigma) + 1) for sigma in (motion.BLUR, motion.NEIGHBOURHOOD)}
         total += pixels * 3 * motion.SEGMENTS * STEPS
-        total += pixels * (motion.SEGMENTS * taps[motion.BLUR] + 5 * len(motion.SPANS) * taps[motion.NEIGHBOURHOOD])
+        total += pixels * (
+            motion.SEGMENTS * taps[motion.BLUR] + 5 * len(motion.SPANS) * taps[motion.NEIGHBOURHOOD]
+        )
     return total

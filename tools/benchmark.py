@@ -7,10 +7,11 @@
     python -m tools.benchmark --device cuda:0 --precisions bf16 --batch_size 8 --train_batch_size 16 --crop_size 128 --compile
     python -m tools.benchmark --parts loading                     # writes a recording of 1.25 GB to a temporary folder
 
-Each case runs in a process of its own. Per case: the median time of the runs after a warm-up; peak memory above weights and
-input; multiply-adds, of the network as the paper draws it and as they were really done here (torch's flop counter); the rate of
-the drawn ones; and that rate over the rate of a 4096^3 matrix product in the same precision, timed in turns with the runs.
-Below SAVE_PATH: benchmark.json, and scaling.png where it was asked for.
+Each case runs in a process of its own. Per case: the median time of the runs after a warm-up; peak memory
+above weights and input; multiply-adds, of the network as the paper draws it and as they were really done here
+(torch's flop counter); the rate of the drawn ones; and that rate over the rate of a 4096^3 matrix product in
+the same precision, timed in turns with the runs. Below SAVE_PATH: benchmark.json, and scaling.png where it
+was asked for.
 """
 
 import argparse
@@ -32,20 +33,22 @@ from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from datasets import open_dataset
-from datasets.augment import Augmented, EpochBatches
-from datasets.dat import read_dat, write_dat
-from datasets.paired import PAIRED
-from datasets.simulation.dataset import demo_photo
-from engine import RECIPES, make_loader, make_optimizer, reconstruction_loss
-from models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model, fast
+from swinsf.datasets import open_dataset
+from swinsf.datasets.augment import Augmented, EpochBatches
+from swinsf.datasets.dat import read_dat, write_dat
+from swinsf.datasets.loader import make_loader
+from swinsf.datasets.paired import PAIRED
+from swinsf.datasets.simulation.dataset import demo_photo
+from swinsf.evaluation import tables
+from swinsf.models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model, fast
+from swinsf.training.recipes import RECIPES, make_optimizer, reconstruction_loss
+from swinsf.utils import cli
+from swinsf.utils.allocator import tune_allocator
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import check_compiler, pick_device, set_tf32
+from swinsf.utils.files import atomic_write
+from swinsf.utils.timing import STEPS
 from tools.arithmetic import multiply_adds
-from utils import cli, report
-from utils.checkpoint import replacing
-from utils.cli import UserError
-from utils.distributed import check_compiler, pick_device, set_tf32
-from utils.inference import keep_freed_memory
-from utils.timing import STEPS
 
 PARTS = ("inference", "training", "scaling", "loading")
 SIZES = {"250": (250, 400), "1000": (1000, 1000), "small": (250, 400)}  # what each variant is for
@@ -56,18 +59,34 @@ PRODUCT = 4096  # side of the matrix product that rates are compared with
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--parts", nargs="+", default=["inference", "training"], choices=PARTS, help="what to measure (default the first two)")
+    flag(
+        "--parts",
+        nargs="+",
+        default=["inference", "training"],
+        choices=PARTS,
+        help="what to measure (default the first two)",
+    )
     flag("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
     flag("--skip", choices=SKIP_CHOICES, help="what the networks add to (default: each variant's own)")
     flag("--precisions", nargs="+", default=["fp32", "bf16"], choices=[*PRECISIONS], help="default fp32 bf16")
     flag("--runs", type=cli.positive_int, default=5, help="timed runs of a case (default 5)")
     flag("--batch_size", type=cli.batch_size, default=1, help="pictures at a time in inference (default 1)")
     flag("--train_batch_size", type=cli.batch_size, default=4, help="samples of a training step (default 4)")
-    flag("--crop_size", type=cli.number(int, 20, 10**4), default=100, help="side of a training step's crops (default 100)")
+    flag(
+        "--crop_size",
+        type=cli.number(int, 20, 10**4),
+        default=100,
+        help="side of a training step's crops (default 100)",
+    )
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
     flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
+    flag(
+        "--save_path",
+        type=Path,
+        default=Path("results/benchmark"),
+        help="folder of the results (default results/benchmark)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -79,18 +98,40 @@ def list_cases(settings):
             case = {"variant": variant, "precision": precision, **common}
             if "inference" in settings.parts:
                 height, width = SIZES[variant]
-                cases.append({"part": "inference", **case, "batch": settings.batch_size, "height": height, "width": width})
+                cases.append(
+                    {
+                        "part": "inference",
+                        **case,
+                        "batch": settings.batch_size,
+                        "height": height,
+                        "width": width,
+                    }
+                )
             if "training" in settings.parts and precision != "fp16":
-                size = {"batch": settings.train_batch_size, "height": settings.crop_size, "width": settings.crop_size}
-                cases += [{"part": "training", **case, **size, "grad_checkpoint": wanted} for wanted in (False, True)]
+                size = {
+                    "batch": settings.train_batch_size,
+                    "height": settings.crop_size,
+                    "width": settings.crop_size,
+                }
+                cases += [
+                    {"part": "training", **case, **size, "grad_checkpoint": wanted}
+                    for wanted in (False, True)
+                ]
         if "scaling" in settings.parts:
-            case = {"part": "scaling", "variant": variant, "precision": settings.precisions[0], **common, "batch": 1}
+            case = {
+                "part": "scaling",
+                "variant": variant,
+                "precision": settings.precisions[0],
+                **common,
+                "batch": 1,
+            }
             cases += [{**case, "height": height, "width": width} for height, width in SCALES]
     return cases
 
 
 class PeakMemory:
-    """Within `with`, watches the memory of this process on the device; `bytes` is its peak above what it was at the start."""
+    """Within `with`, watches the memory of this process on the device; `bytes` is its peak above what it was
+    at the start."""
 
     def __init__(self, device):
         self.device = device
@@ -185,7 +226,11 @@ def measure(case, device_name):
         products.append(seconds(lambda: matrix @ matrix, device))
     with FlopCounterMode(display=False) as counter:
         call(spikes)
-    drawn = case["batch"] * multiply_adds(model, case["height"], case["width"]) * (3 if case["part"] == "training" else 1)
+    drawn = (
+        case["batch"]
+        * multiply_adds(model, case["height"], case["width"])
+        * (3 if case["part"] == "training" else 1)
+    )
     rate, product_rate = 2 * drawn / statistics.median(times), 2 * PRODUCT**3 / statistics.median(products)
     return {
         **case,
@@ -201,7 +246,8 @@ def measure(case, device_name):
 
 
 def measure_loading():
-    """Milliseconds to read a window of a long recording; samples a second of one worker: frames, crops, simulated scenes."""
+    """Milliseconds to read a window of a long recording; samples a second of one worker: frames, crops,
+    simulated scenes."""
     figures, rng = {}, np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path, length = Path(folder) / "long.dat", 10_000
@@ -210,7 +256,10 @@ def measure_loading():
                 file.write(rng.bytes(length // 100 * 125_000))
         starts = rng.integers(0, length - STEPS, 50)
         cpu = torch.device("cpu")
-        windows = [functools.partial(read_dat, path, 1000, 1000, start, start + STEPS, flip=False) for start in starts]
+        windows = [
+            functools.partial(read_dat, path, 1000, 1000, start, start + STEPS, flip=False)
+            for start in starts
+        ]
         times = [seconds(window, cpu) for window in windows]
         figures["window_of_1000x1000_ms"] = 1e3 * statistics.median(times)
         path.unlink()
@@ -223,7 +272,7 @@ def measure_loading():
                 figures[f"samples_per_second_{name}"] = samples_per_second(train, crop)
         photos = Path(folder) / "photos"
         for name in ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "rocket"):
-            report.write_picture(photos / f"{name}.png", demo_photo(name))
+            tables.write_picture(photos / f"{name}.png", demo_photo(name))
         for crop in (64, 128):
             scenes = open_dataset(f"photos:{photos}", split="train", crop_size=crop, length=100)
             figures[f"samples_per_second_{crop}x{crop}_simulated"] = samples_per_second(scenes, crop)
@@ -249,7 +298,9 @@ def write_samples(root, dataset, rng, count=40):
         spikes = rng.random((STEPS, dataset.height, dataset.width), np.float32) < 0.3
         write_dat(root / "train" / "input" / f"{index:03d}id21.dat", spikes, dataset.flip)
         for key_id in (14, 21, 28):
-            report.write_picture(root / "train" / "gt" / f"{index:03d}id{key_id}.png", picture + rng.integers(0, 9))
+            tables.write_picture(
+                root / "train" / "gt" / f"{index:03d}id{key_id}.png", picture + rng.integers(0, 9)
+            )
 
 
 def format_results(results):
@@ -261,22 +312,31 @@ def format_results(results):
         name += "".join(f" {word}" for word in ("grad_checkpoint", "compile", "tf32") if case.get(word))
         lines.append([name, case["precision"], f"{case['seconds']:.3f}", f"{case['peak_bytes'] / 1e6:.0f}"])
         lines[-1] += [f"{case[key] / 1e9:.1f}" for key in ("multiply_adds_drawn", "multiply_adds_done")]
-        lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")] + [f"{100 * case['share']:.0f} %"]
-    return "\n".join(report.text_table(lines))
+        lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")] + [
+            f"{100 * case['share']:.0f} %"
+        ]
+    return "\n".join(tables.text_table(lines))
 
 
 def scaling_figure(path, results):
     """Time and memory against pixels, a line a variant."""
     figure = Figure((9, 3.6), layout="constrained")
-    for axis, key, scale, label in zip(figure.subplots(1, 2), ("seconds", "peak_bytes"), (1, 1e-6), ("seconds", "peak MB")):
+    for axis, key, scale, label in zip(
+        figure.subplots(1, 2), ("seconds", "peak_bytes"), (1, 1e-6), ("seconds", "peak MB")
+    ):
         for variant in dict.fromkeys(case["variant"] for case in results):
             cases = [case for case in results if case["variant"] == variant]
             pixels = [case["height"] * case["width"] / 1e6 for case in cases]
-            axis.loglog(pixels, [case[key] * scale for case in cases], "o-", label=f"{variant} {cases[0]['precision']}")
+            axis.loglog(
+                pixels,
+                [case[key] * scale for case in cases],
+                "o-",
+                label=f"{variant} {cases[0]['precision']}",
+            )
         axis.set(xlabel="megapixels", ylabel=label)
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
 
@@ -284,37 +344,49 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     device = pick_device(settings.device)
     settings.save_path.mkdir(parents=True, exist_ok=True)
-    about = {"torch": torch.__version__, "device": report.device_name(device), "threads": torch.get_num_threads()}
+    about = {
+        "torch": torch.__version__,
+        "device": tables.device_name(device),
+        "threads": torch.get_num_threads(),
+    }
     cases, results = list_cases(settings), []
     contents, fresh = {**about, "cases": results}, multiprocessing.get_context("spawn")
 
     def write(contents):
-        with replacing(settings.save_path / "benchmark.json", "w") as file:
+        with atomic_write(settings.save_path / "benchmark.json", "w") as file:
             json.dump(contents, file, indent=1)
 
     bar = tqdm(cases, "benchmark", unit="case", dynamic_ncols=True)
     for case in bar:
-        bar.set_postfix_str(f"{case['variant']} {case['part']} {case['precision']} {case['height']}x{case['width']}")
+        bar.set_postfix_str(
+            f"{case['variant']} {case['part']} {case['precision']} {case['height']}x{case['width']}"
+        )
         with (
             cli.memory_errors("leave out the case that the bar names"),
-            ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory, initargs=(case["part"] == "training",)) as process,
+            ProcessPoolExecutor(
+                1, fresh, initializer=tune_allocator, initargs=(case["part"] == "training",)
+            ) as process,
         ):
             try:
                 results.append(process.submit(measure, case, str(device)).result())
             except BrokenProcessPool:
-                raise UserError(f"{case}: its process was killed, most often for want of memory; leave this case out") from None
+                raise UserError(
+                    f"{case}: its process was killed, most often for want of memory; leave this case out"
+                ) from None
         write(contents)
     if "loading" in settings.parts:
         contents["loading"] = measure_loading()
         write(contents)
         for name, value in contents["loading"].items():
-            cli.say(f"{name} {value:.1f}")
+            cli.log(f"{name} {value:.1f}")
     scaling = [case for case in results if case["part"] == "scaling"]
     if scaling:
         scaling_figure(settings.save_path / "scaling.png", scaling)
     if results:
-        cli.say(format_results(results))
-    cli.say(f"torch {about['torch']}, {about['threads']} threads, {about['device']}; results in {settings.save_path}")
+        cli.log(format_results(results))
+    cli.log(
+        f"torch {about['torch']}, {about['threads']} threads, {about['device']}; results in {settings.save_path}"
+    )
     return 0
 
 

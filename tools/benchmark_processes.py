@@ -2,9 +2,10 @@
 
     python -m tools.benchmark_processes --processes 2
 
-Each case is a run of train.py over simulated scenes, in turns, with one thread a process and no loading workers; a run's first
-epoch is left out. The efficiency is the rate over that of one process and over the number of processes: with the same batch
-shared by all, and with a batch for each. Below SAVE_PATH: processes.json.
+Each case is a run of train.py over simulated scenes, in turns, with one thread a process and no loading
+workers; a run's first epoch is left out. The efficiency is the rate over that of one process and over the
+number of processes: with the same batch shared by all, and with a batch for each. Below SAVE_PATH:
+processes.json.
 """
 
 import json
@@ -17,13 +18,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.simulation.dataset import demo_photo
-from models import VARIANTS
-from utils import cli, report
-from utils.checkpoint import replacing
-from utils.cli import UserError
-from utils.distributed import pick_device
-from utils.run import read_lines
+from swinsf.datasets.simulation.dataset import demo_photo
+from swinsf.evaluation import tables
+from swinsf.models import VARIANTS
+from swinsf.training.run import read_lines
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import pick_device
+from swinsf.utils.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "rocket")
@@ -32,14 +34,29 @@ PHOTOS = ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--processes", type=cli.number(int, 2, 64), default=os.cpu_count() or 2, help="default: one for each CPU")
+    flag(
+        "--processes",
+        type=cli.number(int, 2, 64),
+        default=os.cpu_count() or 2,
+        help="default: one for each CPU",
+    )
     flag("--variant", default="small", choices=[*VARIANTS], help="network (default small)")
     flag("--batch_size", type=cli.positive_int, default=4, help="samples a step of one process (default 4)")
     flag("--crop_size", type=cli.number(int, 20, 1000), default=100, help="side of the crops (default 100)")
     flag("--steps", type=cli.positive_int, default=8, help="steps an epoch (default 8)")
-    flag("--epochs", type=cli.number(int, 2, 100), default=4, help="epochs a run, the first of which does not count (default 4)")
+    flag(
+        "--epochs",
+        type=cli.number(int, 2, 100),
+        default=4,
+        help="epochs a run, the first of which does not count (default 4)",
+    )
     flag("--rounds", type=cli.positive_int, default=3, help="runs of each case (default 3)")
-    flag("--save_path", type=Path, default=Path("results/processes"), help="folder of the results (default results/processes)")
+    flag(
+        "--save_path",
+        type=Path,
+        default=Path("results/processes"),
+        help="folder of the results (default results/processes)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -48,14 +65,31 @@ def pictures_per_second(processes, batch, photos, place, settings):
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
-    command += ["train.py", "--dataset_path", f"photos:{photos}", "--variant", settings.variant, "--recipe", "modern"]
-    command += ["--batch_size", batch, "--crop_size", settings.crop_size, "--epoch_length", batch * settings.steps]
+    command += [
+        "train.py",
+        "--dataset_path",
+        f"photos:{photos}",
+        "--variant",
+        settings.variant,
+        "--recipe",
+        "modern",
+    ]
+    command += [
+        "--batch_size",
+        batch,
+        "--crop_size",
+        settings.crop_size,
+        "--epoch_length",
+        batch * settings.steps,
+    ]
     command += ["--epochs", settings.epochs, "--val_every", 0, "--workers", 0, "--device", "cpu"]
     command += ["--save_path", place, "--run_name", f"run{len(list(place.iterdir()))}"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*map(str, command)], cwd=ROOT, env=one_thread, capture_output=True, text=True)
     if result.returncode:
-        raise UserError(f"{' '.join(map(str, command))}: {(result.stderr.strip().splitlines() or ['failed'])[-1]}")
+        raise UserError(
+            f"{' '.join(map(str, command))}: {(result.stderr.strip().splitlines() or ['failed'])[-1]}"
+        )
     return [line["train_pictures_per_second"] for line in read_lines(place / command[-1] / "log.jsonl")[1:]]
 
 
@@ -75,17 +109,23 @@ def main(arguments=None):
         photos, runs = Path(folder) / "photos", Path(folder) / "runs"
         runs.mkdir()
         for name in PHOTOS:
-            report.write_picture(photos / f"{name}.png", demo_photo(name))
+            tables.write_picture(photos / f"{name}.png", demo_photo(name))
         for name in tqdm([*cases] * settings.rounds, "runs", unit="run", dynamic_ncols=True):
             rates[name] += pictures_per_second(*cases[name], photos, runs, settings)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     alone = medians["one process"]
-    with replacing(settings.save_path / "processes.json", "w") as file:
-        json.dump({"settings": {**vars(settings), "save_path": str(settings.save_path)}, "rates": rates}, file, indent=1)
+    with atomic_write(settings.save_path / "processes.json", "w") as file:
+        json.dump(
+            {"settings": {**vars(settings), "save_path": str(settings.save_path)}, "rates": rates},
+            file,
+            indent=1,
+        )
     for name, median in medians.items():
         efficiency = "" if name == "one process" else f", efficiency {median / alone / count:.0%}"
-        cli.say(f"{name}: {median:.2f} pictures/s{efficiency}")
-    cli.say(f"{settings.variant}, crops of {settings.crop_size}, batches of {batch}; {report.device_name(pick_device('cpu'))}")
+        cli.log(f"{name}: {median:.2f} pictures/s{efficiency}")
+    cli.log(
+        f"{settings.variant}, crops of {settings.crop_size}, batches of {batch}; {tables.device_name(pick_device('cpu'))}"
+    )
     return 0
 
 

@@ -4,9 +4,10 @@
     python -m tools.benchmark_recordings --lengths 1000 20000 --sizes 250x400 --methods tfp tfi
     python -m tools.benchmark_recordings --device cuda --methods swinsf --variant 250 --precision bf16 --batch_size 8
 
-Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every step, the network at
-as many key frames as --pictures says; the pictures are dropped. Reported are steps a second of the recording gone through,
-pictures a second, and the process's largest resident memory compared with that before the work. Below SAVE_PATH: recordings.json.
+Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every
+step, the network at as many key frames as --pictures says; the pictures are dropped. Reported are steps a
+second of the recording gone through, pictures a second, and the process's largest resident memory compared
+with that before the work. Below SAVE_PATH: recordings.json.
 """
 
 import json
@@ -22,16 +23,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.dat import camera_of, open_dat
-from datasets.simulation.dataset import demo_photo
-from datasets.simulation.sensor import integrate_and_fire
-from models import PRECISIONS, VARIANTS, build_model
-from models.classical import tfi_pictures, tfp_pictures
-from utils import cli, report
-from utils.checkpoint import replacing
-from utils.distributed import pick_device, set_tf32
-from utils.inference import keep_freed_memory, key_frames, reconstruct
-from utils.timing import STEPS
+from swinsf.datasets.dat import camera_of, open_dat
+from swinsf.datasets.simulation.dataset import demo_photo
+from swinsf.datasets.simulation.sensor import integrate_and_fire
+from swinsf.evaluation import tables
+from swinsf.models import PRECISIONS, VARIANTS, build_model
+from swinsf.models.classical import tfi_pictures, tfp_pictures
+from swinsf.recordings.stream import key_frames, reconstruct
+from swinsf.utils import cli
+from swinsf.utils.allocator import tune_allocator
+from swinsf.utils.distributed import pick_device, set_tf32
+from swinsf.utils.files import atomic_write
+from swinsf.utils.timing import STEPS
 
 METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # the second takes three pictures from each pass
 LOOP = 200  # steps that a recording repeats, there and back
@@ -41,15 +44,38 @@ PIECE = 50  # steps of it that are written at a time
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000")
-    flag("--lengths", nargs="+", type=cli.positive_int, default=[1000, 20000], help="steps (default 1000 20000)")
+    flag(
+        "--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000"
+    )
+    flag(
+        "--lengths",
+        nargs="+",
+        type=cli.positive_int,
+        default=[1000, 20000],
+        help="steps (default 1000 20000)",
+    )
     flag("--methods", nargs="+", default=[*METHODS], choices=METHODS, help="default all")
-    flag("--variant", default="small", choices=[*VARIANTS], help="network, whose speed is that of any weights (default small)")
+    flag(
+        "--variant",
+        default="small",
+        choices=[*VARIANTS],
+        help="network, whose speed is that of any weights (default small)",
+    )
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the network (default fp32)")
-    flag("--batch_size", type=cli.batch_size, default=1, help="windows that the network sees at a time (default 1)")
+    flag(
+        "--batch_size",
+        type=cli.batch_size,
+        default=1,
+        help="windows that the network sees at a time (default 1)",
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--pictures", type=cli.positive_int, default=40, help="at most, of the network (default 40)")
-    flag("--save_path", type=Path, default=Path("results/benchmark"), help="folder of the results (default results/benchmark)")
+    flag(
+        "--save_path",
+        type=Path,
+        default=Path("results/benchmark"),
+        help="folder of the results (default results/benchmark)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -63,7 +89,9 @@ def write_recording(path, height, width, steps):
     photo = cv2.resize(demo_photo("astronaut"), (width + LOOP // 5, height)).astype(np.float32) / 255
     offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
     shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
-    loop = integrate_and_fire((cv2.warpAffine(photo, shift, (width, height)) for shift in shifts), np.random.default_rng(0))
+    loop = integrate_and_fire(
+        (cv2.warpAffine(photo, shift, (width, height)) for shift in shifts), np.random.default_rng(0)
+    )
     loop = loop[:, ::-1] if camera_of(height, width).flip else loop
     packed = np.packbits(loop.reshape(LOOP, -1), axis=1, bitorder="little")
     with open(path, "wb") as file:
@@ -79,7 +107,9 @@ def measure(path, height, width, method, settings):
         model = build_model(settings.variant).eval()
         model.set_precision(PRECISIONS[settings.precision])
         model.to(pick_device(settings.device))
-        warm_up = torch.zeros(settings.batch_size, STEPS, height, width, dtype=torch.uint8, device=model.norm.weight.device)
+        warm_up = torch.zeros(
+            settings.batch_size, STEPS, height, width, dtype=torch.uint8, device=model.norm.weight.device
+        )
         with torch.inference_mode():
             model(warm_up).middle.cpu()  # libraries load what they need
     before = peak_memory()
@@ -88,7 +118,9 @@ def measure(path, height, width, method, settings):
     keys = key_frames(len(spikes), stop=stop, stride=stride)
     made = {
         "swinsf": lambda: reconstruct(spikes, model, stride, batch_size=settings.batch_size),
-        "swinsf_all": lambda: reconstruct(spikes, model, stride, stop=keys.stop, outputs="all", batch_size=settings.batch_size),
+        "swinsf_all": lambda: reconstruct(
+            spikes, model, stride, stop=keys.stop, outputs="all", batch_size=settings.batch_size
+        ),
         "tfp": lambda: tfp_pictures(spikes, keys),
         "tfi": lambda: tfi_pictures(spikes, keys),
     }
@@ -97,7 +129,13 @@ def measure(path, height, width, method, settings):
         count += 1
     seconds = time.perf_counter() - begin
     memory = {"memory_before": before, "memory": peak_memory()}
-    return {"pictures": count, "stride": keys.step, "pictures_per_second": count / seconds, **memory, "seconds": seconds}
+    return {
+        "pictures": count,
+        "stride": keys.step,
+        "pictures_per_second": count / seconds,
+        **memory,
+        "seconds": seconds,
+    }
 
 
 def peak_memory():
@@ -115,10 +153,10 @@ def main(arguments=None):
                 path = Path(folder) / f"{height}x{width}_{steps}.dat"
                 write_recording(path, height, width, steps)
                 for method in settings.methods:
-                    with ProcessPoolExecutor(1, fresh, initializer=keep_freed_memory) as process:
+                    with ProcessPoolExecutor(1, fresh, initializer=tune_allocator) as process:
                         figures = process.submit(measure, path, height, width, method, settings).result()
                     results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
-                    cli.say(
+                    cli.log(
                         f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, every {figures['stride']} "
                         f"steps, {figures['pictures_per_second']:.4g} pictures/s; {figures['memory'] / 1e6:.0f} MB, "
                         f"{figures['memory_before'] / 1e6:.0f} before"
@@ -126,10 +164,10 @@ def main(arguments=None):
     about = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "device": report.device_name(pick_device(settings.device)),
+        "device": tables.device_name(pick_device(settings.device)),
     }
     about.update({name: getattr(settings, name) for name in ("variant", "precision", "batch_size")})
-    with replacing(settings.save_path / "recordings.json", "w") as file:
+    with atomic_write(settings.save_path / "recordings.json", "w") as file:
         json.dump({**about, "cases": results}, file, indent=1)
     return 0
 

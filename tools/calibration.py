@@ -1,12 +1,13 @@
-"""What a calibration brings: PSNR of simulated recordings by a camera whose pixels differ, plain, repaired and calibrated.
+"""What a calibration brings: PSNR of simulated recordings by a camera whose pixels differ, plain, repaired
+and calibrated.
 
     python -m tools.calibration --photos DIR
     python -m tools.calibration --photos DIR --camera CAMERA.npz --steps 500 --speed 0.1 --picture X.jpg
 
-The camera has the dark charge and response of CAMERA.npz, or those that real cameras were measured to have (see
-`draw_camera`), and 10,000 electrons a spike. It is calibrated by simulated recordings in the dark and of a flat at
-0.2 spikes a step. A row of the table is a level of light; a figure is the mean over the photographs at the best
-number of steps taken as one, after the best gain and offset.
+The camera has the dark charge and response of CAMERA.npz, or those that real cameras were measured to have
+(see `draw_camera`), and 10,000 electrons a spike. It is calibrated by simulated recordings in the dark and of
+a flat at 0.2 spikes a step. A row of the table is a level of light; a figure is the mean over the photographs
+at the best number of steps taken as one, after the best gain and offset.
 """
 
 import tempfile
@@ -16,13 +17,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.recordings import load_calibration, look_at_pixels, repair
-from datasets.recordings.flat_field import calibrate
-from models import SHIPPED, load_model
-from utils import cli
-from utils.guard import read_grey
-from utils.inference import reconstruct
-from utils.output import Curve
+from swinsf.models import SHIPPED, load_model
+from swinsf.recordings import load_calibration, look_at_pixels, repair
+from swinsf.recordings.flat_field import calibrate
+from swinsf.recordings.output import ToneCurve
+from swinsf.recordings.stream import reconstruct
+from swinsf.utils import cli
+from swinsf.utils.guard import read_grey
 
 HEIGHT, WIDTH, ELECTRONS = 250, 400, 10_000
 LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes a step of white
@@ -37,23 +38,46 @@ def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--photos", type=Path, required=True, help="a folder of photographs")
-    flag("--count", type=cli.number(int, 1, 1000), default=3, help="how many of them, evenly spread (default 3)")
+    flag(
+        "--count",
+        type=cli.number(int, 1, 1000),
+        default=3,
+        help="how many of them, evenly spread (default 3)",
+    )
     flag("--camera", type=Path, help="a calibration whose camera is simulated (default: one is drawn)")
-    flag("--weights", type=Path, default=SHIPPED / "swinsf_camera.pth", help="weights file (default swinsf_camera.pth)")
-    flag("--steps", type=cli.number(int, 500, 10**6), default=5000, help="of the dark and of the flat recording (default 5000)")
-    flag("--speed", type=cli.number(float, 0, 2), default=0.0, help="pixels a step that scenes move by (default 0)")
+    flag(
+        "--weights",
+        type=Path,
+        default=SHIPPED / "swinsf_camera.pth",
+        help="weights file (default swinsf_camera.pth)",
+    )
+    flag(
+        "--steps",
+        type=cli.number(int, 500, 10**6),
+        default=5000,
+        help="of the dark and of the flat recording (default 5000)",
+    )
+    flag(
+        "--speed",
+        type=cli.number(float, 0, 2),
+        default=0.0,
+        help="pixels a step that scenes move by (default 0)",
+    )
     flag("--picture", type=Path, help="write the first photograph as it looks plain and calibrated")
     return parser.parse_args(arguments)
 
 
 def draw_camera(rng, height=HEIGHT, width=WIDTH):
-    """(dark, response): dark charge log-normal about 0.004, 0.1 % hot pixels; response 2.2 % about a smooth fall-off."""
+    """(dark, response): dark charge log-normal about 0.004, 0.1 % hot pixels; response 2.2 % about a smooth
+    fall-off."""
     rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     response = (1.03 - 0.07 * (rows**2 + columns**2)) * (1 + 0.022 * rng.standard_normal((height, width)))
     response[:, 0] *= 1.2
     dark = 0.004 * np.exp(0.43 * rng.standard_normal((height, width)))
     hot = rng.random((height, width)) < 0.001
-    return np.where(hot, np.exp(rng.uniform(*np.log((0.02, 0.4)), dark.shape)), dark), response / response.mean()
+    return np.where(
+        hot, np.exp(rng.uniform(*np.log((0.02, 0.4)), dark.shape)), dark
+    ), response / response.mean()
 
 
 def record(light, camera, steps, rng):
@@ -72,7 +96,9 @@ def moving(path, shape, speed):
     """The photograph as a function of the step, grey levels (H, W), moving to the left."""
     photo, (height, width) = read_grey(path), shape
     scale = max(height / photo.shape[0], (width + speed * STEPS) / photo.shape[1])
-    photo = cv2.resize(photo, None, fx=1.001 * scale, fy=1.001 * scale, interpolation=cv2.INTER_AREA).astype(np.float32)
+    photo = cv2.resize(photo, None, fx=1.001 * scale, fy=1.001 * scale, interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
     return lambda step: cv2.warpAffine(photo, np.float32([[1, 0, -speed * step], [0, 1, 0]]), (width, height))
 
 
@@ -114,20 +140,31 @@ def main(arguments=None):
 
 def measure(settings, camera, calibration, photos, model, rng):
     """Print the table, and write the picture."""
-    cli.say("| white, spikes a step | " + " | ".join(KINDS) + " |\n| --- | --- | --- | --- |")
+    cli.log("| white, spikes a step | " + " | ".join(KINDS) + " |\n| --- | --- | --- | --- |")
     for level in LEVELS:
         scores = []
         for photo in tqdm(photos, f"{level:g}", unit="photo", leave=False):
             frame = moving(photo, camera[0].shape, settings.speed)
-            spikes = record(lambda step, frame=frame, level=level: frame(step) / 255 * np.float32(level), camera, STEPS, rng)
+            spikes = record(
+                lambda step, frame=frame, level=level: frame(step) / 255 * np.float32(level),
+                camera,
+                STEPS,
+                rng,
+            )
             scores.append(score(spikes, frame(KEY), level, model, calibration))
         best = {}
         for kind in KINDS:
-            means = {bin: np.mean([found[kind, bin][0] for found in scores]) for _, bin in scores[0] if (kind, bin) in scores[0]}
+            means = {
+                bin: np.mean([found[kind, bin][0] for found in scores])
+                for _, bin in scores[0]
+                if (kind, bin) in scores[0]
+            }
             best[kind] = max(zip(means.values(), means))
-        cli.say(f"| {level:g} | " + " | ".join(f"{psnr:.1f} (bin {bin})" for psnr, bin in best.values()) + " |")
+        cli.log(
+            f"| {level:g} | " + " | ".join(f"{psnr:.1f} (bin {bin})" for psnr, bin in best.values()) + " |"
+        )
         if settings.picture and level == SHOWN[0]:
-            shown = [Curve()(scores[0][kind, SHOWN[1]][1]) for kind in ("plain", "calibrated")]
+            shown = [ToneCurve()(scores[0][kind, SHOWN[1]][1]) for kind in ("plain", "calibrated")]
             cv2.imwrite(str(settings.picture), np.hstack(shown))
 
 

@@ -2,8 +2,8 @@
 
     python -m tools.notebook docs/tour.ipynb
 
-The cells run in a folder of their own, which is removed, as if they stood in one module. What the last line of a cell gives is
-shown, as Jupyter does it.
+The cells run in a folder of their own, which is removed, as if they stood in one module. What the last line
+of a cell gives is shown, as Jupyter does it.
 """
 
 import ast
@@ -15,9 +15,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from utils import cli
-from utils.checkpoint import replacing
-from utils.cli import UserError
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.files import atomic_write
 
 HOME = Path(__file__).resolve().parent.parent
 PLACE = "PATH/TO/SwinSF"  # in the cells, of the project's folder
@@ -34,24 +34,36 @@ def code_cells(notebook):
 
 
 def run_cells(notebook):
-    """Run the code cells of a notebook, a dict, in the current folder -> the names that they leave. Sets their outputs."""
+    """Run the code cells of a notebook, a dict, in the current folder -> the names that they leave. Sets
+    their outputs."""
     names = {"__name__": "__main__"}
     for number, cell in enumerate(code_cells(notebook), 1):
         lines = ast.parse("".join(cell["source"]).replace(PLACE, str(HOME)))
-        last = ast.Expression(lines.body.pop().value) if lines.body and isinstance(lines.body[-1], ast.Expr) else None
+        last = (
+            ast.Expression(lines.body.pop().value)
+            if lines.body and isinstance(lines.body[-1], ast.Expr)
+            else None
+        )
         printed, value = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), None
         with contextlib.redirect_stdout(printed):
             exec(compile(lines, f"cell {number}", "exec"), names)
             if last:
                 value = eval(compile(last, f"cell {number}", "eval"), names)
-        cell["execution_count"], cell["outputs"] = number, list(outputs(number, printed.buffer.getvalue().decode(), value))
+        cell["execution_count"], cell["outputs"] = (
+            number,
+            list(outputs(number, printed.buffer.getvalue().decode(), value)),
+        )
     return names
 
 
 def outputs(number, printed, value):
     """What a cell shows, as entries of an .ipynb file."""
     if printed:
-        yield {"output_type": "stream", "name": "stdout", "text": printed.replace(str(HOME), PLACE).splitlines(keepends=True)}
+        yield {
+            "output_type": "stream",
+            "name": "stdout",
+            "text": printed.replace(str(HOME), PLACE).splitlines(keepends=True),
+        }
     if value is None:
         return
     data = {"text/plain": [repr(value).split(" at 0x")[0]]}
@@ -73,10 +85,10 @@ def main(arguments=None):
             run_cells(notebook)
         finally:
             os.chdir(here)
-    with replacing(path, "w") as file:
+    with atomic_write(path, "w") as file:
         json.dump(notebook, file, indent=1, ensure_ascii=False)
         file.write("\n")
-    cli.say(f"{path}: {len(code_cells(notebook))} cells were run")
+    cli.log(f"{path}: {len(code_cells(notebook))} cells were run")
 
 
 if __name__ == "__main__":

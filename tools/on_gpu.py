@@ -5,9 +5,10 @@
     python -m tools.on_gpu --save_path OUT2 --parts train --photos DIR --minutes 9 --resume_path OUT    # goes on with them
     python -m tools.on_gpu --save_path OUT --device cpu --quick                       # tries the script itself, in tiny sizes
 
-Each step is a command of the project, which is shown before it runs; what it says is kept in OUT/STEP.log. A step that takes
-longer than its share of --minutes is ended by SIGTERM, and the next one begins. At the end: what each step came to, in one list.
-A training stops at a step and keeps its state, from which the next call goes on to the same weights as without the stop.
+Each step is a command of the project, which is shown before it runs; what it says is kept in OUT/STEP.log. A
+step that takes longer than its share of --minutes is ended by SIGTERM, and the next one begins. At the end:
+what each step came to, in one list. A training stops at a step and keeps its state, from which the next call
+goes on to the same weights as without the stop.
 """
 
 import math
@@ -23,15 +24,21 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from models import PRECISIONS, VARIANTS, build_model
+from swinsf.evaluation import tables
+from swinsf.models import PRECISIONS, VARIANTS, build_model
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import pick_device, set_tf32
+from swinsf.utils.guard import read_json
 from tools.benchmark import SIZES, format_results, seconds, spikes_of
-from utils import cli, report
-from utils.cli import UserError
-from utils.distributed import pick_device, set_tf32
-from utils.guard import read_json
 
 PARTS = ("tests", "speed", "profile", "recordings", "train")
-TESTS = ["tests/models", "tests/utils/test_cli.py", "tests/scripts/test_engine.py", "tests/tools/test_benchmark.py"]
+TESTS = [
+    "tests/models",
+    "tests/utils/test_cli.py",
+    "tests/training/test_epoch.py",
+    "tests/tools/test_benchmark.py",
+]
 GRACE = 60  # seconds that a step has to come to its end after SIGTERM
 LEAST = 5.0  # seconds that a step has at least
 # 250 begins anew, small goes on from the shipped weights.
@@ -53,17 +60,31 @@ class Step:
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--save_path", type=Path, default=Path("results/gpu"), help="folder of logs, figures and runs (default results/gpu)")
+    flag(
+        "--save_path",
+        type=Path,
+        default=Path("results/gpu"),
+        help="folder of logs, figures and runs (default results/gpu)",
+    )
     flag("--parts", nargs="+", default=[*PARTS[:-1]], choices=PARTS, help="default: all but train")
-    flag("--minutes", type=cli.number(float, 0.05, 1e5), default=9.0, help="of all steps together (default 9)")
+    flag(
+        "--minutes", type=cli.number(float, 0.05, 1e5), default=9.0, help="of all steps together (default 9)"
+    )
     flag("--photos", type=Path, help="folder of photographs to train on")
     flag("--trainings", nargs="+", default=[*TRAININGS], choices=[*TRAININGS], help="default 250 small")
     flag("--max_steps", type=cli.positive_int, default=100_000, help="of a training in all (default 100000)")
     flag("--resume_path", type=Path, help="the save_path of an earlier call, whose trainings go on")
-    flag("--workers", type=cli.workers, default=12, help="processes that make samples for training (default 12)")
+    flag(
+        "--workers",
+        type=cli.workers,
+        default=12,
+        help="processes that make samples for training (default 12)",
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--quick", action="store_true", help="tiny sizes, to try the script itself")
-    flag("--profile", choices=[*VARIANTS], help="print where the time of a forward pass goes, and nothing else")
+    flag(
+        "--profile", choices=[*VARIANTS], help="print where the time of a forward pass goes, and nothing else"
+    )
     return parser.parse_args(arguments)
 
 
@@ -84,20 +105,43 @@ def speed_steps(settings, device):
     if not settings.quick:
         cases["compile_1"] = [*inference, "fp32", "bf16", "--compile"]
         cases["compile_8"] = [*inference, "bf16", "--compile", "--batch_size", 8]
-    step = ["--parts", "training", "--train_batch_size", 2 if settings.quick else 16, "--crop_size", 20 if settings.quick else 96]
+    step = [
+        "--parts",
+        "training",
+        "--train_batch_size",
+        2 if settings.quick else 16,
+        "--crop_size",
+        20 if settings.quick else 96,
+    ]
     cases["training"] = [*step, "--precisions", "fp32", "bf16"]
     cases["training_tf32"] = [*step, "--precisions", "fp32", "--tf32"]
     for name, options in cases.items():
         folder = settings.save_path / "speed" / name
         weight = 2.0 if "compile" in name else 1.0
-        yield Step(f"speed_{name}", module("tools.benchmark", *common, *options, "--save_path", folder), weight)
+        yield Step(
+            f"speed_{name}", module("tools.benchmark", *common, *options, "--save_path", folder), weight
+        )
 
 
 def recording_steps(settings, device):
-    """Whole recordings of both sizes; targets on an H100: small 200 pictures/s, 250 50 pictures/s in bf16, both at 250x400."""
-    cases = [("small", "fp32", 1)] if settings.quick else [(v, p, 8) for v in ("small", "250") for p in ("fp32", "bf16")]
+    """Whole recordings of both sizes; targets on an H100: small 200 pictures/s, 250 50 pictures/s in bf16,
+    both at 250x400."""
+    cases = (
+        [("small", "fp32", 1)]
+        if settings.quick
+        else [(v, p, 8) for v in ("small", "250") for p in ("fp32", "bf16")]
+    )
     for variant, precision, batch in cases:
-        options = ["--methods", "swinsf", "--variant", variant, "--precision", precision, "--batch_size", batch]
+        options = [
+            "--methods",
+            "swinsf",
+            "--variant",
+            variant,
+            "--precision",
+            precision,
+            "--batch_size",
+            batch,
+        ]
         options += ["--sizes", "24x32"] if settings.quick else ["--sizes", "250x400", "1000x1000"]
         options += ["--lengths", 60 if settings.quick else 1000, "--pictures", 3 if settings.quick else 240]
         folder = settings.save_path / "recordings" / f"{variant}_{precision}"
@@ -114,16 +158,42 @@ def training_steps(settings, device):
         before = settings.resume_path and settings.resume_path / "runs" / name
         if before and not run.exists():
             if not (before / "last.pth").is_file():
-                raise UserError(f"--resume_path {settings.resume_path}: there is no {before / 'last.pth'}; name its save_path")
+                raise UserError(
+                    f"--resume_path {settings.resume_path}: there is no {before / 'last.pth'}; name its save_path"
+                )
             shutil.copytree(before, run)
-        where = ["--device", device, "--workers", settings.workers, "--dataset_path", f"photos:{settings.photos}"]
+        where = [
+            "--device",
+            device,
+            "--workers",
+            settings.workers,
+            "--dataset_path",
+            f"photos:{settings.photos}",
+        ]
         if (run / "last.pth").is_file():
             options = ["--resume_path", run]
         else:
             size = [20, 2, 4] if settings.quick else [96, 16, 16_000]
-            options = [*TRAININGS[name], "--recipe", "modern", "--max_steps", settings.max_steps, "--epochs", 10**6]
-            options += [x for pair in zip(("--crop_size", "--batch_size", "--epoch_length"), size) for x in pair]
-            options += ["--save_path", run.parent, "--run_name", name, "--val_every", 0 if settings.quick else 1]
+            options = [
+                *TRAININGS[name],
+                "--recipe",
+                "modern",
+                "--max_steps",
+                settings.max_steps,
+                "--epochs",
+                10**6,
+            ]
+            options += [
+                x for pair in zip(("--crop_size", "--batch_size", "--epoch_length"), size) for x in pair
+            ]
+            options += [
+                "--save_path",
+                run.parent,
+                "--run_name",
+                name,
+                "--val_every",
+                0 if settings.quick else 1,
+            ]
             options += ["--amp"] if device.startswith("cuda") else []
         yield Step(f"train_{name}", [sys.executable, "train.py", *map(str, [*where, *options])])
 
@@ -138,7 +208,10 @@ def list_steps(settings, device):
         steps += speed_steps(settings, device)
     if "profile" in settings.parts:
         options = ["--device", device, *(["--quick"] if settings.quick else [])]
-        steps += [Step(f"profile_{name}", module("tools.on_gpu", "--profile", name, *options)) for name in ("small", "250")]
+        steps += [
+            Step(f"profile_{name}", module("tools.on_gpu", "--profile", name, *options))
+            for name in ("small", "250")
+        ]
     if "recordings" in settings.parts:
         steps += recording_steps(settings, device)
     if "train" in settings.parts:
@@ -147,7 +220,8 @@ def list_steps(settings, device):
 
 
 def run(step, limit, folder):
-    """Run a step for `limit` seconds at most; show and keep what it says. Returns (what it came to, its last lines)."""
+    """Run a step for `limit` seconds at most; show and keep what it says. Returns (what it came to, its last
+    lines)."""
     print(f"\n=== {step.name}, at most {limit:.0f} s: {shlex.join(step.command)}", flush=True)
     begin, path = time.perf_counter(), folder / f"{step.name}.log"
     command = ["timeout", "-s", "TERM", "-k", str(GRACE), f"{limit:.1f}", *step.command]
@@ -175,7 +249,8 @@ def where_time_goes(variant, precision, size, device):
 
 
 def copying_rate(numbers, device):
-    """Bytes a second that a copy reads and writes: what an operation on each of many numbers cannot exceed."""
+    """Bytes a second that a copy reads and writes: what an operation on each of many numbers cannot
+    exceed."""
     source = torch.zeros(numbers, device=device)
     return 8 * numbers / min(seconds(source.clone, device) for _ in range(5))
 
@@ -192,7 +267,7 @@ def main(arguments=None):
     settings.save_path.mkdir(parents=True, exist_ok=True)
     steps, came_to = list_steps(settings, str(device)), {}
     print(
-        f"torch {torch.__version__}, CUDA {torch.version.cuda}, {report.device_name(device)}, {torch.get_num_threads()} threads"
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, {tables.device_name(device)}, {torch.get_num_threads()} threads"
     )
     begin, left = time.perf_counter(), math.fsum(step.weight for step in steps)
     for step in steps:  # what a step leaves of its time is the others'
@@ -202,10 +277,14 @@ def main(arguments=None):
     print("\n=== all")
     for path in sorted(settings.save_path.glob("speed/*/benchmark.json")):  # also of those that were stopped
         cases = read_json(path)["cases"]
-        print(f"{path.parent.name}\n{format_results(cases)}\n" if cases else f"{path.parent.name}: no case was finished\n")
+        print(
+            f"{path.parent.name}\n{format_results(cases)}\n"
+            if cases
+            else f"{path.parent.name}: no case was finished\n"
+        )
     for path in sorted(settings.save_path.glob("runs/*/log.jsonl")):
         print(f"{path.parent.name}: {''.join(path.read_text().splitlines()[-1:])}\n")
-    print("\n".join(report.text_table([["step", "came to"], *map(list, came_to.items())])))
+    print("\n".join(tables.text_table([["step", "came to"], *map(list, came_to.items())])))
     return int(any("status" in text or "killed" in text for text in came_to.values()))
 
 

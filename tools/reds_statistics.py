@@ -1,9 +1,10 @@
-"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them, and what it gives.
+"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them, and what
+it gives.
 
     python -m tools.reds_statistics datasets/spike_reds_sample
 
-Each stream is simulated again from its own picture and its own motion, as estimated from its spikes, by sensors that are drawn
-from `SENSORS["reds"]`. Of both are printed:
+Each stream is simulated again from its own picture and its own motion, as estimated from its spikes, by
+sensors that are drawn from `SENSORS["reds"]`. Of both are printed:
 - the contrast of the mean along the motion over 21 steps, as a part of the picture's, by frequency;
 - the error of that mean against the picture, coarse and middle, for means of 19 steps round each step (0: the key frame);
 - how much of the picture's fine detail the spikes of a single step carry, no motion taken out.
@@ -15,12 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.dat import read_dat
-from datasets.paired import SpikeREDS
-from datasets.simulation.sensor import SENSORS, simulate
-from models.motion import cut_segments, estimate_velocity, look_up, middles
-from utils import cli
-from utils.timing import RATE
+from swinsf.datasets.dat import read_dat
+from swinsf.datasets.paired import SpikeREDS
+from swinsf.datasets.simulation.sensor import SENSORS, simulate
+from swinsf.models.motion import cut_segments, estimate_velocity, middles, warp
+from swinsf.utils import cli
+from swinsf.utils.timing import RATE
 
 KEY = 30  # step of the picture in what is looked at: 61 steps
 FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles a pixel, each a band of 0.05
@@ -31,7 +32,8 @@ INSIDE = (slice(20, -20), slice(20, -20))
 
 
 class MovedPicture:
-    """A scene: a picture (H, W) of 0..1 that moves by a velocity (2, H, W) in pixels a step, the same at all times."""
+    """A scene: a picture (H, W) of 0..1 that moves by a velocity (2, H, W) in pixels a step, the same at all
+    times."""
 
     def __init__(self, picture, velocity):
         self.picture, self.velocity = picture, velocity
@@ -53,18 +55,22 @@ def estimated_velocity(stream):
 
 
 def mean_along(stream, velocity, centre, reach):
-    """The mean of a stream's steps round a centre, by cos^2, each from where the key frame's point was: (H, W) grey levels."""
+    """The mean of a stream's steps round a centre, by cos^2, each from where the key frame's point was: (H,
+    W) grey levels."""
     steps = torch.arange(centre - reach + 1, centre + reach)
     weights = torch.cos((steps - centre) / reach * torch.pi / 2) ** 2
-    moved = look_up(stream[None, KEY + steps], velocity, steps.float())[0]
+    moved = warp(stream[None, KEY + steps], velocity, steps.float())[0]
     return ((moved * weights.view(-1, 1, 1)).sum(0) / weights.sum() * (255 / RATE)).numpy()
 
 
 def gain(picture, seen, low, high):
-    """Of the picture's contrast between two frequencies, the part that is in another one, by their cross-spectrum."""
+    """Of the picture's contrast between two frequencies, the part that is in another one, by their
+    cross-spectrum."""
     window = np.outer(*(np.hanning(n) for n in picture.shape))
     radius = np.hypot(np.fft.fftfreq(picture.shape[0])[:, None], np.fft.fftfreq(picture.shape[1])[None])
-    truth, found = (np.fft.fft2((p - p.mean()) * window)[(radius >= low) & (radius < high)] for p in (picture, seen))
+    truth, found = (
+        np.fft.fft2((p - p.mean()) * window)[(radius >= low) & (radius < high)] for p in (picture, seen)
+    )
     return (np.conj(truth) * found).real.sum() / (np.abs(truth) ** 2).sum()
 
 
@@ -79,7 +85,9 @@ def statistics(stream, picture, velocity):
         "contrast": [gain(picture, mean, f - 0.025, f + 0.025) for f in FREQUENCIES],
         "coarse error^2": [np.square(error[INSIDE]).mean() for error in coarse],
         "middle error^2": [np.square(error[INSIDE]).mean() for error in middle],
-        "single steps": [gain(picture, stream[KEY + step].numpy() * (255 / RATE), *FINE) for step in SINGLE_STEPS],
+        "single steps": [
+            gain(picture, stream[KEY + step].numpy() * (255 / RATE), *FINE) for step in SINGLE_STEPS
+        ],
     }
 
 
@@ -96,7 +104,9 @@ def simulated(picture, velocity, draws, seed=0):
 def main(arguments=None):
     parser = cli.Parser(__doc__)
     parser.add_argument("sample", help="a folder of spike-REDS test streams")
-    parser.add_argument("--draws", type=cli.positive_int, default=4, help="sensors for each stream (default 4)")
+    parser.add_argument(
+        "--draws", type=cli.positive_int, default=4, help="sensors for each stream (default 4)"
+    )
     settings = parser.parse_args(arguments)
     dataset = SpikeREDS(settings.sample)
     measured, again = [], []

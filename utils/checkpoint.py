@@ -1,43 +1,19 @@
 """Files with weights: written so that a crash never leaves half a file, read so that no file can run code.
 
-    python -m utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth
+    python -m swinsf.utils.checkpoint checkpoint/RUN/best.pth WEIGHTS.pth
 
 writes a run's weights in half precision, to be shipped.
 """
 
-import contextlib
 import io
-import os
-import random
-import tempfile
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from utils import cli, guard
-from utils.cli import UserError
-
-
-@contextlib.contextmanager
-def replacing(path, mode="wb"):
-    """Open a file that takes the name `path` only once it is whole: temporary name, flush to disk, rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a group
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a full disk names no file
-        raise
+from swinsf.utils import cli, guard
+from swinsf.utils.cli import UserError
+from swinsf.utils.files import atomic_write
 
 
 def save(contents, path):
@@ -45,18 +21,21 @@ def save(contents, path):
     # In memory first: within torch.save a full disk would be an error of PyTorch's own, not an OSError.
     data = io.BytesIO()
     torch.save(contents, data)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(data.getbuffer())
 
 
 def load(path, device="cpu"):
     """Read what `save`, or another program's torch.save, wrote; tensors and plain values only.
 
-    Raises UserError where the file is missing, no checkpoint, damaged, or holds objects that would run code on loading.
+    Raises UserError where the file is missing, no checkpoint, damaged, or holds objects that would run code
+    on loading.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such weights file{' (a folder)' if path.is_dir() else ''}; check the path")
+        raise UserError(
+            f"{path}: no such weights file{' (a folder)' if path.is_dir() else ''}; check the path"
+        )
     try:
         guard.check_pickles(path)
         with warnings.catch_warnings():  # of the pickle's protocol, which is no user's concern
@@ -70,7 +49,9 @@ def load(path, device="cpu"):
         ) from None
     except Exception as error:  # a damaged file fails in a dozen ways
         first = (str(error).splitlines() or ["unreadable"])[0]
-        raise UserError(f"{path}: not a checkpoint, or damaged ({first:.300}); take an undamaged copy") from None
+        raise UserError(
+            f"{path}: not a checkpoint, or damaged ({first:.300}); take an undamaged copy"
+        ) from None
     if not isinstance(contents, dict):
         raise UserError(
             f"{path}: holds a {type(contents).__name__}, not a dict of weights; save them by torch.save(model.state_dict(), PATH)"
@@ -85,39 +66,19 @@ def ship(source, target):
     """
     contents = load(source)
     if not {"model", "config", "settings"} <= contents.keys():
-        raise UserError(f"{source}: not a run's best.pth (config, settings, model); take one that train.py wrote")
+        raise UserError(
+            f"{source}: not a run's best.pth (config, settings, model); take one that train.py wrote"
+        )
     if Path(target).exists():
         raise UserError(f"{target}: is there already; remove it first, or take another name")
     model = contents["model"]
     if not isinstance(model, dict) or not all(map(torch.is_tensor, model.values())):
-        raise UserError(f"{source}: its entry model is not named weights; take a best.pth that train.py wrote")
+        raise UserError(
+            f"{source}: its entry model is not named weights; take a best.pth that train.py wrote"
+        )
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
     kept = ("config", "settings", "recipe", "step", "best_psnr")
     save({**{name: contents[name] for name in kept if name in contents}, "model": halves}, target)
-
-
-def random_state():
-    """The state of every random generator that training draws from, as plain values and tensors."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state):
-    """Set every generator to what `random_state` returned; GPUs that were not there then keep their state."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    if not 0 <= position <= len(keys) == 624:  # numpy itself does not look
-        raise ValueError(f"position {position} among {len(keys)} words of numpy's generator")
-    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    for index, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(generator, index)
 
 
 def parse_settings(arguments):

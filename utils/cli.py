@@ -1,4 +1,5 @@
-"""What the scripts share on the command line: errors as one clear line, and values that argparse does not know."""
+"""What the scripts share on the command line: errors as one clear line, and values that argparse does not
+know."""
 
 import argparse
 import ast
@@ -14,12 +15,13 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text, one line, names the file or flag, the value and the remedy."""
+    """Something that the user can put right; its text, one line, names the file or flag, the value and the
+    remedy."""
 
     def __init__(self, text):
         text = str(text)
         if text.startswith("Caught UserError in "):  # from a loader's worker, with the traceback there
-            text = text.strip().splitlines()[-1].removeprefix("utils.cli.UserError: ")
+            text = text.strip().splitlines()[-1].removeprefix("swinsf.utils.cli.UserError: ")
         super().__init__(shown(text))
 
 
@@ -29,15 +31,20 @@ class UsageError(UserError):
 
 def shown(text, most=900):
     """Text as one line of moderate length, whatever a file's name brings into it."""
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :])
+    text = "".join(
+        c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :]
+    )
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of every script: `description` is printed as it is, and what is wrong with a flag is a UserError, one line."""
+    """The parser of every script: `description` is printed as it is, and what is wrong with a flag is a
+    UserError, one line."""
 
     def __init__(self, description, **options):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
 
     def parse_args(self, arguments=None, namespace=None):
         arguments = sys.argv[1:] if arguments is None else arguments
@@ -53,16 +60,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def expand_home(argument):
-    """An argument with the home folder in place of a path's `~`, which a shell leaves alone in quotes and after a sign.
+    """An argument with the home folder in place of a path's `~`, which a shell leaves alone in quotes and
+    after a sign.
 
     The path is the whole argument, or what follows `--flag=`, `NAME=`, `photos:` or `videos:`.
     """
-    sign, path = re.fullmatch(r"((?:--\w+=)?(?:photos:|videos:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL).groups()
+    sign, path = re.fullmatch(
+        r"((?:--\w+=)?(?:photos:|videos:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL
+    ).groups()
     return sign + os.path.expanduser(path)
 
 
 def begin(look):
-    """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there, as in `run`.
+    """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there,
+    as in `run`.
 
     Several processes look later, when they can agree on who says what is wrong.
     """
@@ -72,7 +83,8 @@ def begin(look):
 
 
 def run(main):
-    """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C
+    in 130."""
     try:
         with one_line_errors():
             sys.exit(main())
@@ -82,7 +94,8 @@ def run(main):
 
 @contextlib.contextmanager
 def one_line_errors():
-    """Within `with`, what a user can cause ends the script in one line on stderr and exit status 2, Ctrl-C in 130."""
+    """Within `with`, what a user can cause ends the script in one line on stderr and exit status 2, Ctrl-C in
+    130."""
     try:
         yield
     except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
@@ -95,7 +108,8 @@ def one_line_errors():
 
 
 def one_line(error):
-    """The message of a UserError or OSError; of one from a loader's worker, without the traceback that comes with it."""
+    """The message of a UserError or OSError; of one from a loader's worker, without the traceback that comes
+    with it."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'file'}: {error.strerror}"
         return shown(text) + "; check its folder, its rights and the space on the disk"
@@ -103,15 +117,18 @@ def one_line(error):
 
 
 def end_children():
-    """End loader workers that an error left behind: they ignore SIGTERM (see datasets.start_worker), so exit would hang."""
+    """End loader workers that an error left behind: they ignore SIGTERM (see datasets.start_worker), so exit
+    would hang."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the workers that end here
+        # torch's handler would report the workers that end here
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         child.kill()
 
 
-def say(text):
-    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work continues in silence."""
+def log(text):
+    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work continues in
+    silence."""
     if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
         return
     try:
@@ -125,10 +142,12 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 
 class Stopper:
-    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the current step.
+    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the
+    current step.
 
-    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that comes after
-    PATIENCE seconds ends the process at once. In a thread, as a notebook or a server may have it, no signal arrives.
+    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that
+    comes after PATIENCE seconds ends the process at once. In a thread, as a notebook or a server may have it,
+    no signal arrives.
     """
 
     PATIENCE = 2.0
@@ -166,7 +185,9 @@ def memory_errors(remedy):
         if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
             raise UserError(f"out of memory; {remedy}") from None
         if "dataloader worker" in text and "killed" in text:
-            raise UserError("a process that reads samples was killed, most often for want of memory; lower --workers") from None
+            raise UserError(
+                "a process that reads samples was killed, most often for want of memory; lower --workers"
+            ) from None
         raise
 
 
@@ -179,7 +200,8 @@ def truth(text):
 
 
 def assignment(text):
-    """argparse type for NAME=VALUE -> [name, value]: a number, numbers with commas between them as a tuple, or text."""
+    """argparse type for NAME=VALUE -> [name, value]: a number, numbers with commas between them as a tuple,
+    or text."""
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -195,7 +217,9 @@ def number(kind, least, most):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no {'whole ' if kind is int else ''}number"
+            ) from None
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
         return value
@@ -212,7 +236,8 @@ def named_folder(text):
 
 
 def moment(text):
-    """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds, "seconds")."""
+    """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds,
+    "seconds")."""
     for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
         if text.endswith(unit):
             return number(float, 0, 1e9)(text.removesuffix(unit)) * seconds, "seconds"

@@ -1,4 +1,5 @@
-"""Where a model runs: a CPU, one GPU, several by DataParallel or by torchrun; and what its processes do together."""
+"""Where a model runs: a CPU, one GPU, several by DataParallel or by torchrun; and what its processes do
+together."""
 
 import contextlib
 import importlib.util
@@ -12,16 +13,17 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from utils.cli import UserError
+from swinsf.utils.cli import UserError
 
 AGENT = "TORCHELASTIC_RUN_ID"  # is set by torchrun alone
 
 
 def pick_device(name=None):
-    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises UserError.
+    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises
+    UserError.
 
-    Under torchrun each process takes the GPU of its number on its machine, unless one is named. A GPU that is picked is the
-    process's current one from then on, so that nothing of it gets on to the first by default.
+    Under torchrun each process takes the GPU of its number on its machine, unless one is named. A GPU that is
+    picked is the process's current one from then on, so that nothing of it gets on to the first by default.
     """
     if name is None or name == "cuda":
         if not torch.cuda.is_available():
@@ -35,7 +37,9 @@ def pick_device(name=None):
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
-            raise UserError(f"--device {name}: PyTorch sees {found} CUDA devices here; take --device cpu or install its driver")
+            raise UserError(
+                f"--device {name}: PyTorch sees {found} CUDA devices here; take --device cpu or install its driver"
+            )
     elif device.type != "cpu":
         raise UserError(f"--device {name}: only cpu and cuda are supported")
     if device.type == "cuda":
@@ -47,9 +51,13 @@ def check_compiler(device):
     """Raises UserError where torch.compile has not what it needs: a C++ compiler, and Triton for CUDA."""
     compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
     if not any(map(shutil.which, (compiler, "clang++"))):
-        raise UserError(f"--compile: no C++ compiler found ({compiler}); install g++, or name one in CXX, or leave the flag out")
+        raise UserError(
+            f"--compile: no C++ compiler found ({compiler}); install g++, or name one in CXX, or leave the flag out"
+        )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError("--compile on cuda: the package triton is missing; pip install triton, or leave the flag out")
+        raise UserError(
+            "--compile on cuda: the package triton is missing; pip install triton, or leave the flag out"
+        )
 
 
 def parse_device_ids(text):
@@ -66,19 +74,27 @@ def parse_device_ids(text):
 def check_parallel(device, ids):
     """Raises UserError where the GPUs named by --device_ids, or those of torchrun's processes, do not fit."""
     text, found = ",".join(map(str, ids)), torch.cuda.device_count()
-    if ids and world()[1] > 1:
-        raise UserError(f"--device_ids {text} under torchrun: each process has a GPU of its own; leave it out")
+    if ids and rank_and_size()[1] > 1:
+        raise UserError(
+            f"--device_ids {text} under torchrun: each process has a GPU of its own; leave it out"
+        )
     if ids and device.type != "cuda":
         raise UserError(f"--device_ids {text} with --device {device}: DataParallel needs CUDA; leave it out")
     if ids and max(ids) >= found:
         raise UserError(f"--device_ids names GPU {max(ids)}, but PyTorch sees {found}; name existing ones")
     if ids and (device.index or 0) != ids[0]:
-        raise UserError(f"--device {device}: with --device_ids the first of them, cuda:{ids[0]}, holds the model; name that one")
+        raise UserError(
+            f"--device {device}: with --device_ids the first of them, cuda:{ids[0]}, holds the model; name that one"
+        )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.type == "cuda" and here > found:
-        raise UserError(f"--nproc_per_node {here}: PyTorch sees {found} CUDA devices, and each process takes one; ask for fewer")
+        raise UserError(
+            f"--nproc_per_node {here}: PyTorch sees {found} CUDA devices, and each process takes one; ask for fewer"
+        )
     if device.type == "cuda" and here > 1 and device.index != int(os.environ["LOCAL_RANK"]):
-        raise UserError(f"--device {device} under torchrun: each process takes the GPU of its number; leave it out")
+        raise UserError(
+            f"--device {device} under torchrun: each process takes the GPU of its number; leave it out"
+        )
 
 
 def data_parallel(model, ids):
@@ -87,7 +103,8 @@ def data_parallel(model, ids):
 
 
 def set_tf32(wanted):
-    """Whether CUDA may round the factors of float32 products and convolutions to TF32, 10 bits of mantissa, which is faster.
+    """Whether CUDA may round the factors of float32 products and convolutions to TF32, 10 bits of mantissa,
+    which is faster.
 
     PyTorch's own default does so in convolutions alone. A CPU is not concerned.
     """
@@ -102,16 +119,18 @@ def make_deterministic():
     torch.backends.cudnn.benchmark = False
 
 
-def world():
+def rank_and_size():
     """(number of this process, how many there are) in the group of `processes`; (0, 1) without one."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 @contextlib.contextmanager
 def processes(device=None, seconds=7 * 24 * 3600):
-    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1) without torchrun.
+    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1)
+    without torchrun.
 
-    They talk by gloo, and about tensors on a CUDA `device` by NCCL. One that waits for another for so many seconds gives up.
+    They talk by gloo, and about tensors on a CUDA `device` by NCCL. One that waits for another for so many
+    seconds gives up.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -119,14 +138,19 @@ def processes(device=None, seconds=7 * 24 * 3600):
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise UserError(f"WORLD_SIZE={size} without {', '.join(missing)}: start by torchrun, or unset WORLD_SIZE")
+        raise UserError(
+            f"WORLD_SIZE={size} without {', '.join(missing)}: start by torchrun, or unset WORLD_SIZE"
+        )
     rank = int(os.environ["RANK"])
     cuda = device is not None and device.type == "cuda"
-    speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()  # process 0 speaks for all
+    # process 0 speaks for all
+    speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()
     with losing_touch(seconds), speech:
         agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         meeting = {"store": meet(rank, size, seconds), "rank": rank, "world_size": size} if agent else {}
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting
+        )
         yield rank, size
     # After an error the group is left to the end of the process: what is under way in it may never end.
     dist.destroy_process_group()
@@ -135,12 +159,15 @@ def processes(device=None, seconds=7 * 24 * 3600):
 def meet(rank, size, seconds):
     """The store by which the processes of this start of the job find each other.
 
-    torchrun's own store outlives a restart, and keeps apart what its starts write by a count that each host has for itself: after
-    a failure that not all hosts saw, a process would find the address of one that is gone. So process 0 gives each start a new
-    name, and another has found the right name when process 0 answers it under that name.
+    torchrun's own store outlives a restart, and keeps apart what its starts write by a count that each host
+    has for itself: after a failure that not all hosts saw, a process would find the address of one that is
+    gone. So process 0 gives each start a new name, and another has found the right name when process 0
+    answers it under that name.
     """
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    server = dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=seconds))
+    server = dist.TCPStore(
+        *place, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=seconds)
+    )
     board, own = dist.PrefixStore("starts", server), uuid.uuid4().hex
     if rank == 0:
         board.set("newest", own)
@@ -159,15 +186,22 @@ def meet(rank, size, seconds):
 
 @contextlib.contextmanager
 def losing_touch(seconds):
-    """Turn what gloo and NCCL raise when another process has ended, or cannot be reached, into a UserError."""
+    """Turn what gloo and NCCL raise when another process has ended, or cannot be reached, into a
+    UserError."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
-        reason = f"no answer within {seconds:g} s" if "timed out" in str(error).lower() else "the connection was closed"
+        reason = (
+            f"no answer within {seconds:g} s"
+            if "timed out" in str(error).lower()
+            else "the connection was closed"
+        )
         rank = os.environ["RANK"]
-        raise UserError(f"process {rank} has lost the others, {reason}; see what they say; the last save is whole") from None
+        raise UserError(
+            f"process {rank} has lost the others, {reason}; see what they say; the last save is whole"
+        ) from None
 
 
 def gather(value):
@@ -189,17 +223,19 @@ def sum_over_processes(*numbers):
 
 
 def interleaved(own):
-    """The whole list in every process, of lists of which process r of N has the entries r, r + N, r + 2N and so on."""
+    """The whole list in every process, of lists of which process r of N has the entries r, r + N, r + 2N and
+    so on."""
     parts = gather(own)
     return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
 
 
 def sum_gradients(parameters, figures):
-    """Replace each parameter's `grad` by its sum over the processes; returns the sums of a tensor `figures` (n,) too.
+    """Replace each parameter's `grad` by its sum over the processes; returns the sums of a tensor `figures`
+    (n,) too.
 
-    One flat tensor, in the parameters' order, is exchanged at once. So each step adds in the same order, and a resumed run as
-    an unbroken one. (DistributedDataParallel cuts gradients into other pieces from its second step on, and from three processes
-    on another order of adding gives other last bits.)
+    One flat tensor, in the parameters' order, is exchanged at once. So each step adds in the same order, and
+    a resumed run as an unbroken one. (DistributedDataParallel cuts gradients into other pieces from its
+    second step on, and from three processes on another order of adding gives other last bits.)
     """
     if not dist.is_initialized():
         return figures
@@ -213,14 +249,16 @@ def sum_gradients(parameters, figures):
 
 
 def share_weights(model):
-    """Have all processes begin with process 0's weights: another machine may have drawn others from the same seed."""
+    """Have all processes begin with process 0's weights: another machine may have drawn others from the same
+    seed."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
 def wait_for_all():
-    """Returns when every process of the group has come to this point; ends this one, in silence, where another has ended."""
+    """Returns when every process of the group has come to this point; ends this one, in silence, where
+    another has ended."""
     if dist.is_initialized():
         try:
             dist.barrier()
@@ -228,8 +266,9 @@ def wait_for_all():
             raise SystemExit(2) from None
 
 
-def agree(value):
-    """Process 0's value in every process; ends this one, in silence, where process 0 has ended in an error before it."""
+def broadcast(value):
+    """Process 0's value in every process; ends this one, in silence, where process 0 has ended in an error
+    before it."""
     if not dist.is_initialized():
         return value
     values = [value]
@@ -241,8 +280,9 @@ def agree(value):
 
 
 def first_then_others(prepare):
-    """What `prepare()` gives, called in process 0 and after it in the others: it alone finds and says what is wrong."""
-    rank, _ = world()
+    """What `prepare()` gives, called in process 0 and after it in the others: it alone finds and says what is
+    wrong."""
+    rank, _ = rank_and_size()
     prepared = prepare() if rank == 0 else None
-    agree(None)
+    broadcast(None)
     return prepare() if rank else prepared

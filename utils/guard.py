@@ -1,7 +1,7 @@
 """Reading files that anyone may have written.
 
-The promise: no file runs code, hangs a script, or takes more memory than a file of its kind and size has a right to; and no
-result is written over what is read. What a file claims is looked at before it is believed.
+The promise: no file runs code, hangs a script, or takes more memory than a file of its kind and size has a
+right to; and no result is written over what is read. What a file claims is looked at before it is believed.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.cli import UserError
+from swinsf.utils.cli import UserError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a picture is said in one line, by us
+# what is wrong with a picture is said in one line, by us
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # ours is below, and Pillow only reads headers here
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
@@ -33,11 +34,13 @@ MOST_TEXT = 2**26  # bytes of a file of JSON
 MOST_UNPACKED = 2**31  # bytes of an archive of arrays
 SUSPECT = 2**28, 100  # more bytes than that, unpacked from a hundredth, are no data
 DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
-# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of any size for one.
+# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of
+# any size for one.
 PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
 )
-OLD_PICKLES = 5  # in torch's older format, one after the other: a number, a version, the system, contents, names
+# in torch's older format, one after the other: a number, a version, the system, contents, names
+OLD_PICKLES = 5
 
 
 class Refused(ValueError):
@@ -53,7 +56,8 @@ def taking_turns(size):
 
 
 def read_plain(path, most):
-    """The bytes of a plain file of at most `most` bytes; OSError for any other, so that a pipe or a device hangs nothing."""
+    """The bytes of a plain file of at most `most` bytes; OSError for any other, so that a pipe or a device
+    hangs nothing."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(0, "no plain file", str(path))
@@ -63,7 +67,8 @@ def read_plain(path, most):
 
 
 def read_json(path):
-    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON or nested without end."""
+    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON or nested without
+    end."""
     return parse_json(read_plain(path, MOST_TEXT))
 
 
@@ -75,8 +80,12 @@ def parse_json(text):
 
 
 def check_archive(path):
-    """Raises UserError for a zip archive of arrays that unpacks to more than it should. Any other file passes."""
-    with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), zipfile.ZipFile(path) as archive:
+    """Raises UserError for a zip archive of arrays that unpacks to more than it should. Any other file
+    passes."""
+    with (
+        contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError),
+        zipfile.ZipFile(path) as archive,
+    ):
         unpacked = sum(entry.file_size for entry in archive.infolist())
         least, ratio = SUSPECT
         if unpacked > MOST_UNPACKED or (unpacked > least and unpacked > ratio * Path(path).stat().st_size):
@@ -86,7 +95,8 @@ def check_archive(path):
 
 
 def check_pickles(path):
-    """Raises `Refused` for a file of torch.save that names more than tensors, is packed, or claims more bytes than it has.
+    """Raises `Refused` for a file of torch.save that names more than tensors, is packed, or claims more bytes
+    than it has.
 
     Nothing of it is loaded. A damaged file fails in many other ways.
     """
@@ -97,12 +107,16 @@ def check_pickles(path):
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             if not stored or sum(entry.file_size for entry in entries) > size:
                 raise Refused("it is packed or claims more bytes than it has")
-            pickles = [io.BytesIO(archive.read(entry)) for entry in entries if entry.filename.endswith("data.pkl")]
+            pickles = [
+                io.BytesIO(archive.read(entry)) for entry in entries if entry.filename.endswith("data.pkl")
+            ]
     else:
         pickles = [io.BytesIO(path.read_bytes())] * OLD_PICKLES
     for file in pickles:
         operations = pickletools.genops(file) if file.tell() < len(file.getbuffer()) else ()
-        names = (str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST"))
+        names = (
+            str(value) for code, value, _ in operations if code.name in ("GLOBAL", "STACK_GLOBAL", "INST")
+        )
         foreign = next((name for name in names if not PLAIN.fullmatch(name)), None)
         if foreign:
             raise Refused(
@@ -111,10 +125,11 @@ def check_pickles(path):
 
 
 def check_contents(contents, size):
-    """Raises `Refused` for contents of a file of `size` bytes that are small in it and endless in the memory, or not plain.
+    """Raises `Refused` for contents of a file of `size` bytes that are small in it and endless in the memory,
+    or not plain.
 
-    Tensors are dense and on a device, none with more bytes than the whole file; what is in what is DEEPEST levels deep at most
-    and has MOST_ITEMS a level; whole numbers have 64 bits.
+    Tensors are dense and on a device, none with more bytes than the whole file; what is in what is DEEPEST
+    levels deep at most and has MOST_ITEMS a level; whole numbers have 64 bits.
     """
     level = [contents]
     for _ in range(DEEPEST):
@@ -139,7 +154,8 @@ def check_contents(contents, size):
 
 
 def read_grey(path):
-    """The picture in a file as grey uint8 (h, w), or None where it holds none, a part of one, or more than MOST_PIXELS.
+    """The picture in a file as grey uint8 (h, w), or None where it holds none, a part of one, or more than
+    MOST_PIXELS.
 
     One of 16 bits is brought to bytes by its own `white_of`. Raises OSError where it cannot be read.
     """
@@ -154,7 +170,8 @@ def read_levels(path):
 
 
 def white_of(picture):
-    """The value that stands for white, by the largest that is there: 255, or 1023, 4095, 16383, 65535 of pictures of 16 bits.
+    """The value that stands for white, by the largest that is there: 255, or 1023, 4095, 16383, 65535 of
+    pictures of 16 bits.
 
     Cameras store 10, 12 and 14 bits in 16. A picture that is dark all over is taken for one of fewer bits.
     """
@@ -176,7 +193,8 @@ def decode_levels(data):
     # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
     if data.startswith(b"\x89PNG") and not is_whole_png(data):
         return None
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:  # cameras may add something after it
+    # cameras may add something after it
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         return None
     pixels = claimed_pixels(data)
     if not 0 < pixels <= MOST_PIXELS:
@@ -193,7 +211,8 @@ def decode_levels(data):
 
 
 def is_whole_png(data):
-    """Whether the chunks of a PNG fill it to its end mark. OpenCV takes the memory that a chunk claims before it reads it."""
+    """Whether the chunks of a PNG fill it to its end mark. OpenCV takes the memory that a chunk claims before
+    it reads it."""
     at, kind = 8, b""
     while kind != b"IEND" and at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -202,7 +221,8 @@ def is_whole_png(data):
 
 
 def claimed_pixels(data):
-    """How many pixels a picture has by its header, 0 where that cannot be read; one of a TIFF counts by its bytes, in threes."""
+    """How many pixels a picture has by its header, 0 where that cannot be read; one of a TIFF counts by its
+    bytes, in threes."""
     try:
         with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
             pixels = image.width * image.height
@@ -225,12 +245,17 @@ def real_path(path):
 
 
 def keep_out(folder, flag, files, trees=(), places=()):
-    """Raises UserError where results would go to a folder that has one of `files`, which are read, or is one of `places`.
+    """Raises UserError where results would go to a folder that has one of `files`, which are read, or is one
+    of `places`.
 
-    trees: folders that are protected with all that is below them. Links are followed: where a file or a folder of a dataset is
-    one, what it leads to is the dataset's as well.
+    trees: folders that are protected with all that is below them. Links are followed: where a file or a
+    folder of a dataset is one, what it leads to is the dataset's as well.
     """
     place = real_path(folder)
-    taken = {real_path(path).parent for path in files} | {real_path(path) for path in (*places, *(f.parent for f in files))}
+    taken = {real_path(path).parent for path in files} | {
+        real_path(path) for path in (*places, *(f.parent for f in files))
+    }
     if place in taken or {real_path(tree) for tree in trees} & {place, *place.parents}:
-        raise UserError(f"{flag} {folder}: lies in the dataset or among what is compared; take another, lest files be lost")
+        raise UserError(
+            f"{flag} {folder}: lies in the dataset or among what is compared; take another, lest files be lost"
+        )

@@ -8,7 +8,8 @@ _seen = set()  # (device, type, shape) of tensors on accelerators that were look
 
 
 def describe_values(least, most, more):
-    """What is wrong with an array that should hold spikes, by its least and largest value, or "" where they are 0 and 1 or 255.
+    """What is wrong with an array that should hold spikes, by its least and largest value, or "" where they
+    are 0 and 1 or 255.
 
     more: whether it has values besides these two and 0.
     """
@@ -31,13 +32,14 @@ def describe_spikes(spikes):
     return describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
 
 
-def check_spikes(spikes):
-    """Spikes, a tensor of any shape and type, as they are where they are 0 and 1; as 0 and 1 where they are 0 and 255.
+def validate_spikes(spikes):
+    """Spikes, a tensor of any shape and type, as they are where they are 0 and 1; as 0 and 1 where they are 0
+    and 255.
 
-    Raises ValueError for any other values, and says what they look like. On a CPU each tensor is looked at, which takes
-    less than a thousandth of the time of `small` for bytes, less than a hundredth for floats. On an accelerator a look makes the
-    host wait, so that only the first tensor of each type and shape is looked at; whole numbers that come later count as spikes
-    where they are above 0.
+    Raises ValueError for any other values, and says what they look like. On a CPU each tensor is looked at,
+    which takes less than a thousandth of the time of `small` for bytes, less than a hundredth for floats. On
+    an accelerator a look makes the host wait, so that only the first tensor of each type and shape is looked
+    at; whole numbers that come later count as spikes where they are above 0.
     """
     if spikes.dtype == torch.bool or spikes.numel() == 0 or spikes.is_meta or torch.compiler.is_compiling():
         return spikes
@@ -58,5 +60,6 @@ def check_spikes(spikes):
 
 
 def equal_their_squares(values):
-    """Whether a tensor of floats has none but 0 and 1; in pieces, for what a piece makes stays in a CPU's caches."""
+    """Whether a tensor of floats has none but 0 and 1; in pieces, for what a piece makes stays in a CPU's
+    caches."""
     return all(torch.equal(piece * piece, piece) for piece in values.reshape(-1).split(PIECE))

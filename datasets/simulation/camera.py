@@ -15,20 +15,33 @@ FASTEST = 1.0  # no pixel moves by more than this at the key frame, in pixels a 
 def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
     """A motion: function of the time in steps -> 3x3 float64 homography from picture to source coordinates.
 
-    Translation, rotation, zoom and perspective about the centre, mixed by `weights` (drawn where None; see `KINDS`), scaled so
-    that at time 0 the pixels of a height x width picture move by `speed` pixels a step in the mean, or by less where at any time
-    from -reach to reach the fastest pixel would pass FASTEST or the perspective TILT. `bend` is the relative change of the speed
-    from time 0 to reach. The origin of the source lies in its middle.
+    Translation, rotation, zoom and perspective about the centre, mixed by `weights` (drawn where None; see
+    `KINDS`), scaled so that at time 0 the pixels of a height x width picture move by `speed` pixels a step in
+    the mean, or by less where at any time from -reach to reach the fastest pixel would pass FASTEST or the
+    perspective TILT. `bend` is the relative change of the speed from time 0 to reach. The origin of the
+    source lies in its middle.
     """
-    move, turn, zoom, tilt_x, tilt_y = weights if weights is not None else rng.standard_normal(5) * (1, 1, 1, 0.5, 0.5)
+    move, turn, zoom, tilt_x, tilt_y = (
+        weights if weights is not None else rng.standard_normal(5) * (1, 1, 1, 0.5, 0.5)
+    )
     angle = rng.uniform(0, 2 * np.pi)
     radius = np.hypot(height, width) / 4  # so that equal weights move the pixels by about as much
-    rates = np.array([move * np.cos(angle), move * np.sin(angle), turn / radius, zoom / radius, *(tilt_x, tilt_y) / radius**2])
+    rates = np.array(
+        [
+            move * np.cos(angle),
+            move * np.sin(angle),
+            turn / radius,
+            zoom / radius,
+            *(tilt_x, tilt_y) / radius**2,
+        ]
+    )
     y, x = np.mgrid[-0.5:0.5:31j, -0.5:0.5:31j]
     x, y = x * width + (width - 1) / 2, y * height + (height - 1) / 2  # out to the corners
 
     def speeds(rates, time):
-        before, after = (project(homography(rates, height, width, time + part, bend, reach), x, y) for part in (-0.5, 0.5))
+        before, after = (
+            project(homography(rates, height, width, time + part, bend, reach), x, y) for part in (-0.5, 0.5)
+        )
         return np.hypot(*np.subtract(after, before))
 
     # The speed is as good as linear in the rates where it is slow.
@@ -41,7 +54,8 @@ def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
 
 
 def homography(rates, height, width, time, bend, reach):
-    """The homography at a time of a motion with `rates` a step: shift in x and y, angle, log of the scale, tilt in x and y."""
+    """The homography at a time of a motion with `rates` a step: shift in x and y, angle, log of the scale,
+    tilt in x and y."""
     time = time * (1 + bend * time / (2 * reach))
     scale, cos, sin = np.exp(rates[3] * time), np.cos(rates[2] * time), np.sin(rates[2] * time)
     from_centre = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]])
@@ -60,7 +74,11 @@ def project(homography, x, y):
 
 
 def margin(motion, height, width, times):
-    """How many pixels beyond a height x width source the corners of the picture see at the given times: (rows, columns)."""
-    x, y = np.array([-0.5, width - 0.5, -0.5, width - 0.5]), np.array([-0.5, -0.5, height - 0.5, height - 0.5])
+    """How many pixels beyond a height x width source the corners of the picture see at the given times:
+    (rows, columns)."""
+    x, y = (
+        np.array([-0.5, width - 0.5, -0.5, width - 0.5]),
+        np.array([-0.5, -0.5, height - 0.5, height - 0.5]),
+    )
     seen = np.abs([project(motion(time), x, y) for time in times]).max((0, 2))  # (x, y), from the middle
     return tuple(int(np.ceil(max(0.0, 2 * reach - side))) for reach, side in zip(seen[::-1], (height, width)))

@@ -5,26 +5,29 @@ import numpy as np
 import skimage.data
 from torch.utils.data import Dataset
 
-from datasets.augment import to_item
-from datasets.simulation.kinds import Kind, draw_kind, fill_bad, fixed_kinds, measure
-from datasets.simulation.photos import read_photo, readable, split_photos
-from datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
-from datasets.simulation.sensor import SENSORS, draw_pattern, simulate
-from utils.timing import KEY_FRAMES, KEY_IDS, STEPS
+from swinsf.datasets.augment import to_item
+from swinsf.datasets.simulation.kinds import Kind, draw_kind, fill_bad, fixed_kinds, measure
+from swinsf.datasets.simulation.photos import read_photo, readable, split_photos
+from swinsf.datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
+from swinsf.datasets.simulation.sensor import SENSORS, draw_pattern, simulate
+from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
 
 
 class SceneDataset(Dataset):
-    """Scenes that are drawn and turned into spikes as they are read: sample i of epoch e comes from (seed, split, e, i) alone.
+    """Scenes that are drawn and turned into spikes as they are read: sample i of epoch e comes from (seed,
+    split, e, i) alone.
 
-    Training never repeats a scene; val and test have the same `length` scenes each time. A subclass sets `sources` and
-    `description` and implements `draw(rng, reach)`.
+    Training never repeats a scene; val and test have the same `length` scenes each time. A subclass sets
+    `sources` and `description` and implements `draw(rng, reach)`.
     """
 
     stream_steps = STEPS  # of a sample, whose middle 41 are those of its pictures
 
-    def __init__(self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]):
+    def __init__(
+        self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]
+    ):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
         self.style, self.sensors = style, sensors
         self.kinds = () if split == "train" else fixed_kinds(sensors)  # that samples take one after the other
@@ -63,19 +66,24 @@ class SceneDataset(Dataset):
         return {output: step + (self.stream_steps - STEPS) // 2 for output, step in shown_at.items()}
 
     def read(self, index, epoch=0):
-        rng = np.random.default_rng([SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index])
+        rng = np.random.default_rng(
+            [SCENE_DRAWS, self.seed, ("train", "val", "test").index(self.split), epoch, index]
+        )
         if self.kinds:
             kind = self.kinds[index % len(self.kinds)]
         else:
             kind = draw_kind(self.sensors, rng) if self.split == "train" else Kind(self.sensors.draw(rng))
-        sample = {"name": f"scene_{epoch}_{index:05d}", **self.simulate(rng, self.stream_steps, self.shown_at, kind)}
+        sample = {
+            "name": f"scene_{epoch}_{index:05d}",
+            **self.simulate(rng, self.stream_steps, self.shown_at, kind),
+        }
         return {**sample, "kind": kind.name} if kind.name else sample
 
     def simulate(self, rng, steps, shown_at, kind):
         """`simulate` on a scene and a sensor's fixed pattern that are drawn here.
 
-        Samples of sensors with a pattern have its calibration too, `dark` and `response` (H, W) float32; 0 and 1 if the kind has
-        none.
+        Samples of sensors with a pattern have its calibration too, `dark` and `response` (H, W) float32; 0
+        and 1 if the kind has none.
         """
         scene = self.draw(rng, steps // 2 + kind.sensor.before)
         pattern = draw_pattern(kind.sensor, self.height, self.width, rng)
@@ -95,11 +103,12 @@ class PhotoScenes(SceneDataset):
 
     def __init__(self, folder, split, *size, **options):
         super().__init__(split, *size, **options)
-        # Read here, so that a bad file is found before the work starts, and workers that are forked share the photographs.
-        self.sources, skipped = readable(split_photos(folder)[split], lambda path: read_photo(path) is not None, "photograph")
-        self.description = (
-            f"{split}: scenes of {self.height}x{self.width} over {len(self.sources)} photographs of {folder}{skipped}"
+        # Read here, so that a bad file is found before the work starts, and workers that are forked share the
+        # photographs.
+        self.sources, skipped = readable(
+            split_photos(folder)[split], lambda path: read_photo(path) is not None, "photograph"
         )
+        self.description = f"{split}: scenes of {self.height}x{self.width} over {len(self.sources)} photographs of {folder}{skipped}"
 
     def draw(self, rng, reach):
         def next_photo():
@@ -110,7 +119,8 @@ class PhotoScenes(SceneDataset):
 
 
 class DemoScenes(SceneDataset):
-    """Five fixed 250x400 scenes over the photographs inside scikit-image's wheel; no download, the same at every call."""
+    """Five fixed 250x400 scenes over the photographs inside scikit-image's wheel; no download, the same at
+    every call."""
 
     SCENES = (  # name, photographs behind and in front, motion, pixels a step, seed
         ("demo_camera_translation", "camera", None, "translation", 0.2, 6),

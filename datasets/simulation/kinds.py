@@ -1,7 +1,7 @@
 """Kinds of samples: training draws them for each scene, validation takes them one after the other.
 
-Spike-X4K comes in phase or, as other streams do, with random first charges. A recording of a camera comes plain or with
-the camera's calibration.
+Spike-X4K comes in phase or, as other streams do, with random first charges. A recording of a camera comes
+plain or with the camera's calibration.
 """
 
 import dataclasses
@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.simulation.sensor import SENSORS, Sensor
+from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
 MOST_AS_ONE = 8  # steps that training on cameras takes as one, see `take_steps_as_one`
 BRIGHTEST_AS_ONE = 1.2  # exposure up to which it does; --bin auto leaves brighter recordings as they are
 STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first step
-CALIBRATION_STEPS = (2000, 20000)  # of the dark and of the flat recording that a training scene's calibration comes from
+# of the dark and of the flat recording that a training scene's calibration comes from
+CALIBRATION_STEPS = (2000, 20000)
 FLAT_RATE = 0.3  # spikes a step of the flat recording, in the mean over its pixels
-BAD_DARK, BAD_RESPONSE = 0.1, 0.3  # dark charge above which a calibrated pixel is bad, response below which it is
+# dark charge above which a calibrated pixel is bad, response below which it is
+BAD_DARK, BAD_RESPONSE = 0.1, 0.3
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ def fixed_kinds(sensors):
 def draw_kind(sensors, rng):
     """A `Kind` for a training scene.
 
-    "x4k": half in phase, a quarter of these started 1 to 40 steps before the stream, since nobody knows where its streams
-    were cut; half with random first charges. "camera": half calibrated. Other sensors have one kind.
+    "x4k": half in phase, a quarter of these started 1 to 40 steps before the stream, since nobody knows where
+    its streams were cut; half with random first charges. "camera": half calibrated. Other sensors have one
+    kind.
     """
     sensor = sensors.draw(rng)
     if sensors == SENSORS["x4k"]:
@@ -102,23 +105,27 @@ def draw_kind(sensors, rng):
 
 
 def take_steps_as_one(sensor, rng):
-    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_AS_ONE` steps taken as one (see `utils.binning`).
+    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_AS_ONE` steps taken as one (see
+    `recordings.binning`).
 
-    N steps gather N times the light and N times the dark charge. So a dark recording whose steps are taken as one
-    has more dark charge than a bright one, and a network must have seen that.
+    N steps gather N times the light and N times the dark charge. So a dark recording whose steps are taken as
+    one has more dark charge than a bright one, and a network must have seen that.
     """
     most = min(MOST_AS_ONE, BRIGHTEST_AS_ONE / sensor.exposure)
     steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0
     hot_most = min(1.0, steps * sensor.hot_most)
-    return dataclasses.replace(sensor, exposure=steps * sensor.exposure, dark=steps * sensor.dark, hot_most=hot_most)
+    return dataclasses.replace(
+        sensor, exposure=steps * sensor.exposure, dark=steps * sensor.dark, hot_most=hot_most
+    )
 
 
 def measure(kind, pattern, rng):
-    """A camera's calibration by dark and flat recordings of `kind.calibration` steps: (dark, response), (H, W) float32.
+    """A camera's calibration by dark and flat recordings of `kind.calibration` steps: (dark, response), (H,
+    W) float32.
 
-    dark: charge of one of the sensor's steps without light, in thresholds. response: spikes for the light, relative to
-    the mean over the pixels, shading included. So (spike - dark) / response is flat under flat light, and in the mean
-    the light that the ground truth shows.
+    dark: charge of one of the sensor's steps without light, in thresholds. response: spikes for the light,
+    relative to the mean over the pixels, shading included. So (spike - dark) / response is flat under flat
+    light, and in the mean the light that the ground truth shows.
     """
     sensor = kind.sensor
     true_dark = pattern.dark / pattern.threshold / kind.as_one  # of one of the camera's steps
@@ -131,9 +138,10 @@ def measure(kind, pattern, rng):
 def measured_rate(rate, steps, electrons, rng):
     """Spikes a step, counted over so many steps, of pixels that gather `rate` (H, W) thresholds a step.
 
-    A pixel starts with a charge u, uniform over 0..1, and gathers q = rate x steps, with shot noise of variance
-    q / electrons. It keeps the remainder, so it fires floor(u + q) times: q in the mean, with a variance of f (1 - f)
-    for q's fraction f (1/6 averaged over f) plus q / electrons. Divided by the steps, this is the error of the rate.
+    A pixel starts with a charge u, uniform over 0..1, and gathers q = rate x steps, with shot noise of
+    variance q / electrons. It keeps the remainder, so it fires floor(u + q) times: q in the mean, with a
+    variance of f (1 - f) for q's fraction f (1/6 averaged over f) plus q / electrons. Divided by the steps,
+    this is the error of the rate.
     """
     gathered = np.minimum(rate, 1.0) * steps
     if electrons:
@@ -144,8 +152,8 @@ def measured_rate(rate, steps, electrons, rng):
 def fill_bad(spikes, dark, response):
     """Replace bad pixels by the nearest good one in spikes (T, H, W) and both maps (H, W), in place.
 
-    Bad are a dark charge above BAD_DARK and a response below BAD_RESPONSE. A calibrated recording has its bad pixels
-    filled from their neighbours, too, before the network sees it.
+    Bad are a dark charge above BAD_DARK and a response below BAD_RESPONSE. A calibrated recording has its bad
+    pixels filled from their neighbours, too, before the network sees it.
     """
     from scipy.ndimage import distance_transform_edt  # here, since the scripts do not wait for it
 

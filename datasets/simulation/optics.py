@@ -9,7 +9,8 @@ DUST_LIGHT = (0.3, 0.8)  # part of the light that a spot lets through
 def draw_shading(height, width, largest, rng):
     """A smooth field (H, W) with mean 1: fall-off towards the corners, displaced and tilted at random.
 
-    A polynomial of second order whose largest difference from 1 is `largest`. No random numbers are drawn for 0.
+    A polynomial of second order whose largest difference from 1 is `largest`. No random numbers are drawn for
+    0.
     """
     if not largest:
         return np.ones((height, width))
@@ -21,7 +22,8 @@ def draw_shading(height, width, largest, rng):
 
 
 def draw_dust(height, width, spots, rng):
-    """The part of the light (H, W) that dust lets through. spots: on 100,000 pixels, in the mean; their number is Poisson's.
+    """The part of the light (H, W) that dust lets through. spots: on 100,000 pixels, in the mean; their
+    number is Poisson's.
 
     A spot is an ellipse, up to four times as long as wide. Its area is log-uniform over DUST_PIXELS.
     """

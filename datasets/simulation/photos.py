@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import UserError
-from utils.guard import read_grey, visible
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import read_grey, visible
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MEMORY = 2**30  # bytes of photographs that are kept
@@ -17,7 +17,8 @@ SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide 
 
 
 class PhotoCache:
-    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read again each time."""
+    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read
+    again each time."""
 
     def __init__(self, most):
         self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()
@@ -26,7 +27,8 @@ class PhotoCache:
         self.held, self.bytes = {}, 0
 
     def __call__(self, path):
-        """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below SMALLEST."""
+        """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below
+        SMALLEST."""
         if path in self.held:
             return self.held[path]
         photo = read_photo_file(path)
@@ -51,15 +53,17 @@ def read_photo_file(path):
 def split_photos(folder):
     """{"train", "val", "test"} -> sorted lists of photographs in a folder; no photograph is in two of them.
 
-    The split goes by a hash of the file names, so the same files are split alike everywhere: a tenth, at least one, for val
-    and for test each.
+    The split goes by a hash of the file names, so the same files are split alike everywhere: a tenth, at
+    least one, for val and for test each.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of photographs; check the path after photos:")
     paths = [path for path in visible(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
     if len(paths) < 3:
-        raise UserError(f"{folder.absolute()}: {len(paths)} photographs; at least 3 are needed, for train, val and test")
+        raise UserError(
+            f"{folder.absolute()}: {len(paths)} photographs; at least 3 are needed, for train, val and test"
+        )
     return split_by_hash(paths)
 
 
@@ -73,7 +77,16 @@ def split_by_hash(paths):
 def readable(paths, is_readable, label):
     """(the paths that can be read, text on those that cannot). Raises UserError where none can."""
     with ThreadPoolExecutor() as pool:  # a bar only where there is something to wait for
-        good = list(tqdm(pool.map(is_readable, paths), f"checking {label}s", len(paths), unit=label, leave=False, delay=2))
+        good = list(
+            tqdm(
+                pool.map(is_readable, paths),
+                f"checking {label}s",
+                len(paths),
+                unit=label,
+                leave=False,
+                delay=2,
+            )
+        )
     kept, bad = ([path for path, fine in zip(paths, good) if fine is want] for want in (True, False))
     names = ", ".join(path.name for path in bad)
     if not kept:

@@ -6,10 +6,11 @@ from functools import partial
 import cv2
 import numpy as np
 
-from datasets.simulation.camera import KINDS, draw_motion, margin
-from utils.timing import STEPS
+from swinsf.datasets.simulation.camera import KINDS, draw_motion, margin
+from swinsf.utils.timing import STEPS
 
-TEXTURE = 30  # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
+# standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
+TEXTURE = 30
 OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
 OUT_OF_FOCUS = 0.25  # chance of an object to be soft, picture and edge
 SHADOW = 0.2  # chance of a shadow that falls on what is behind the objects
@@ -38,7 +39,8 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of it or None.
+    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of
+    it or None.
 
     A shadow has no picture of its own: by its mask it takes the part `shade` of the light behind it.
     """
@@ -49,7 +51,8 @@ class Layer:
     shade: float = 0.0
 
     def frame(self, time, height, width, behind=None):
-        """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not opaque."""
+        """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not
+        opaque."""
         see = partial(warp, homography=self.motion(time), height=height, width=width)
         if self.mask is not None:
             mask = see(self.mask, interpolation=cv2.INTER_LINEAR, border=cv2.BORDER_CONSTANT)
@@ -61,7 +64,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class PhotoScene:
-    """Layers from back to front under one light: grey levels are scaled by `contrast` and raised by `black`."""
+    """Layers from back to front under one light: grey levels are scaled by `contrast` and raised by
+    `black`."""
 
     layers: list
     height: int
@@ -81,11 +85,14 @@ class PhotoScene:
         motion = self.layers[0].motion
         way = np.linalg.inv(motion(start)) @ motion(time)  # from places at `time` to places at `start`
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        return cv2.warpPerspective(texture, way, texture.shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        return cv2.warpPerspective(
+            texture, way, texture.shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        )
 
 
 def warp(source, homography, height, width, interpolation, border=cv2.BORDER_REFLECT_101):
-    """The height x width picture that a homography of `draw_motion` sees of a source; beyond its edge it is mirrored."""
+    """The height x width picture that a homography of `draw_motion` sees of a source; beyond its edge it is
+    mirrored."""
     middle = np.array([[1, 0, (source.shape[1] - 1) / 2], [0, 1, (source.shape[0] - 1) / 2], [0, 0, 1]])
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpPerspective(source, middle @ homography, (width, height), flags=flags, borderMode=border)
@@ -128,14 +135,16 @@ def draw_blob(height, width, rng):
 
 
 def draw_foliage(source, rng):
-    """The brighter or the darker part of a source, 1 inside and 0 outside, float32: ragged, with holes, as leaves are."""
+    """The brighter or the darker part of a source, 1 inside and 0 outside, float32: ragged, with holes, as
+    leaves are."""
     smooth = cv2.GaussianBlur(source, None, rng.uniform(0.7, 3))
     sign = rng.choice((-1, 1))
     return np.clip(sign * (smooth - np.quantile(smooth, rng.uniform(0.3, 0.7))) / 8 + 0.5, 0, 1)
 
 
 def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, shrink=None):
-    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks at the times."""
+    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks at the
+    times."""
     speed = style.draw_speed(rng) if speed is None else speed
     bend = 0 if kind else rng.uniform(-0.3, 0.3)
     motion = draw_motion(height, width, speed, rng, KINDS[kind] if kind else None, bend, reach=max(times))
@@ -145,9 +154,11 @@ def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, s
 
 
 def draw_object(photo, height, width, style, rng, times, foliage=False, softness=0.0, shade=0.0, **fixed):
-    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all of it.
+    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all
+    of it.
 
-    softness: the Gaussian sigma in pixels of its picture and its edge, as of something out of focus. shade: see `Layer`.
+    softness: the Gaussian sigma in pixels of its picture and its edge, as of something out of focus. shade:
+    see `Layer`.
     """
     layer = draw_layer(photo, height, width, style, rng, times, **fixed)
     if foliage:
@@ -166,11 +177,14 @@ def draw_shadow(photo, height, width, style, rng, times):
     """A `Layer` that darkens what is behind it, slowly and with a soft edge."""
     slow = 0.3 * style.draw_speed(rng)
     softness, shade = np.exp(rng.uniform(np.log(0.7), np.log(12))), rng.uniform(0.2, 0.7)
-    return draw_object(photo, height, width, style, rng, times, rng.random() < 0.3, softness, shade, speed=slow)
+    return draw_object(
+        photo, height, width, style, rng, times, rng.random() < 0.3, softness, shade, speed=slow
+    )
 
 
 def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
-    """A `PhotoScene` of steps -reach..reach. read_photo() gives the photographs for it, one after the other."""
+    """A `PhotoScene` of steps -reach..reach. read_photo() gives the photographs for it, one after the
+    other."""
     times = (-reach, -reach / 2, reach / 2, reach)
     options = height, width, style, rng, times
     layers = [draw_layer(read_photo(), *options)]
@@ -181,5 +195,6 @@ def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
         softness = np.exp(rng.uniform(np.log(1), np.log(8))) if rng.random() < OUT_OF_FOCUS else 0.0
         layers.append(draw_object(read_photo(), *options, foliage, softness))
     contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)
-    black = rng.uniform(*sorted((0.0, 1 - contrast)))  # so that grey levels reach from the floor to the ceiling over all scenes
+    # so that grey levels reach from the floor to the ceiling over all scenes
+    black = rng.uniform(*sorted((0.0, 1 - contrast)))
     return PhotoScene(layers, height, width, contrast, black)

@@ -7,28 +7,31 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.simulation.optics import draw_dust, draw_shading
-from datasets.simulation.source_frames import SourceFrames
-from utils.timing import KEY_FRAMES, RATE, STEPS
+from swinsf.datasets.simulation.optics import draw_dust, draw_shading
+from swinsf.datasets.simulation.source_frames import SourceFrames
+from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS
 
 STARTS = ("uniform", "zero")
 REMAINDERS = ("kept", "lost")
-MANY_ELECTRONS = 2000  # to a spike; from here on a normal distribution stands for Poisson's, and is five times as fast
+# to a spike; from here on a normal distribution stands for Poisson's, and is five times as fast
+MANY_ELECTRONS = 2000
 
 
 @dataclass(frozen=True)
 class Sensor:
     """One sensor in physical terms, and the light that reaches it; the defaults are an ideal one.
 
-    Kinds of noise after Hu, Ma, Yu, Shi and Huang, "Spike Stream Denoising via Spike Camera Simulation", arXiv 2304.03129, and
-    what calibrations of real cameras show; docs/simulation.md compares the constants.
+    Kinds of noise after Hu, Ma, Yu, Shi and Huang, "Spike Stream Denoising via Spike Camera Simulation",
+    arXiv 2304.03129, and what calibrations of real cameras show; docs/simulation.md compares the constants.
     """
 
     rate: float = RATE  # spikes a step at grey level 255, so the charge of a step in thresholds
     exposure: float = 1.0  # gain of the light; from 1 / rate on, white fires at every step and saturates
-    electrons: float = 0.0  # photo-electrons that fill a pixel to its threshold; fewer, more shot noise; 0: no shot noise
+    # photo-electrons that fill a pixel to its threshold; fewer, more shot noise; 0: no shot noise
+    electrons: float = 0.0
     dark: float = 0.0  # charge of a step without light, in thresholds; the median over pixels
-    dark_spread: float = 0.0  # standard deviation over pixels of its natural logarithm, which is normally distributed
+    # standard deviation over pixels of its natural logarithm, which is normally distributed
+    dark_spread: float = 0.0
     gain_spread: float = 0.0  # standard deviation over pixels of the response to light, relative to its mean
     threshold_spread: float = 0.0  # the same of the threshold
     column_spread: float = 0.0  # standard deviation of the response from column to column
@@ -41,10 +44,13 @@ class Sensor:
     hot_most: float = 1.0
     dead: float = 0.0  # part of the pixels that never fire
     recovery: float = 1.0  # part of its charge that a pixel gathers in the step after a spike
-    start: str = "uniform"  # charge before the first step: uniform over 0..threshold, or zero in all pixels alike
+    # charge before the first step: uniform over 0..threshold, or zero in all pixels alike
+    start: str = "uniform"
     before: int = 0  # steps that the pixels have run for before the first one of the stream
-    remainder: str = "kept"  # at a spike: threshold subtracted from the charge, or, "lost", charge set to zero
-    blur: float = 0.0  # of the light on its way to the pixels, not of the ground truth: OpenCV's Gaussian sigma, in pixels
+    # at a spike: threshold subtracted from the charge, or, "lost", charge set to zero
+    remainder: str = "kept"
+    # of the light on its way to the pixels, not of the ground truth: OpenCV's Gaussian sigma, in pixels
+    blur: float = 0.0
     # What follows is of light that comes from a video and not from a scene; see `SourceFrames`.
     frames_every: int = 0  # steps between two frames of the video; 0: none
     grain: float = 0.0  # standard deviation of a frame's own noise, in grey levels
@@ -96,8 +102,8 @@ class Mixture(Sensors):
         return min(least), max(most)
 
 
-# Cameras with far more noise in time than those that were measured, and a fixed pattern in columns and rows. They keep
-# training ready for whatever a recording may bring.
+# Cameras with far more noise in time than those that were measured, and a fixed pattern in columns and rows.
+# They keep training ready for whatever a recording may bring.
 NOISY_CAMERAS = Sensors(
     log={"exposure": (0.03, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
     linear={
@@ -112,8 +118,9 @@ NOISY_CAMERAS = Sensors(
 
 SENSORS = {
     "ideal": Sensors(),
-    # The public streams of spike-REDS were made of video: a frame every 15 steps, with steps in between that are softer than
-    # the frames. docs/simulation.md compares what was measured on three of them with what these ranges give.
+    # The public streams of spike-REDS were made of video: a frame every 15 steps, with steps in between that
+    # are softer than the frames. docs/simulation.md compares what was measured on three of them with what
+    # these ranges give.
     "reds": Sensors(
         fixed={"frames_every": 15},
         linear={"blur": (0.5, 0.66), "grain": (0.5, 3.5), "drift": (0.0, 0.014), "displacement": (0.0, 0.14)},
@@ -144,7 +151,8 @@ SENSORS = {
     ),
     # The paper's figure of spike-X4K has single steps in which pixels of one grey level fire together.
     "x4k": Sensors(fixed={"start": "zero"}),
-    # What two toolboxes make of a picture. SpikeCV: spkData/convert_img.py; Spike-Zoo: spikezoo/utils/spike_utils.py.
+    # What two toolboxes make of a picture. SpikeCV: spkData/convert_img.py; Spike-Zoo:
+    # spikezoo/utils/spike_utils.py.
     "spikecv": Sensors(fixed={"rate": 0.5, "start": "zero", "remainder": "lost"}),
     "spikezoo": Sensors(fixed={"rate": 0.5}),
 }
@@ -169,8 +177,24 @@ def draw_pattern(sensor, height, width, rng):
 
     The mean of its gain is rate x exposure.
     """
-    spreads = sensor.gain_spread, sensor.threshold_spread, sensor.column_spread, sensor.row_spread, sensor.dark_spread
-    if not any((*spreads, sensor.first_column, sensor.first_row, sensor.shading, sensor.dust, sensor.hot, sensor.dead)):
+    spreads = (
+        sensor.gain_spread,
+        sensor.threshold_spread,
+        sensor.column_spread,
+        sensor.row_spread,
+        sensor.dark_spread,
+    )
+    if not any(
+        (
+            *spreads,
+            sensor.first_column,
+            sensor.first_row,
+            sensor.shading,
+            sensor.dust,
+            sensor.hot,
+            sensor.dead,
+        )
+    ):
         return None
     shape = height, width
     of_pixels = 1 + sensor.gain_spread * rng.standard_normal(shape)
@@ -179,12 +203,16 @@ def draw_pattern(sensor, height, width, rng):
     of_columns[0] *= 1 + sensor.first_column
     of_rows[0] *= 1 + sensor.first_row
     shading = draw_shading(height, width, sensor.shading, rng)
-    response = np.maximum(0, of_pixels * of_columns * of_rows) * shading * draw_dust(height, width, sensor.dust, rng)
+    response = (
+        np.maximum(0, of_pixels * of_columns * of_rows) * shading * draw_dust(height, width, sensor.dust, rng)
+    )
     gain = sensor.rate * sensor.exposure * response / response.mean()
     threshold = np.maximum(0.05, 1 + sensor.threshold_spread * rng.standard_normal(shape))
     fate = rng.random(shape)
     dark = sensor.dark * np.exp(sensor.dark_spread * rng.standard_normal(shape))
-    dark = np.where(fate < sensor.hot, np.exp(rng.uniform(np.log(0.02), np.log(sensor.hot_most), shape)), dark)
+    dark = np.where(
+        fate < sensor.hot, np.exp(rng.uniform(np.log(0.02), np.log(sensor.hot_most), shape)), dark
+    )
     threshold[fate >= 1 - sensor.dead] = np.inf
     return Pattern(*(part.astype(np.float32) for part in (gain, dark, threshold, shading)))
 
@@ -192,9 +220,9 @@ def draw_pattern(sensor, height, width, rng):
 def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
     """light (T, H, W) float32 in 0..1, or any iterable of (H, W) -> spikes uint8 (T, H, W) of 0 and 1.
 
-    Each pixel starts as `sensor.start` says, gathers rate x light (and what the sensor adds) at each step, and fires if the
-    charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder` "lost", biases the rate.) pattern: what
-    `draw_pattern` drew of the sensor, if anything.
+    Each pixel starts as `sensor.start` says, gathers rate x light (and what the sensor adds) at each step,
+    and fires if the charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder`
+    "lost", biases the rate.) pattern: what `draw_pattern` drew of the sensor, if anything.
     """
     alike = np.float32(sensor.rate * sensor.exposure), np.float32(sensor.dark), np.float32(1)
     gain, dark, threshold = pattern[:3] if pattern else alike
@@ -215,25 +243,31 @@ def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
             charge[fired] = 0
         else:
             charge -= np.where(fired, threshold, 0) if pattern else fired
-        np.minimum(charge, threshold, out=charge)  # one spike a step at most: what a pixel gathers beyond is lost
+        # one spike a step at most: what a pixel gathers beyond is lost
+        np.minimum(charge, threshold, out=charge)
         spikes.append(fired)
     return np.stack(spikes).astype(np.uint8)
 
 
 def with_shot_noise(gathered, electrons, rng):
-    """The charge of a step as it comes, in whole electrons, of which a threshold has so many. Poisson, or its normal limit."""
+    """The charge of a step as it comes, in whole electrons, of which a threshold has so many. Poisson, or its
+    normal limit."""
     if electrons < MANY_ELECTRONS:
         return rng.poisson(gathered * electrons).astype(np.float32) / np.float32(electrons)
-    return gathered + np.sqrt(gathered / np.float32(electrons)) * rng.standard_normal(gathered.shape, np.float32)
+    return gathered + np.sqrt(gathered / np.float32(electrons)) * rng.standard_normal(
+        gathered.shape, np.float32
+    )
 
 
 def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None, flat=False):
-    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of shown_at: name -> index.
+    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of
+    shown_at: name -> index.
 
-    The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey levels of which 255 is
-    `rate` spikes a step; `white` is what the scene's white is of 255, for those who compare exposures. Both end at the level of
-    one spike a step, 255 / rate: what saturates is white. The light of the pictures is that behind the lens, with its shading,
-    which no network can tell from the scene's; flat: that before it, as a calibration restores it.
+    The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey
+    levels of which 255 is `rate` spikes a step; `white` is what the scene's white is of 255, for those who
+    compare exposures. Both end at the level of one spike a step, 255 / rate: what saturates is white. The
+    light of the pictures is that behind the lens, with its shading, which no network can tell from the
+    scene's; flat: that before it, as a calibration restores it.
     """
     names, pictures = {step: name for name, step in shown_at.items()}, {}
     shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None

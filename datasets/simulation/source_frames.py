@@ -9,9 +9,10 @@ class SourceFrames:
 
     Public streams were measured for it; docs/simulation.md has the figures.
 
-    The video has a frame every `sensor.frames_every` steps: at time 0, which is the picture of the stream, and so on before and
-    after. A frame differs from the scene by grain, by a slow change of its light and by a small displacement. It is
-    shown sharp one step late. The steps after it, up to the next frame, move smoothly, are softer, and have its grain.
+    The video has a frame every `sensor.frames_every` steps: at time 0, which is the picture of the stream,
+    and so on before and after. A frame differs from the scene by grain, by a slow change of its light and by
+    a small displacement. It is shown sharp one step late. The steps after it, up to the next frame, move
+    smoothly, are softer, and have its grain.
     """
 
     def __init__(self, scene, sensor, rng):
@@ -26,7 +27,9 @@ class SourceFrames:
             return self.shown(index, every * index + self.late)
         # The softness grows over the steps: the later ones are made of a frame from further away.
         softness = self.sensor.blur * min(1.0, (since + 2) / 8)
-        return cv2.GaussianBlur(self.shown(index, time), None, softness) if softness else self.shown(index, time)
+        return (
+            cv2.GaussianBlur(self.shown(index, time), None, softness) if softness else self.shown(index, time)
+        )
 
     def picture(self, time):
         """The truth at a step: the video's frame where there is one, else what is shown, sharp."""
@@ -41,7 +44,9 @@ class SourceFrames:
         if index not in self.frames:
             self.frames[index] = self.draw_own(*light.shape)
         grain, drift, displacement = self.frames[index]
-        light = cv2.warpAffine(light, displacement, light.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        light = cv2.warpAffine(
+            light, displacement, light.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
         grain = self.scene.carry(grain, self.sensor.frames_every * index + self.late, time)
         return np.clip(light * drift + grain, 0, 1)
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.simulation.dataset import SceneDataset
-from datasets.simulation.photos import split_by_hash
-from utils.cli import UserError
-from utils.guard import visible
-from utils.timing import STEPS
+from swinsf.datasets.simulation.dataset import SceneDataset
+from swinsf.datasets.simulation.photos import split_by_hash
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import visible
+from swinsf.utils.timing import STEPS
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 MEMORY = 2**30  # bytes of frames that a dataset keeps in memory
@@ -21,7 +21,8 @@ MARGIN = 16  # pixels round a scene that the optical flow sees too
 
 @dataclass(frozen=True)
 class VideoScene:
-    """Frames uint8 (n, h, w), n odd, of which the middle one is at time 0, cut to height x width in the middle."""
+    """Frames uint8 (n, h, w), n odd, of which the middle one is at time 0, cut to height x width in the
+    middle."""
 
     frames: np.ndarray
     steps_per_frame: int
@@ -31,14 +32,17 @@ class VideoScene:
 
     def frame(self, time):
         """Light (H, W) float32 in 0..1 at a time in steps from the middle frame."""
-        position = max(0.0, len(self.frames) // 2 + time / self.steps_per_frame)  # before the first frame nothing moves
+        # before the first frame nothing moves
+        position = max(0.0, len(self.frames) // 2 + time / self.steps_per_frame)
         index = min(int(position), len(self.frames) - 2)
         if index not in self.flows:
             self.flows.clear()  # time moves forward: earlier flows are done with
             self.flows[index] = optical_flows(*self.frames[index : index + 2])
         picture = in_between(*self.frames[index : index + 2], *self.flows[index], position - index)
         top, left = (np.array(picture.shape) - (self.height, self.width)) // 2
-        return np.clip(picture[top : top + self.height, left : left + self.width] / 255, 0, 1, dtype=np.float32)
+        return np.clip(
+            picture[top : top + self.height, left : left + self.width] / 255, 0, 1, dtype=np.float32
+        )
 
     def carry(self, texture, start, time):
         """The texture as it is: a video's grain does not move with what it shows."""
@@ -66,16 +70,20 @@ def sample(frame, flow):
     """frame (h, w) uint8 at each pixel's own place plus flow (h, w, 2), float32."""
     y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
     return cv2.remap(
-        frame.astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        frame.astype(np.float32),
+        x + flow[..., 0],
+        y + flow[..., 1],
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
     )
 
 
 def read_clips(path, length, memory):
     """The video's clips of `length` frames, one after the other without overlap, and its number of frames.
 
-    Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are left out. Where they
-    would take more than `memory` bytes, every second, fourth, ... one is kept. An unreadable video has none, nor one of which
-    a single clip would take more.
+    Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are
+    left out. Where they would take more than `memory` bytes, every second, fourth, ... one is kept. An
+    unreadable video has none, nor one of which a single clip would take more.
     """
     video = cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
     clips, frames, every, found, count = [], [], 1, 0, 0
@@ -108,7 +116,9 @@ def find_videos(path):
         raise UserError(f"{path}: no such video or folder of videos; check the path after videos:")
     found = sorted(file for file in visible(path.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES)
     if not found:
-        raise UserError(f"{path}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))}); check the path after videos:")
+        raise UserError(
+            f"{path}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))}); check the path after videos:"
+        )
     return found
 
 
@@ -158,12 +168,15 @@ class VideoScenes(SceneDataset):
         frames = clip[:, top : top + size[0], left : left + size[1]]
         if shrink < 1:
             target = np.maximum(np.round(size * shrink).astype(int), (self.height, self.width))
-            frames = np.stack([cv2.resize(frame, target[::-1].tolist(), interpolation=cv2.INTER_AREA) for frame in frames])
+            frames = np.stack(
+                [cv2.resize(frame, target[::-1].tolist(), interpolation=cv2.INTER_AREA) for frame in frames]
+            )
         return VideoScene(np.ascontiguousarray(frames), self.steps_per_frame, self.height, self.width)
 
 
 def part_in_time(first, length, count):
-    """Which split has the clip of frames first..first+length-1 of a video of `count`: eight tenths, one, one; None across."""
+    """Which split has the clip of frames first..first+length-1 of a video of `count`: eight tenths, one, one;
+    None across."""
     starts = {"train": 0, "val": 0.8 * count, "test": 0.9 * count}
     ends = {"train": 0.8 * count, "val": 0.9 * count, "test": count}
     return next((split for split in starts if starts[split] <= first and first + length <= ends[split]), None)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.augment import Augmented, EpochBatches, crop_and_flip, pack, to_item, unpack
-from utils.cli import UserError
+from swinsf.datasets.augment import Augmented, EpochBatches, crop_and_flip, pack, to_item, unpack
+from swinsf.utils.cli import UserError
 
 
 class Positions:
@@ -21,15 +21,23 @@ def test_crop_and_flips_are_the_same_for_spikes_and_pictures():
         assert sample["spikes"].shape == (2, 12, 12) and sample["middle"].shape == (12, 12)
         assert np.array_equal(sample["spikes"][0], sample["middle"])
         assert np.array_equal(sample["spikes"][1], sample["left"] + 1)
-        rows, columns = np.diff(sample["middle"].astype(int), axis=0), np.diff(sample["middle"].astype(int), axis=1)
+        rows, columns = (
+            np.diff(sample["middle"].astype(int), axis=0),
+            np.diff(sample["middle"].astype(int), axis=1),
+        )
         assert abs(rows[0, 0]) == 40 and abs(columns[0, 0]) == 1
         seen.add((rows[0, 0], columns[0, 0]))
     assert len(seen) == 4  # every combination of flips came up
 
 
 def test_crops_come_from_all_over_the_frame():
-    places = [crop_and_flip(Positions().read(0), 12, np.random.default_rng(seed))["middle"].min() for seed in range(400)]
-    assert {place // 40 for place in places} == {*range(19)} and {place % 40 for place in places} == {*range(29)}
+    places = [
+        crop_and_flip(Positions().read(0), 12, np.random.default_rng(seed))["middle"].min()
+        for seed in range(400)
+    ]
+    assert {place // 40 for place in places} == {*range(19)} and {place % 40 for place in places} == {
+        *range(29)
+    }
 
 
 def test_crop_size_0_is_the_whole_frame():
@@ -51,7 +59,13 @@ def test_a_key_always_gives_the_same_sample():
 
 
 def test_to_item():
-    item = to_item({"name": "a", "spikes": np.ones((41, 4, 5), np.uint8)[:, ::-1], "left": np.full((4, 5), 200, np.uint8)})
+    item = to_item(
+        {
+            "name": "a",
+            "spikes": np.ones((41, 4, 5), np.uint8)[:, ::-1],
+            "left": np.full((4, 5), 200, np.uint8),
+        }
+    )
     assert item["spikes"].shape == (41, 4, 5) and item["left"].shape == (1, 4, 5)
     assert (str(item["spikes"].dtype), str(item["left"].dtype)) == ("torch.uint8", "torch.float32")
     assert item["left"].max() == 200 and item["name"] == "a"

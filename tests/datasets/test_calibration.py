@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from datasets.recordings import choose_bin, load_calibration, look_at_pixels
-from datasets.recordings.calibration import check_camera, correct, make_calibration, pattern_in
-from datasets.recordings.survey import Survey
+from swinsf.recordings import choose_bin, load_calibration, look_at_pixels
+from swinsf.recordings.calibration import check_camera, correct, make_calibration, pattern_in
+from swinsf.recordings.survey import Survey
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import RATE
 from tests.cameras import draw_camera, record, waves
-from utils.cli import UserError
-from utils.timing import RATE
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path):
@@ -21,7 +21,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
 
 
 def test_published_arrays_are_solved_as_of_pixels_that_integrate(tmp_path):
-    """Rates by an integrating pixel at 0, 153 and 335 lux -> the arrays by RSIR's formulas -> the same pixel."""
+    """Rates by an integrating pixel at 0, 153 and 335 lux -> the arrays by RSIR's formulas -> the same
+    pixel."""
     dark, response = draw_camera()
     light = 5e-4 * response  # rate a lux
     empty = {lux: 1 / (light * lux + dark) - 1 for lux in (0, 153, 335)}  # steps less one a spike
@@ -37,7 +38,10 @@ def test_published_arrays_are_solved_as_of_pixels_that_integrate(tmp_path):
 
 
 def test_what_is_no_calibration(tmp_path):
-    good = {name: np.full((4, 5), 0.5, np.float32) for name in ("dark", "response", "bad", "dark_error", "response_error")}
+    good = {
+        name: np.full((4, 5), 0.5, np.float32)
+        for name in ("dark", "response", "bad", "dark_error", "response_error")
+    }
     cases = {
         "no array dark": {"spikes": np.zeros((4, 5))},
         "no maps": {**good, "response": np.ones((5, 4))},
@@ -79,7 +83,9 @@ def test_a_camera_is_known_by_its_pattern(level, steps):
     slope, error = pattern_in(rate, np.stack(other))
     assert abs(slope) < 5 * error
     if steps == 400:
-        with pytest.raises(UserError, match=r"other\.npz: another camera's, since its pattern is not in rec\.dat"):
+        with pytest.raises(
+            UserError, match=r"other\.npz: another camera's, since its pattern is not in rec\.dat"
+        ):
             check_camera(rate, np.stack(other), "other.npz", "rec.dat")
         with pytest.raises(UserError, match=r"own\.npz: .* upside down; take the other --flip"):
             check_camera(rate[::-1].copy(), np.stack(own), "own.npz", "rec.dat")
@@ -110,7 +116,8 @@ def test_white_that_saturates_is_even():
     )
     white = pixels.correct(255 / RATE * rate)
     assert np.mean(white == white.max()) > 0.9 and white.max() > 0.9 * 255 / RATE
-    assert pixels.correct(255 / RATE * rate / 4, bin=4).max() < 0.26 * 255 / RATE  # 4 steps as one saturate at a quarter
+    # 4 steps as one saturate at a quarter
+    assert pixels.correct(255 / RATE * rate / 4, bin=4).max() < 0.26 * 255 / RATE
 
 
 def test_calibrated_recordings_take_more_steps_as_one_unless_things_move():

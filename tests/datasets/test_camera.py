@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datasets.simulation.camera import FASTEST, KINDS, draw_motion, margin, project
+from swinsf.datasets.simulation.camera import FASTEST, KINDS, draw_motion, margin, project
 
 
 def grid(height, width):
@@ -48,7 +48,9 @@ def test_a_translation_moves_the_picture_by_its_speed_times_the_steps():
 def test_at_time_0_the_middle_of_the_picture_is_that_of_the_source():
     for kind in KINDS.values():
         motion = draw_motion(61, 81, 0.3, np.random.default_rng(1), kind)
-        assert np.allclose(project(motion(0), *grid(61, 81)), np.stack(grid(61, 81)) - np.array([40, 30]).reshape(2, 1, 1))
+        assert np.allclose(
+            project(motion(0), *grid(61, 81)), np.stack(grid(61, 81)) - np.array([40, 30]).reshape(2, 1, 1)
+        )
 
 
 def test_a_bend_changes_the_speed_on_the_way():
@@ -64,7 +66,12 @@ def test_the_margin_holds_all_that_the_picture_sees():
         for time in (-20, 20):
             x, y = project(motion(time), *grid(60, 80))
             assert np.abs(x).max() <= (80 + columns) / 2 and np.abs(y).max() <= (60 + rows) / 2
-    sideways = margin(lambda time: np.array([[1, 0, time / 2 - 39.5], [0, 1, time / 8 - 29.5], [0, 0, 1]]), 60, 80, (-20, 20))
+    sideways = margin(
+        lambda time: np.array([[1, 0, time / 2 - 39.5], [0, 1, time / 8 - 29.5], [0, 0, 1]]),
+        60,
+        80,
+        (-20, 20),
+    )
     assert sideways == (5, 20)  # rows, columns
     still = draw_motion(60, 80, 0.0, np.random.default_rng(0))
     assert margin(still, 60, 80, (-20, 20)) == (0, 0)

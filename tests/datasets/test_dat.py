@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.dat import (
+from swinsf.datasets.dat import (
     Camera,
     DatFile,
     bit_order_of,
@@ -19,9 +19,9 @@ from datasets.dat import (
     unpack,
     write_dat,
 )
-from datasets.recordings import open_recording
+from swinsf.recordings import open_recording
+from swinsf.utils.cli import UserError
 from tests.conftest import REFERENCE, moving_scene, random_spikes
-from utils.cli import UserError
 
 REAL = REFERENCE / "data" / "real" / "uhsr_helicopter.npz"  # few spikes, quick blades
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda size: size[0] * size[1] % 8 == 0)
@@ -106,7 +106,7 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
     """Another program cut it between the look at its length and the reading."""
     path = tmp_path / "a.dat"
     write_dat(path, np.ones((9, 8, 8)))
-    monkeypatch.setattr("datasets.dat.count_steps", lambda *_: 20)
+    monkeypatch.setattr("swinsf.datasets.dat.count_steps", lambda *_: 20)
     with pytest.raises(UserError, match=r"a\.dat: became shorter"):
         read_dat(path, 8, 8, 5, 12)
 
@@ -126,8 +126,22 @@ def test_an_opened_file_is_sliced_as_an_array_is(tmp_path, flip):
     write_dat(tmp_path / "a.dat", spikes, flip)
     file = open_dat(tmp_path / "a.dat", 6, 16, flip)
     assert file.shape == (30, 6, 16) and len(file) == 30 and file.ndim == 3 and file.dtype == np.uint8
-    indices = (3, -1, slice(4, 9), slice(None), slice(25, 99), slice(9, 4), slice(None, None, 7), slice(None, None, -1))
-    for index in (*indices, (slice(2, 5), 3), (4, slice(None), 5), (slice(20, 3, -4), slice(1, 3), slice(2, 9))):
+    indices = (
+        3,
+        -1,
+        slice(4, 9),
+        slice(None),
+        slice(25, 99),
+        slice(9, 4),
+        slice(None, None, 7),
+        slice(None, None, -1),
+    )
+    for index in (
+        *indices,
+        (slice(2, 5), 3),
+        (4, slice(None), 5),
+        (slice(20, 3, -4), slice(1, 3), slice(2, 9)),
+    ):
         np.testing.assert_array_equal(file[index], spikes[index])
     np.testing.assert_array_equal(np.asarray(file), spikes)
     assert sum(step.sum() for step in file) == spikes.sum()
@@ -142,7 +156,9 @@ def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
     write_dat(tmp_path / "a.dat", spikes, flip=True)
     with open(tmp_path / "a.dat", "ab") as file:
         file.write(b"12345")
-    with pytest.warns(UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"):
+    with pytest.warns(
+        UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"
+    ):
         opened = open_dat(tmp_path / "a.dat", 6, 16, flip=True)
     assert opened.left_over == 5
     np.testing.assert_array_equal(opened[:], spikes)
@@ -174,7 +190,8 @@ def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
 
 @pytest.mark.parametrize("height, width", [(250, 400), (250, 416), (1000, 1000), (512, 512), (24, 32)])
 def test_what_is_written_every_door_gives_back(tmp_path, height, width):
-    """Upright, whatever its sensor stores, and without what is no picture; by the size, and where it is told by the looks."""
+    """Upright, whatever its sensor stores, and without what is no picture; by the size, and where it is told
+    by the looks."""
     path, spikes = tmp_path / "a.dat", moving_scene(height, width, 20)
     write_dat(path, spikes)
     picture = spikes[..., : camera_of(height, width).columns]
@@ -186,7 +203,9 @@ def test_what_is_written_every_door_gives_back(tmp_path, height, width):
 
 
 @pytest.mark.parametrize("door", [read_dat, open_dat])
-@pytest.mark.parametrize("height, width, better", [(400, 250, "250x400"), (1000, 800, "250x400"), (32, 48, "48x32")])
+@pytest.mark.parametrize(
+    "height, width, better", [(400, 250, "250x400"), (1000, 800, "250x400"), (32, 48, "48x32")]
+)
 def test_a_size_that_looks_wrong_is_warned_of_with_the_better_one(tmp_path, door, height, width, better):
     path, right = tmp_path / "a.dat", tuple(map(int, better.split("x")))
     write_dat(path, moving_scene(*right, 8 * 60))
@@ -221,7 +240,8 @@ def test_a_known_size_is_opened_as_its_sensor_stores_it(tmp_path, height, width,
 
 
 @pytest.mark.parametrize(
-    "height, width, speed, light", [(250, 400, 0.2, 1.0), (250, 400, 0.2, 0.3), (250, 400, 2.0, 1.0), (100, 172, 0.2, 1.0)]
+    "height, width, speed, light",
+    [(250, 400, 0.2, 1.0), (250, 400, 0.2, 0.3), (250, 400, 2.0, 1.0), (100, 172, 0.2, 1.0)],
 )
 def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, speed, light):
     """At any size, whole bytes a row or not; also where the scene is fast or dim."""
@@ -251,7 +271,8 @@ def test_the_bit_order_is_the_usual_one_where_nothing_tells_it(rate):
         spikes = random_spikes(64, 64, 80, seed, rate)
         assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1), 64, 80) == "little"
     assert likely_bit_order(np.packbits(random_spikes(2, 1, 8)), 1, 8) == "little"
-    stripes = np.tile(np.arange(80) // 8 % 2, (64, 64, 1))  # alike inside bytes, unlike across them, in any order
+    # alike inside bytes, unlike across them, in any order
+    stripes = np.tile(np.arange(80) // 8 % 2, (64, 64, 1))
     assert likely_bit_order(np.packbits(stripes.reshape(64, -1), axis=1), 64, 80) == "little"
 
 
@@ -260,4 +281,6 @@ def test_the_bit_order_of_a_dark_recording_of_a_real_camera():
     with np.load(REAL) as data:
         spikes = data["spk"][:64, :, :248] != 0
     for order in ("little", "big"):
-        assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order), 250, 248) == order
+        assert (
+            likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order), 250, 248) == order
+        )

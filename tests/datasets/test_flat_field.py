@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from datasets.recordings.flat_field import calibrate, joined, rates, read_halves
+from swinsf.recordings.flat_field import calibrate, joined, rates, read_halves
+from swinsf.utils.cli import UserError
 from tests.cameras import draw_camera, record, waves
-from utils.cli import UserError
 
 HOT = [(5, 7, 0.1), (20, 30, 0.06), (30, 12, 0.3)]
 CAMERA = draw_camera(hot=HOT)
@@ -12,25 +12,36 @@ CAMERA = draw_camera(hot=HOT)
 def measured(steps, flats=(0.17,), electrons=10_000, **options):
     dark = ("dark", record(0, CAMERA, steps, 1, electrons))
     return calibrate(
-        dark, [(f"flat {i}", record(level, CAMERA, steps, 2 + i, electrons)) for i, level in enumerate(flats)], **options
+        dark,
+        [(f"flat {i}", record(level, CAMERA, steps, 2 + i, electrons)) for i, level in enumerate(flats)],
+        **options,
     )
 
 
 @pytest.mark.parametrize("electrons", [300, 10_000])
 @pytest.mark.parametrize(
-    ("steps", "dark_error", "response_error"), [(500, 4e-4, 0.008), (5000, 8e-5, 0.0025)], ids=["few steps", "many"]
+    ("steps", "dark_error", "response_error"),
+    [(500, 4e-4, 0.008), (5000, 8e-5, 0.0025)],
+    ids=["few steps", "many"],
 )
 def test_the_maps_are_the_cameras_and_their_errors_honest(steps, dark_error, response_error, electrons):
     found, facts = measured(steps, electrons=electrons)
     good, (dark, response) = found.bad == 0, CAMERA
-    assert {tuple(place) for place in np.argwhere(~good).tolist()} == {(row, column) for row, column, _ in HOT}
+    assert {tuple(place) for place in np.argwhere(~good).tolist()} == {
+        (row, column) for row, column, _ in HOT
+    }
     assert found.response[good].mean() == pytest.approx(1, abs=1e-5)
-    off = {"dark": (found.dark - dark)[good], "response": (found.response - response / response[good].mean())[good]}
+    off = {
+        "dark": (found.dark - dark)[good],
+        "response": (found.response - response / response[good].mean())[good],
+    }
     fine = 4 if electrons == 10_000 and steps == 5000 else 1
     assert off["dark"].std() < dark_error / fine and off["response"].std() < response_error / fine
     for name, values in off.items():
         assert 1 / 1.5 < np.sqrt(np.mean((values / getattr(found, f"{name}_error")[good]) ** 2)) < 1.5, name
-    assert facts["noise"] == pytest.approx(electrons**-0.5, rel=0.1) and facts["levels"][0] == pytest.approx(0.17, rel=0.02)
+    assert facts["noise"] == pytest.approx(electrons**-0.5, rel=0.1) and facts["levels"][0] == pytest.approx(
+        0.17, rel=0.02
+    )
 
 
 def test_times_tell_more_than_counts_and_few_steps_shrink():
@@ -45,7 +56,8 @@ def test_times_tell_more_than_counts_and_few_steps_shrink():
 def test_several_flats_are_better_than_one():
     good, response = CAMERA[0] < 0.02, CAMERA[1]
     errors = [
-        (measured(500, flats)[0].response - response / response[good].mean())[good].std() for flats in ((0.05,), (0.05, 0.3))
+        (measured(500, flats)[0].response - response / response[good].mean())[good].std()
+        for flats in ((0.05,), (0.05, 0.3))
     ]
     assert errors[1] < 0.8 * errors[0]
 

@@ -1,4 +1,5 @@
-"""The kinds of samples that training draws and validation takes, and calibrations as a camera's owner measures them."""
+"""The kinds of samples that training draws and validation takes, and calibrations as a camera's owner
+measures them."""
 
 import collections
 import dataclasses
@@ -8,10 +9,10 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from datasets import open_dataset
-from datasets.augment import Augmented
-from datasets.simulation.dataset import PhotoScenes
-from datasets.simulation.kinds import (
+from swinsf.datasets import open_dataset
+from swinsf.datasets.augment import Augmented
+from swinsf.datasets.simulation.dataset import PhotoScenes
+from swinsf.datasets.simulation.kinds import (
     USUAL,
     VALIDATION,
     Kind,
@@ -22,10 +23,17 @@ from datasets.simulation.kinds import (
     measured_rate,
     take_steps_as_one,
 )
-from datasets.simulation.sensor import IDEAL, SENSORS, Sensor, draw_pattern, integrate_and_fire, simulate
-from engine import BASELINES, calibration_of, evaluate, network
-from models import SwinSF, SwinSFConfig
-from utils.binning import take_as_one
+from swinsf.datasets.simulation.sensor import (
+    IDEAL,
+    SENSORS,
+    Sensor,
+    draw_pattern,
+    integrate_and_fire,
+    simulate,
+)
+from swinsf.evaluation.evaluate import BASELINES, calibration_of, evaluate, network
+from swinsf.models import SwinSF, SwinSFConfig
+from swinsf.recordings.binning import bin_steps
 
 
 def still(grey, steps, side=200):
@@ -43,7 +51,7 @@ def test_a_camera_is_now_and_then_one_whose_steps_are_taken_as_one():
     np.testing.assert_allclose([sensor.dark for sensor in drawn], 0.003 * steps)
     assert max(take_steps_as_one(Sensor(exposure=0.6), rng).exposure for _ in range(99)) <= 1.2
     assert {take_steps_as_one(Sensor(exposure=1.2), rng).exposure for _ in range(9)} == {1.2}
-    spikes = take_as_one(integrate_and_fire(still(200, 400), rng, camera), 4)
+    spikes = bin_steps(integrate_and_fire(still(200, 400), rng, camera), 4)
     assert spikes[0:100].mean() == pytest.approx(4 * (0.06 * 0.6 * 200 / 255 + 0.003), rel=0.01)
 
 
@@ -61,13 +69,16 @@ def test_cameras_in_training_are_half_calibrated():
     rng = np.random.default_rng(0)
     kinds = [draw_kind(SENSORS["camera"], rng) for _ in range(1000)]
     steps = [kind.calibration for kind in kinds if kind.name == "calibrated"]
-    assert len(steps) == pytest.approx(500, abs=50) and 2000 <= min(steps) < 2100 and 19000 < max(steps) <= 20000
+    assert (
+        len(steps) == pytest.approx(500, abs=50) and 2000 <= min(steps) < 2100 and 19000 < max(steps) <= 20000
+    )
     assert not any(kind.calibration for kind in kinds if kind.name == "plain")
     assert draw_kind(SENSORS["ideal"], rng) == Kind(IDEAL)
 
 
 def test_a_count_of_spikes_has_the_error_that_is_said():
-    """Against the pixel itself, over 500 steps: unbiased, with a variance of f (1 - f) and of the electrons."""
+    """Against the pixel itself, over 500 steps: unbiased, with a variance of f (1 - f) and of the
+    electrons."""
     shape, steps = (200, 200), 500
     for rate, electrons in ((0.00413, 0), (0.2503, 0), (0.2503, 1000)):
         counts = measured_rate(np.full(shape, rate), steps, electrons, np.random.default_rng(0)) * steps
@@ -76,7 +87,9 @@ def test_a_count_of_spikes_has_the_error_that_is_said():
         fraction = rate * steps % 1  # shot noise smears it, so that f (1 - f) becomes its mean
         variance = 1 / 6 + rate * steps / electrons if electrons else fraction * (1 - fraction)
         assert counts.mean() == pytest.approx(rate * steps, abs=0.01)
-        assert counts.var() == pytest.approx(variance, abs=0.03) and real.var() == pytest.approx(variance, abs=0.04)
+        assert counts.var() == pytest.approx(variance, abs=0.03) and real.var() == pytest.approx(
+            variance, abs=0.04
+        )
 
 
 def test_a_calibration_is_the_better_the_longer_its_recordings():
@@ -84,17 +97,22 @@ def test_a_calibration_is_the_better_the_longer_its_recordings():
     true_dark, true_response = pattern.dark / pattern.threshold, pattern.gain / pattern.threshold / 0.6
     errors = []
     for steps in (2000, 20000):
-        dark, response = measure(Kind(USUAL, "calibrated", calibration=steps), pattern, np.random.default_rng(1))
+        dark, response = measure(
+            Kind(USUAL, "calibrated", calibration=steps), pattern, np.random.default_rng(1)
+        )
         assert dark.dtype == response.dtype == np.float32 and response.mean() == pytest.approx(1, abs=2e-3)
         assert (dark - true_dark).mean() == pytest.approx(0, abs=2e-5)
         errors.append((steps, (dark - true_dark).std(), (response - true_response).std()))
     quantisation = np.sqrt(1 / 6)  # of a count; the response has those of two, and the shot noise of the flat
     for steps, of_dark, of_response in errors:
         assert of_dark * steps == pytest.approx(quantisation, rel=0.1)
-        assert of_response * steps == pytest.approx(np.sqrt(2 / 6 + 0.3 * steps / USUAL.electrons) / 0.3, rel=0.05)
+        assert of_response * steps == pytest.approx(
+            np.sqrt(2 / 6 + 0.3 * steps / USUAL.electrons) / 0.3, rel=0.05
+        )
     assert errors[0][1] > 9 * errors[1][1] and errors[0][2] > 5 * errors[1][2]
     as_one = Kind(USUAL, "calibrated", as_one=4.0, calibration=20000)
-    dark, _ = measure(as_one, pattern, np.random.default_rng(1))  # its pattern has the dark charge of four steps
+    # its pattern has the dark charge of four steps
+    dark, _ = measure(as_one, pattern, np.random.default_rng(1))
     assert (dark - true_dark).mean() == pytest.approx(0, abs=2e-5)
     assert (dark - true_dark).std() == pytest.approx(4 * quantisation / 20000, rel=0.1)
 
@@ -118,14 +136,21 @@ def test_spikes_less_dark_over_response_are_the_light():
 
 def test_bad_pixels_have_their_neighbours_spikes_and_maps():
     spikes = np.random.default_rng(0).integers(0, 2, (41, 5, 6)).astype(np.uint8)
-    dark, response = np.full((5, 6), 0.01, np.float32), np.linspace(0.9, 1.1, 30, dtype=np.float32).reshape(5, 6)
+    dark, response = (
+        np.full((5, 6), 0.01, np.float32),
+        np.linspace(0.9, 1.1, 30, dtype=np.float32).reshape(5, 6),
+    )
     dark[0, 0], response[3, 4] = 0.3, 0.0
     before = spikes.copy(), response.copy()
     fill_bad(spikes, dark, response)
     assert dark.max() == np.float32(0.01) and response.min() > 0.9
     sources = {(0, 0): ((0, 1), (1, 0)), (3, 4): ((2, 4), (4, 4), (3, 3), (3, 5))}
     for place, neighbours in sources.items():
-        copied = [n for n in neighbours if np.array_equal(spikes[(slice(None), *place)], before[0][(slice(None), *n)])]
+        copied = [
+            n
+            for n in neighbours
+            if np.array_equal(spikes[(slice(None), *place)], before[0][(slice(None), *n)])
+        ]
         assert copied and response[place] in [before[1][n] for n in copied]
     changed = (spikes != before[0]).any(0)
     assert changed.sum() <= 2 and not changed[1, 1]
@@ -148,7 +173,10 @@ def test_maps_are_cropped_and_flipped_with_the_spikes(photos):
     dataset = PhotoScenes(photos, "train", 60, 60, 12, sensors=SENSORS["camera"])
     index = next(i for i in range(12) if dataset.read(i)["kind"] == "calibrated")
     whole, item = dataset.read(index), Augmented(dataset, 40, 0)[0, index, 1.0]
-    crops = [np.lib.stride_tricks.sliding_window_view(np.flip(whole["response"], axes), (40, 40)) for axes in ((), 0, 1, (0, 1))]
+    crops = [
+        np.lib.stride_tricks.sliding_window_view(np.flip(whole["response"], axes), (40, 40))
+        for axes in ((), 0, 1, (0, 1))
+    ]
     assert any((crop == item["response"][0].numpy()).all((2, 3)).any() for crop in crops)
 
 
@@ -181,9 +209,15 @@ def test_evaluate_hands_the_calibration_to_every_method(photos):
     for item, pictures, _ in evaluate(methods, dataset, torch.device("cpu"), lambda picture, truth: {}):
         kinds.append(item["kind"])
         dark, response = item["dark"][0].numpy(), item["response"][0].numpy()
-        np.testing.assert_allclose(pictures["TFP21"], (pictures["plain"] - 425 * dark) / response, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(
+            pictures["TFP21"], (pictures["plain"] - 425 * dark) / response, rtol=1e-5, atol=1e-3
+        )
         with torch.inference_mode():
-            shown = model(item["spikes"][None], torch.cat([item["dark"], item["response"]])[None]).middle[0, 0].numpy()
+            shown = (
+                model(item["spikes"][None], torch.cat([item["dark"], item["response"]])[None])
+                .middle[0, 0]
+                .numpy()
+            )
         np.testing.assert_allclose(pictures["SwinSF"], shown, atol=2e-3)
         assert np.array_equal(pictures["plain"], pictures["TFP21"]) == (item["kind"] == "plain")
     assert kinds == ["plain"] * 4 + ["calibrated"]
@@ -191,7 +225,9 @@ def test_evaluate_hands_the_calibration_to_every_method(photos):
 
 def test_tiles_have_their_part_of_the_calibration():
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, window=2, tsa="paper", skip="motion")).eval()
+    model = SwinSF(
+        SwinSFConfig(channels=4, depths=(2,), patch=4, window=2, tsa="paper", skip="motion")
+    ).eval()
     spikes = (torch.rand(1, 41, 30, 110) < 0.3).to(torch.uint8)
     maps = torch.stack([torch.rand(30, 110) * 0.01, 1 + 0.1 * torch.rand(30, 110)])[None]
     with torch.inference_mode():

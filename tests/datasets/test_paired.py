@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_dataset, scored_output
-from datasets.dat import write_dat
+from swinsf.datasets import open_dataset, scored_output
+from swinsf.datasets.dat import write_dat
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import keep_out
 from tests.conftest import gradient_scene, moving_scene, random_spikes, write_png, write_reds
-from utils.cli import UserError
-from utils.guard import keep_out
 
 
 def test_spike_reds_training(reds):
@@ -53,7 +53,9 @@ def write_x4k(folder, name, ids=(7, 14, 21, 28, 35), stream=None, split="test"):
     (folder / split / "spike").mkdir(parents=True, exist_ok=True)
     write_dat(folder / split / "spike" / f"{stream or name}.dat", spikes, flip=False)
     for key_id in ids:
-        write_png(folder / split / "gt" / f"{name}_key_id{key_id}.png", np.full((1000, 1000), key_id, np.uint8))
+        write_png(
+            folder / split / "gt" / f"{name}_key_id{key_id}.png", np.full((1000, 1000), key_id, np.uint8)
+        )
     return spikes
 
 
@@ -62,7 +64,10 @@ def test_spike_x4k(tmp_path):
     spikes = write_x4k(tmp_path, "occ008.649_f4305", split="val")
     write_x4k(tmp_path, "occ009.1_f1", ids=(14,), stream="occ009.1_f1id21", split="val")
     dataset = open_dataset(tmp_path, "1000", "test")
-    assert "spike-X4K, 2 streams of 1000x1000, stored upright" in dataset.description and "val" in dataset.description
+    assert (
+        "spike-X4K, 2 streams of 1000x1000, stored upright" in dataset.description
+        and "val" in dataset.description
+    )
     item = dataset[0]
     assert item["name"] == "occ008.649_f4305"
     assert np.array_equal(item["spikes"], spikes)
@@ -141,7 +146,9 @@ def test_a_bad_file_in_the_middle_is_found_on_opening(tmp_path, how, words):
 def test_a_test_stream_without_its_picture(tmp_path):
     write_reds(tmp_path, test=2)
     (tmp_path / "test/gt/201_part1_key_id151.png").unlink()
-    with pytest.raises(UserError, match=r"201_part1_key_id151\.dat: its picture .*gt/201_part1_key_id151\.png is missing"):
+    with pytest.raises(
+        UserError, match=r"201_part1_key_id151\.dat: its picture .*gt/201_part1_key_id151\.png is missing"
+    ):
         open_dataset(tmp_path)
 
 
@@ -187,7 +194,10 @@ def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photo
 def test_a_dataset_without_its_gt_folder_says_how_it_was_taken(tmp_path):
     write_reds(tmp_path, test=1)
     (tmp_path / "test/gt").rename(tmp_path / "elsewhere")
-    assert "classA, 1 streams of 250x400, stored upside down, without ground truth" in open_dataset(tmp_path).description
+    assert (
+        "classA, 1 streams of 250x400, stored upside down, without ground truth"
+        in open_dataset(tmp_path).description
+    )
 
 
 def rename_all(folder, old, new):
@@ -217,13 +227,17 @@ def test_the_size_of_streams_without_truth_is_found_out(tmp_path, mode, height, 
 
 
 def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_path):
-    write_unlabelled(tmp_path, {"a": (moving_scene(1000, 1000, 44), False), "b": (moving_scene(250, 400, 44), True)})
+    write_unlabelled(
+        tmp_path, {"a": (moving_scene(1000, 1000, 44), False), "b": (moving_scene(250, 400, 44), True)}
+    )
     with pytest.raises(UserError, match=r"b\.dat: steps of 250x400.*a\.dat has 1000x1000"):
         open_dataset(tmp_path)
     write_unlabelled(tmp_path, {"b": (random_spikes(44, 1000, 1000), False)})
     dataset = open_dataset(tmp_path)  # noise is taken for what the others are
     assert dataset.height == 1000 and "b.dat: its size cannot be told" in dataset.warnings[0]
-    write_unlabelled(tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)})
+    write_unlabelled(
+        tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)}
+    )
     dataset = open_dataset(tmp_path)
     assert dataset.height == 250 and len(dataset.warnings) == 2
 
@@ -290,7 +304,9 @@ def test_the_scored_step_is_told_by_an_id_and_no_other_number(tmp_path, stem, st
     rename_all(tmp_path / "test", "200_part1_key_id151", stem)
     dataset = open_dataset(tmp_path)
     assert dataset.steps == {stem: step} and dataset.names == [stem]
-    np.testing.assert_array_equal(dataset[0]["spikes"], gradient_scene(50, steps=301)[0][step - 21 : step + 20])
+    np.testing.assert_array_equal(
+        dataset[0]["spikes"], gradient_scene(50, steps=301)[0][step - 21 : step + 20]
+    )
 
 
 @pytest.mark.parametrize("old, new", [(".dat", ".DAT"), (".png", ".PNG"), ("gt", "GT"), ("input", "spike")])
@@ -333,7 +349,10 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
         write_dat(tmp_path / f"train/spike/{name}.dat", spikes)
         write_png(tmp_path / f"train/gt/{name}.png", picture)
     dataset = open_dataset(tmp_path, "250", "train")
-    assert set(dataset[1]) == {"name", "spikes", "rate", "middle"} and "of the middle alone" in dataset.description
+    assert (
+        set(dataset[1]) == {"name", "spikes", "rate", "middle"}
+        and "of the middle alone" in dataset.description
+    )
     np.testing.assert_array_equal(dataset[1]["spikes"], spikes[steps // 2 - 20 : steps // 2 + 21])
     write_reds(tmp_path, train=1, input_name="spike")
     with pytest.raises(UserError, match=r"has one picture, but .* those of ids 14, 21, 28"):
@@ -341,7 +360,8 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
 
 
 def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
-    """A dataset of links whose pictures are left out by data mode no_gt: no result may take the place of what they lead to."""
+    """A dataset of links whose pictures are left out by data mode no_gt: no result may take the place of what
+    they lead to."""
     real = write_reds(tmp_path / "real", test=1)
     for file in [path for path in real.rglob("*") if path.is_file()]:
         link = tmp_path / "links" / file.relative_to(real)

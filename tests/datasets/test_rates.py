@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import open_dataset, rates
-from datasets.dat import write_dat
-from datasets.simulation.sensor import Sensor, integrate_and_fire
-from engine import BASELINES, evaluate
+from swinsf.datasets import open_dataset, rates
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.simulation.sensor import Sensor, integrate_and_fire
+from swinsf.evaluation.evaluate import BASELINES, evaluate
+from swinsf.evaluation.metrics import psnr_ssim
+from swinsf.utils.cli import UserError
 from tests.conftest import write_png
-from utils.cli import UserError
-from utils.metrics import psnr_ssim
 
 CPU = torch.device("cpu")
 
@@ -35,14 +35,18 @@ def write_dataset(folder, rate, count=2, split="test", curve=lambda light, i: li
     for i in range(count):
         light = texture(i)
         write_dat(folder / split / "input" / f"scene{i:06d}id21.dat", fire(light, rate, i))
-        write_png(folder / split / "gt" / f"scene{i:06d}id21.png", np.round(255 * curve(light, i)).astype(np.uint8))
+        write_png(
+            folder / split / "gt" / f"scene{i:06d}id21.png", np.round(255 * curve(light, i)).astype(np.uint8)
+        )
     return folder
 
 
 def figures_of(dataset):
     """(PSNR of TFP41, mean error in grey levels) over a dataset."""
     rows = []
-    for item, pictures, figures in evaluate(BASELINES, dataset, CPU, lambda *pair: psnr_ssim(*pair)._asdict()):
+    for item, pictures, figures in evaluate(
+        BASELINES, dataset, CPU, lambda *pair: psnr_ssim(*pair)._asdict()
+    ):
         rows.append((figures["TFP41"]["psnr"], float((pictures["TFP41"] - item["middle"][0].numpy()).mean())))
     return np.mean(rows, axis=0)
 
@@ -57,8 +61,12 @@ def test_datasets_of_any_rate_score_alike(tmp_path, rate):
     usual, _ = figures_of(open_dataset(write_dataset(tmp_path / "usual", 0.6)))
     assert abs(error) < 0.7 and psnr == pytest.approx(usual + 20 * np.log10(rate / 0.6), abs=1)
     if rate == 0.5:
-        assert dataset.rates["scene000000id21"] == 0.5  # to the bit: what simulators have is taken for what was measured
-        assert "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)" in dataset.warnings[0]
+        # to the bit: what simulators have is taken for what was measured
+        assert dataset.rates["scene000000id21"] == 0.5
+        assert (
+            "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)"
+            in dataset.warnings[0]
+        )
         assert figures_of(open_dataset(tmp_path / "data", rate=0.6))[0] < psnr - 8
 
 
@@ -71,7 +79,8 @@ def test_the_flag_counts_first_then_what_is_recorded_then_what_is_measured(tmp_p
     assert dataset.rates == {"scene000000id21": 0.4, "scene000001id21": 0.45} and not dataset.warnings
     assert dataset[1]["rate"] == 0.45 and "white fires 0.4 to 0.45 times a step" in dataset.description
     assert set(open_dataset(folder, rate=0.7).rates.values()) == {0.7}
-    for sensors["scene000001"] in ({}, {"rate": "0.5"}, {"rate": 0}, {"rate": float("nan")}, None):  # no record that is whole
+    # no record that is whole
+    for sensors["scene000001"] in ({}, {"rate": "0.5"}, {"rate": 0}, {"rate": float("nan")}, None):
         (folder / "meta.json").write_text(json.dumps(record))
         assert set(open_dataset(folder).rates.values()) == {0.5}
     for text in ("", "[]", '{"splits": 3}', '{"splits": {"train": {}}}'):
@@ -115,7 +124,9 @@ def test_streams_that_start_empty_measure_what_they_fire():
 
 def test_moving_and_tiny_and_dark_pictures():
     light = texture(3)
-    moving = integrate_and_fire((np.roll(light, step // 4, 1) for step in range(41)), np.random.default_rng(0), Sensor(rate=0.5))
+    moving = integrate_and_fire(
+        (np.roll(light, step // 4, 1) for step in range(41)), np.random.default_rng(0), Sensor(rate=0.5)
+    )
     look = rates.compare(moving, [255 * np.roll(light, 5, 1)])
     assert look.rate == pytest.approx(0.5, rel=0.01) and look.bend == pytest.approx(1, abs=0.05)
     for size in ((1, 1), (3, 5), (20, 24)):

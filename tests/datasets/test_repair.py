@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.dat import Camera, write_dat
-from datasets.recordings import PipedSpikes, look_at_pixels, repair
-from datasets.recordings.repair import find_bad_pixels, nearest_good
+from swinsf.datasets.dat import Camera, write_dat
+from swinsf.recordings import PipedSpikes, look_at_pixels, repair
+from swinsf.recordings.repair import find_bad_pixels, nearest_good
 from tests.cameras import draw_camera, record, waves
 from tests.conftest import random_spikes
 

@@ -4,17 +4,26 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_dataset
-from datasets.simulation import dataset
-from datasets.simulation.camera import KINDS, draw_motion, project
-from datasets.simulation.dataset import PhotoScenes
-from datasets.simulation.photos import read_photo, split_photos
-from datasets.simulation.scenes import STYLES, Layer, PhotoScene, cut, draw_layer, draw_object, draw_scene, draw_shadow
-from datasets.simulation.sensor import Sensor, simulate
-from datasets.simulation.source_frames import SourceFrames
+from swinsf.datasets import open_dataset
+from swinsf.datasets.simulation import dataset
+from swinsf.datasets.simulation.camera import KINDS, draw_motion, project
+from swinsf.datasets.simulation.dataset import PhotoScenes
+from swinsf.datasets.simulation.photos import read_photo, split_photos
+from swinsf.datasets.simulation.scenes import (
+    STYLES,
+    Layer,
+    PhotoScene,
+    cut,
+    draw_layer,
+    draw_object,
+    draw_scene,
+    draw_shadow,
+)
+from swinsf.datasets.simulation.sensor import Sensor, simulate
+from swinsf.datasets.simulation.source_frames import SourceFrames
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import KEY_FRAMES
 from tests.conftest import write_png
-from utils.cli import UserError
-from utils.timing import KEY_FRAMES
 
 
 def photo(seed=0, height=300, width=420):
@@ -26,7 +35,9 @@ def scene_of(*layers, **options):
 
 
 def still_layer(picture, mask=None, speed=0.0, kind="translation", seed=0):
-    return Layer(picture.astype(np.float32), draw_motion(64, 64, speed, np.random.default_rng(seed), KINDS[kind]), mask)
+    return Layer(
+        picture.astype(np.float32), draw_motion(64, 64, speed, np.random.default_rng(seed), KINDS[kind]), mask
+    )
 
 
 def test_light_is_the_photograph_at_its_contrast_and_black():
@@ -40,7 +51,9 @@ def test_light_is_the_photograph_at_its_contrast_and_black():
 
 def test_a_still_scene_sees_the_middle_of_its_source():
     picture = photo(height=200, width=200)
-    np.testing.assert_allclose(255 * scene_of(still_layer(picture)).frame(-20), picture[68:132, 68:132], atol=1e-3)
+    np.testing.assert_allclose(
+        255 * scene_of(still_layer(picture)).frame(-20), picture[68:132, 68:132], atol=1e-3
+    )
 
 
 def test_a_moving_scene_is_a_shifted_one():
@@ -125,7 +138,10 @@ def test_the_light_is_softer_than_the_picture_by_the_sensors_blur():
 
 def test_pictures_are_the_clean_light_at_the_exposure():
     scene = scene_of(still_layer(photo(height=200, width=200)))
-    full, dim = (simulate(scene, np.random.default_rng(0), sensor=Sensor(exposure=e, electrons=200)) for e in (1.0, 0.1))
+    full, dim = (
+        simulate(scene, np.random.default_rng(0), sensor=Sensor(exposure=e, electrons=200))
+        for e in (1.0, 0.1)
+    )
     np.testing.assert_allclose(dim["middle"], 0.1 * full["middle"], rtol=1e-6)
     assert (full["white"], dim["white"]) == (1.0, 0.1)
     assert dim["spikes"].mean() == pytest.approx(0.1 * full["spikes"].mean(), rel=0.03)
@@ -138,19 +154,25 @@ def test_a_texture_is_carried_as_the_scene_moves():
     for start, time in ((-10, 10), (0, 20), (15, -5)):
         carried = scene.carry(scene.frame(start), start, time)
         inside = (slice(10, -10), slice(10, -10))
-        assert np.abs(carried - scene.frame(time))[inside].mean() < 0.05 * np.abs(scene.frame(start) - scene.frame(time)).mean()
+        assert (
+            np.abs(carried - scene.frame(time))[inside].mean()
+            < 0.05 * np.abs(scene.frame(start) - scene.frame(time)).mean()
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_source_has_the_margins_of_its_motion(seed):
     """Rows and columns each their own; a few pixels more for the edges."""
-    layer = draw_layer(photo(), 64, 80, STYLES["250"], np.random.default_rng(seed), (-20, 20), kind="translation", speed=0.9)
+    layer = draw_layer(
+        photo(), 64, 80, STYLES["250"], np.random.default_rng(seed), (-20, 20), kind="translation", speed=0.9
+    )
     x, y = np.ceil(2 * 20 * np.abs((layer.motion(1) - layer.motion(0))[:2, 2]))
     assert np.subtract(layer.source.shape, (64 + y + 4, 80 + x + 4)) == pytest.approx((0, 0), abs=2)
 
 
 def test_the_light_between_source_frames_is_blurred_once():
-    """A still scene, over steps without a new frame: TFP shows the picture through one Gaussian of the sensor's blur."""
+    """A still scene, over steps without a new frame: TFP shows the picture through one Gaussian of the
+    sensor's blur."""
     scene = scene_of(still_layer(photo(height=200, width=200)))
     sample = simulate(scene, np.random.default_rng(0), 801, {"key": 400}, Sensor(frames_every=1000, blur=1.5))
     light = sample["spikes"][:400].mean(0) * 255 / 0.6
@@ -172,7 +194,8 @@ def test_source_frames_have_grain_of_their_own_that_moves_with_the_scene():
     video.late = 0.0
     grain = {time: video.light(time) - video.light(time).mean() for time in (-13, 0, 1, 2, 8, 15, 16)}
     assert grain[1].std() == pytest.approx(3 / 255, rel=0.1)
-    np.testing.assert_allclose(np.roll(grain[1], 8, 1), grain[8], atol=1e-5)  # the steps after a frame have its grain
+    # the steps after a frame have its grain
+    np.testing.assert_allclose(np.roll(grain[1], 8, 1), grain[8], atol=1e-5)
     np.testing.assert_allclose(np.roll(grain[-13], 13, 1), grain[0], atol=1e-5)  # and so up to the next one
     for before, after in ((0, 1), (15, 16)):
         assert abs((np.roll(grain[before], 1, 1) * grain[after]).mean()) < 0.1 * grain[1].var()
@@ -192,7 +215,9 @@ def test_a_source_frame_is_shown_sharp_one_step_late_and_is_the_picture():
     np.testing.assert_allclose(video.picture(0), checks * 0.5 + 0.25)
     # Its content is of a time at most one step late, not of the step that shows it.
     video = SourceFrames(Plain(), Sensor(frames_every=15), np.random.default_rng(0))
-    assert 0.5 <= video.picture(0).mean() <= 0.509 and video.light(1).mean() == pytest.approx(video.picture(0).mean())
+    assert 0.5 <= video.picture(0).mean() <= 0.509 and video.light(1).mean() == pytest.approx(
+        video.picture(0).mean()
+    )
     assert video.light(2).mean() == pytest.approx(0.52) and video.light(0).mean() == pytest.approx(0.5)
 
 
@@ -204,10 +229,17 @@ def test_frames_are_displaced_and_their_light_drifts():
         def frame(self, time):
             return edges
 
-    shown = [SourceFrames(Edges(), Sensor(frames_every=15, displacement=0.1), rng).picture(0) for _ in range(30)]
+    shown = [
+        SourceFrames(Edges(), Sensor(frames_every=15, displacement=0.1), rng).picture(0) for _ in range(30)
+    ]
     assert 0.01 < np.std([one[:, 10].mean() for one in shown]) / 0.5 < 0.2
-    light = [SourceFrames(Plain(), Sensor(frames_every=15, drift=0.02), rng).picture(0) / 0.5 for _ in range(60)]
-    assert np.std([one.mean() for one in light]) > 0.004 and 0.012 < np.std([one[20, 30] for one in light]) < 0.03
+    light = [
+        SourceFrames(Plain(), Sensor(frames_every=15, drift=0.02), rng).picture(0) / 0.5 for _ in range(60)
+    ]
+    assert (
+        np.std([one.mean() for one in light]) > 0.004
+        and 0.012 < np.std([one[20, 30] for one in light]) < 0.03
+    )
 
 
 def test_shadows_darken_and_soft_objects_have_soft_edges():
@@ -218,7 +250,9 @@ def test_shadows_darken_and_soft_objects_have_soft_edges():
     assert frame.max() <= 200 and 0.25 * 200 < frame.min() < 0.85 * 200 and np.ptp(frame) > 20
     edges = []
     for softness in (0.0, 4.0):
-        front = draw_object(white, 64, 64, STYLES["250"], np.random.default_rng(1), (-20, 20), softness=softness)
+        front = draw_object(
+            white, 64, 64, STYLES["250"], np.random.default_rng(1), (-20, 20), softness=softness
+        )
         edges.append(np.abs(np.diff(front.frame(0, 64, 64, behind * 0), axis=1)).max())
     assert edges[1] < 0.25 * edges[0]
 
@@ -248,7 +282,9 @@ def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):
     whole = PhotoScenes(photos, "train", 64, 64, 10).read(4, epoch=3)
     assert set(whole) == {"name", "spikes", "white", "rate", "left", "middle", "right"}
     one = PhotoScenes(photos, "train", 64, 64, 10, key_id=14).read(4, epoch=3)
-    assert set(one) == {"name", "spikes", "white", "rate", "left"} and np.array_equal(one["left"], whole["left"])
+    assert set(one) == {"name", "spikes", "white", "rate", "left"} and np.array_equal(
+        one["left"], whole["left"]
+    )
 
 
 def test_scenes_depend_on_seed_epoch_and_index_alone(photos):
@@ -298,7 +334,11 @@ def test_bad_folders_of_photographs(tmp_path):
 
 def test_a_photograph_that_is_cut_short_is_unreadable_and_an_odd_name_is_not(tmp_path):
     whole = cv2.imencode(".jpg", photo())[1].tobytes()
-    for name, data, fine in (("a.jpg", whole, True), ("b.jpg", whole[: len(whole) // 2], False), ("c.png", b"", False)):
+    for name, data, fine in (
+        ("a.jpg", whole, True),
+        ("b.jpg", whole[: len(whole) // 2], False),
+        ("c.png", b"", False),
+    ):
         (tmp_path / name).write_bytes(data)
         assert (read_photo(tmp_path / name) is not None) == fine
     odd = tmp_path / os.fsdecode(b"caf\xe9.jpg")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.simulation.optics import draw_dust, draw_shading
-from datasets.simulation.sensor import (
+from swinsf.datasets.simulation.optics import draw_dust, draw_shading
+from swinsf.datasets.simulation.sensor import (
     IDEAL,
     NOISY_CAMERAS,
     SENSORS,
@@ -15,7 +15,7 @@ from datasets.simulation.sensor import (
     integrate_and_fire,
     simulate,
 )
-from models.classical import tfp
+from swinsf.models.classical import tfp
 
 
 def test_the_remainder_is_kept():
@@ -61,7 +61,8 @@ def test_a_sensor_that_is_named_ideal_has_no_noise():
 
 
 def test_shot_noise_has_the_variance_of_its_electrons():
-    """Spikes in 400 steps: their variance over pixels is that of the photo-electrons, plus 1/6 of the random first charge."""
+    """Spikes in 400 steps: their variance over pixels is that of the photo-electrons, plus 1/6 of the random
+    first charge."""
     sensor = Sensor(electrons=50)
     counts = integrate_and_fire(still(128, 400), np.random.default_rng(0), sensor).sum(0, dtype=float)
     expected = 0.6 * 128 / 255 * 400
@@ -87,7 +88,9 @@ def test_fixed_patterns():
 def test_columns_and_rows_have_gains_of_their_own():
     sensor = Sensor(column_spread=0.05, row_spread=0.02)
     gain = draw_pattern(sensor, 400, 500, np.random.default_rng(0)).gain / 0.6
-    assert gain.mean(0).std() == pytest.approx(0.05, rel=0.1) and gain.mean(1).std() == pytest.approx(0.02, rel=0.1)
+    assert gain.mean(0).std() == pytest.approx(0.05, rel=0.1) and gain.mean(1).std() == pytest.approx(
+        0.02, rel=0.1
+    )
     np.testing.assert_allclose(gain, np.outer(gain.mean(1), gain.mean(0)) / gain.mean(), rtol=1e-5)
 
 
@@ -103,12 +106,19 @@ def test_a_sensor_is_drawn_from_its_ranges():
     drawn = [NOISY_CAMERAS.draw(rng) for _ in range(400)]
     for name, (least, most) in {**NOISY_CAMERAS.log, **NOISY_CAMERAS.linear}.items():
         values = np.array([getattr(sensor, name) for sensor in drawn])
-        assert least <= values.min() < least + 0.05 * (most - least) and most - 0.05 * (most - least) < values.max() <= most
+        assert (
+            least <= values.min() < least + 0.05 * (most - least)
+            and most - 0.05 * (most - least) < values.max() <= most
+        )
     exposures = [sensor.exposure for sensor in drawn]
-    assert np.median(exposures) == pytest.approx(np.sqrt(0.03 * 1.2), rel=0.2)  # as many dark ones as bright ones
+    # as many dark ones as bright ones
+    assert np.median(exposures) == pytest.approx(np.sqrt(0.03 * 1.2), rel=0.2)
     assert {sensor.rate for sensor in drawn} == {0.6}
     assert NOISY_CAMERAS.describe("dark") == "0 to 0.004" and SENSORS["reds"].describe("frames_every") == "15"
-    assert SENSORS["camera"].describe("electrons") == "150 to 30000" and SENSORS["x4k"].describe("start") == "zero"
+    assert (
+        SENSORS["camera"].describe("electrons") == "150 to 30000"
+        and SENSORS["x4k"].describe("start") == "zero"
+    )
 
 
 def test_a_quarter_of_the_cameras_are_noisy_ones():
@@ -118,7 +128,11 @@ def test_a_quarter_of_the_cameras_are_noisy_ones():
     assert noisy.mean() == pytest.approx(0.25, abs=0.04)
     assert all((sensor.dark_spread == 0) == old for sensor, old in zip(drawn, noisy))
     whites = np.array([sensor.rate * sensor.exposure for sensor, old in zip(drawn, noisy) if not old])
-    assert 0.02 < whites.min() < 0.025 and 1.8 < whites.max() < 2 and np.median(whites) == pytest.approx(0.2, rel=0.2)
+    assert (
+        0.02 < whites.min() < 0.025
+        and 1.8 < whites.max() < 2
+        and np.median(whites) == pytest.approx(0.2, rel=0.2)
+    )
 
 
 def test_hot_and_dead_pixels():
@@ -154,7 +168,9 @@ class Ramp:
         ("ideal", "b426be40c571b95f", "668d54e24f2a3280"),
         pytest.param(
             *("reds", "e8428830bf39a313", "30bd2f1e6e346b2e"),
-            marks=pytest.mark.skipif(cv2.__version__ != "5.0.0", reason="made by OpenCV 5.0.0, which warps and blurs"),
+            marks=pytest.mark.skipif(
+                cv2.__version__ != "5.0.0", reason="made by OpenCV 5.0.0, which warps and blurs"
+            ),
         ),
     ],
 )
@@ -167,7 +183,8 @@ def test_ideal_and_reds_give_the_scenes_that_they_always_gave(name, spikes, pict
 
 
 def test_in_phase_a_spike_is_where_the_charge_passes_a_whole_number():
-    """Closed form: the spikes up to step n are floor(0.6 x the light up to it), alike in all pixels of one grey level."""
+    """Closed form: the spikes up to step n are floor(0.6 x the light up to it), alike in all pixels of one
+    grey level."""
     rng = np.random.default_rng(0)
     grey = (np.arange(64) * 4).astype(np.float32)
     light = [np.tile(np.roll(grey, step) / 255, (3, 1)) for step in range(41)]
@@ -210,7 +227,9 @@ def test_spikezoo_keeps_the_remainder_at_half_a_spike_a_step():
 def test_dark_charge_is_log_normal():
     sensor = Sensor(dark=0.004, dark_spread=0.43)
     dark = np.log(draw_pattern(sensor, 250, 400, np.random.default_rng(0)).dark)
-    assert np.exp(np.median(dark)) == pytest.approx(0.004, rel=0.01) and dark.std() == pytest.approx(0.43, rel=0.02)
+    assert np.exp(np.median(dark)) == pytest.approx(0.004, rel=0.01) and dark.std() == pytest.approx(
+        0.43, rel=0.02
+    )
     assert ((dark - dark.mean()) ** 3).mean() / dark.std() ** 3 == pytest.approx(0, abs=0.03)
     low, high = np.exp(np.percentile(dark, (1, 99)))  # a camera was measured to have 0.0013 and 0.0116
     assert low == pytest.approx(0.0015, rel=0.1) and high == pytest.approx(0.0109, rel=0.1)
@@ -230,7 +249,8 @@ def test_shading_is_smooth_and_of_mean_1():
         assert field.mean() == pytest.approx(1) and np.abs(field - 1).max() == pytest.approx(0.1)
         assert np.abs(np.diff(field, axis=0)).max() < 0.02 and np.abs(np.diff(field, axis=1)).max() < 0.02
     many = np.mean([draw_shading(61, 91, 0.1, np.random.default_rng(seed)) for seed in range(60)], 0)
-    assert many[30, 45] > 1.02 and max(many[0, 0], many[-1, -1], many[0, -1], many[-1, 0]) < 0.95  # it falls off
+    # it falls off
+    assert many[30, 45] > 1.02 and max(many[0, 0], many[-1, -1], many[0, -1], many[-1, 0]) < 0.95
 
 
 def test_dust_takes_light_from_a_few_spots():
@@ -255,7 +275,8 @@ def test_shot_noise_is_the_same_above_and_below_many_electrons(electrons):
     counts = integrate_and_fire(still(128, 1000, 80), np.random.default_rng(0), sensor).sum(0, dtype=float)
     expected = 0.6 * 128 / 255 * 1000
     assert counts.mean() == pytest.approx(expected, abs=0.03)
-    assert counts.var() == pytest.approx(expected / electrons + 1 / 6, abs=0.03)  # 1/6: of the random first charge
+    # 1/6: of the random first charge
+    assert counts.var() == pytest.approx(expected / electrons + 1 / 6, abs=0.03)
 
 
 def test_the_step_after_a_spike_counts_less():
@@ -268,19 +289,24 @@ def test_the_step_after_a_spike_counts_less():
 
 
 def test_what_saturates_is_white_in_the_truth():
-    """At twice a spike a step, everything from half of white on fires at each step; the truth ends there too."""
+    """At twice a spike a step, everything from half of white on fires at each step; the truth ends there
+    too."""
     sensor = Sensor(rate=1.0, exposure=2.0)
     sample = simulate(Ramp(), np.random.default_rng(0), sensor=sensor)
     light = 255 * Ramp().frame(0)
     np.testing.assert_allclose(sample["middle"], np.minimum(2 * light, 255), rtol=1e-5)
     assert sample["white"] == 1.0 and sample["spikes"][20][light > 130].all()
-    sample = simulate(Ramp(), np.random.default_rng(0), sensor=Sensor(exposure=3.0))  # 255 is 0.6 spikes a step
+    # 255 is 0.6 spikes a step
+    sample = simulate(Ramp(), np.random.default_rng(0), sensor=Sensor(exposure=3.0))
     assert sample["middle"].max() == pytest.approx(425) and sample["white"] == pytest.approx(1 / 0.6)
 
 
 def test_pictures_have_the_shading_of_the_lens_but_for_a_calibrated_camera():
     sensor = Sensor(shading=0.1, gain_spread=0.02, exposure=0.5)
     pattern = draw_pattern(sensor, 24, 32, np.random.default_rng(0))
-    plain, flat = (simulate(Ramp(), np.random.default_rng(0), 41, {"key": 20}, sensor, pattern, flat=f) for f in (False, True))
+    plain, flat = (
+        simulate(Ramp(), np.random.default_rng(0), 41, {"key": 20}, sensor, pattern, flat=f)
+        for f in (False, True)
+    )
     np.testing.assert_allclose(flat["key"], 127.5 * Ramp().frame(0), rtol=1e-5)
     np.testing.assert_allclose(plain["key"], flat["key"] * pattern.shading, rtol=1e-5)

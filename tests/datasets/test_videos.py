@@ -2,10 +2,17 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_dataset
-from datasets.simulation.videos import VideoScene, VideoScenes, in_between, optical_flows, part_in_time, read_clips
+from swinsf.datasets import open_dataset
+from swinsf.datasets.simulation.videos import (
+    VideoScene,
+    VideoScenes,
+    in_between,
+    optical_flows,
+    part_in_time,
+    read_clips,
+)
+from swinsf.utils.cli import UserError
 from tests.conftest import write_video
-from utils.cli import UserError
 
 
 def texture(height=160, width=200):
@@ -53,7 +60,9 @@ def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
     path = write_video(tmp_path / "a.avi", [np.full((48, 64), grey, np.uint8) for grey in greys])
     clips, count = read_clips(path, 2, 2**20)
     assert count == 8 and [first for first, _ in clips] == [0, 3, 5]
-    np.testing.assert_allclose([clip[:, 20, 20] for _, clip in clips], [[10, 20], [200, 210], [220, 230]], atol=3)
+    np.testing.assert_allclose(
+        [clip[:, 20, 20] for _, clip in clips], [[10, 20], [200, 210], [220, 230]], atol=3
+    )
     # No clip over the cut between 30 and 200; with little memory every second clip.
     small, _ = read_clips(path, 2, 2 * 2 * 48 * 64)
     assert [first for first, _ in small] == [0, 5]
@@ -65,7 +74,11 @@ def test_the_parts_of_a_video_share_no_frame_whatever_the_length_of_clips(count)
     for length in (2, 3, 9):
         for first in range(count - length + 1):
             frames[part_in_time(first, length, count)].update(range(first, first + length))
-    assert not frames["train"] & frames["val"] and not frames["train"] & frames["test"] and not frames["val"] & frames["test"]
+    assert (
+        not frames["train"] & frames["val"]
+        and not frames["train"] & frames["test"]
+        and not frames["val"] & frames["test"]
+    )
     assert max(frames["train"]) < 0.8 * count <= min(frames["val"]) and min(frames["test"]) >= 0.9 * count
 
 
@@ -76,14 +89,27 @@ def test_endless_scenes_over_videos(tmp_path):
     dataset = open_dataset(f"videos:{tmp_path}", split="train", crop_size=64, length=7)
     assert len(dataset) == 7
     item = dataset[3]
-    assert item["spikes"].shape == (41, 64, 64) and set(item) == {"name", "spikes", "white", "rate", "left", "middle", "right"}
+    assert item["spikes"].shape == (41, 64, 64) and set(item) == {
+        "name",
+        "spikes",
+        "white",
+        "rate",
+        "left",
+        "middle",
+        "right",
+    }
     assert item["spikes"].float().mean() / (item["middle"].mean() / 255) == pytest.approx(0.6, rel=0.03)
     assert np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 5)["spikes"])
     assert not np.array_equal(dataset.read(3, 5)["spikes"], dataset.read(3, 6)["spikes"])
     parts = {
-        split: {source.name for source in VideoScenes(tmp_path, split, 64, 64, 5).sources} for split in ("train", "val", "test")
+        split: {source.name for source in VideoScenes(tmp_path, split, 64, 64, 5).sources}
+        for split in ("train", "val", "test")
     }
-    assert not parts["train"] & parts["val"] and not parts["val"] & parts["test"] and not parts["train"] & parts["test"]
+    assert (
+        not parts["train"] & parts["val"]
+        and not parts["val"] & parts["test"]
+        and not parts["train"] & parts["test"]
+    )
     assert len(set.union(*parts.values())) == 4
 
 

@@ -1,14 +1,16 @@
-"""Golden arrays of our own, for what is shipped and no released network has: tsa="paper", and skip="motion" and "aligned".
+"""Golden arrays of our own, for what is shipped and no released network has: tsa="paper", and skip="motion"
+and "aligned".
 
     python -m tests.golden.own      # makes them anew: only after a change that is meant to change pictures
 
-The weights are in closed form, as those of `formula`, so that no random generator is involved; so are the spikes, which move.
+The weights are in closed form, as those of `formula`, so that no random generator is involved; so are the
+spikes, which move.
 """
 
 import numpy as np
 import torch
 
-from models import SwinSF, SwinSFConfig
+from swinsf.models import SwinSF, SwinSFConfig
 from tests.golden.formula import HERE
 
 CASES = {
@@ -20,11 +22,14 @@ SIZE = 24, 33  # padding on both sides
 
 
 def moving_spikes(height, width, steps=41):
-    """(1, 41, H, W) of 0 and 1: a pixel collects thousandths of light and fires at each whole; waves move right and up."""
+    """(1, 41, H, W) of 0 and 1: a pixel collects thousandths of light and fires at each whole; waves move
+    right and up."""
     t, y, x = np.meshgrid(np.arange(steps), np.arange(height), np.arange(width), indexing="ij")
     light = 320 + 200 * np.sin(0.5 * (x - 0.3 * t)) * np.cos(0.4 * (y + 0.2 * t))
     collected = np.cumsum(np.rint(light).astype(np.int64), 0) + 37 * (7 * y[:1] + 11 * x[:1])
-    return np.diff(collected // 1000, axis=0, prepend=37 * (7 * y[:1] + 11 * x[:1]) // 1000)[None].astype(np.uint8)
+    return np.diff(collected // 1000, axis=0, prepend=37 * (7 * y[:1] + 11 * x[:1]) // 1000)[None].astype(
+        np.uint8
+    )
 
 
 def wave(name, shape, number):
@@ -44,7 +49,9 @@ def pictures(case, dtype):
     model = SwinSF(CASES[case])
     names = sorted(model.state_dict())
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    model.load_state_dict({name: torch.from_numpy(wave(name, shapes[name], k)) for k, name in enumerate(names)})
+    model.load_state_dict(
+        {name: torch.from_numpy(wave(name, shapes[name], k)) for k, name in enumerate(names)}
+    )
     with torch.inference_mode():
         out = model.to(dtype).eval()(torch.from_numpy(moving_spikes(*SIZE)))
     return {name: picture.numpy() for name, picture in out._asdict().items()}

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.dat import read_dat
-from models.classical import tfi, tfi_pictures, tfp, tfp_pictures
+from swinsf.datasets.dat import read_dat
+from swinsf.evaluation.metrics import psnr_ssim
+from swinsf.models.classical import tfi, tfi_pictures, tfp, tfp_pictures
 from tests.conftest import REFERENCE, random_spikes
-from utils.metrics import psnr_ssim
 
 SAMPLE = REFERENCE / "data" / "spike_reds_sample" / "test"
 
@@ -45,7 +45,11 @@ def test_tfp_is_the_mean_of_its_window(key_frame, window, steps):
 def test_published_streams(name, tfp41, tfp21, by_tfi):
     spikes = torch.from_numpy(read_dat(SAMPLE / "input" / f"{name}.dat", 250, 400, 130, 171))
     truth = cv2.imread(str(SAMPLE / "gt" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
-    for picture, expected in ((tfp(spikes, 20, 41), tfp41), (tfp(spikes, 20, 21), tfp21), (tfi(spikes, 20), by_tfi)):
+    for picture, expected in (
+        (tfp(spikes, 20, 41), tfp41),
+        (tfp(spikes, 20, 21), tfp21),
+        (tfi(spikes, 20), by_tfi),
+    ):
         assert "{:.2f} / {:.3f}".format(*psnr_ssim(picture.numpy(), truth)) == expected
 
 
@@ -61,7 +65,12 @@ class Recording:
         return self.spikes[steps]
 
 
-KEYS = {"every step": range(700), "every seventh": range(20, 700, 7), "far apart": range(5, 700, 90), "two": [3, 699]}
+KEYS = {
+    "every step": range(700),
+    "every seventh": range(20, 700, 7),
+    "far apart": range(5, 700, 90),
+    "two": [3, 699],
+}
 
 
 @pytest.mark.parametrize("keys", KEYS)
@@ -71,7 +80,9 @@ def test_tfp_of_a_recording_is_that_of_each_window(keys, window):
     pictures = list(tfp_pictures(Recording(spikes), KEYS[keys], window))
     assert len(pictures) == len(KEYS[keys])
     for key, picture in zip(KEYS[keys], pictures):
-        np.testing.assert_allclose(picture, tfp(torch.from_numpy(spikes), key, window).numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            picture, tfp(torch.from_numpy(spikes), key, window).numpy(), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("keys", KEYS)

@@ -1,4 +1,5 @@
-"""The network on CUDA: by tensors that claim to lie there, on any machine, and by itself where there is a GPU."""
+"""The network on CUDA: by tensors that claim to lie there, on any machine, and by itself where there is a
+GPU."""
 
 import pytest
 import torch
@@ -6,9 +7,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine import Forward
-from models import PRECISIONS, SKIP_CHOICES, build_model, fast
-from models.collapse import conv_then_embed
+from swinsf.models import PRECISIONS, SKIP_CHOICES, build_model, fast
+from swinsf.models.collapse import conv_then_embed
+from swinsf.training.epoch import Forward
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -22,7 +23,10 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
-        if any(isinstance(leaf, torch.Tensor) and leaf.device.type != "cuda" for leaf in tree_leaves((args, kwargs, out))):
+        if any(
+            isinstance(leaf, torch.Tensor) and leaf.device.type != "cuda"
+            for leaf in tree_leaves((args, kwargs, out))
+        ):
             self.waits.append(str(function))
         return out
 
@@ -41,14 +45,18 @@ def move(model):
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
-                setattr(module, name, torch.nn.Parameter(empty, tensor.requires_grad) if name in module._parameters else empty)
+                setattr(
+                    module,
+                    name,
+                    torch.nn.Parameter(empty, tensor.requires_grad) if name in module._parameters else empty,
+                )
     return model
 
 
 def fake_spikes(monkeypatch, batch=2, height=41, width=63):
     """uint8 spikes of a size that were looked at before, as every one but the first is."""
     spikes = torch.empty(batch, 41, height, width, dtype=torch.uint8, device="cuda")
-    monkeypatch.setattr("utils.spikes._seen", {(spikes.device, spikes.dtype, spikes.shape)})
+    monkeypatch.setattr("swinsf.utils.spikes._seen", {(spikes.device, spikes.dtype, spikes.shape)})
     return spikes
 
 
@@ -70,13 +78,18 @@ def test_each_variant_runs_there(variant, skip, tsa, precision, monkeypatch, fak
     model.set_precision(PRECISIONS[precision])
     with fake_cuda(), torch.no_grad():
         for picture in fast.infer(move(model), fake_spikes(monkeypatch)):
-            assert (picture.device.type, picture.dtype, picture.shape) == ("cuda", torch.float32, (2, 1, 41, 63))
+            assert (picture.device.type, picture.dtype, picture.shape) == (
+                "cuda",
+                torch.float32,
+                (2, 1, 41, 63),
+            )
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
 def test_the_host_never_waits_for_a_forward(skip, training, monkeypatch, fake_cuda):
-    """From the second picture of a size on nothing is made on the host; what is read back or indexed by truth raises here."""
+    """From the second picture of a size on nothing is made on the host; what is read back or indexed by truth
+    raises here."""
     with torch.device("meta"):
         model = build_model("small", channels=8, skip=skip, depths=(2, 1), drop_path=0.1).train(training)
     run = fast.forward if training else fast.infer

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from models import VARIANTS, build_model, fast
-from models.windows import MASKED
+from swinsf.models import VARIANTS, build_model, fast
+from swinsf.models.windows import MASKED
 from tests.conftest import random_spikes
 from tests.models.test_swinsf import spikes, tiny
 
@@ -59,7 +59,9 @@ def test_forward_has_the_networks_pictures_gradients_and_stochastic_depth(varian
 @pytest.mark.parametrize("tsa", ["released", "paper"])
 def test_a_calibration_acts_alike(tsa):
     model, x = random_model(tsa=tsa).eval(), spikes(1, 20, 25)
-    calibration = torch.rand(1, 2, 20, 25, dtype=torch.float64) * 0.1 + torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    calibration = torch.rand(1, 2, 20, 25, dtype=torch.float64) * 0.1 + torch.tensor([0.0, 1.0]).view(
+        1, 2, 1, 1
+    )
     with torch.inference_mode():
         for one, other in zip(fast.infer(model, x, calibration), model(x, calibration)):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-9)
@@ -78,7 +80,8 @@ def test_grad_checkpoint_changes_nothing(recompute_from, monkeypatch):
 
 
 def test_what_is_kept_for_the_backward_pass(monkeypatch):
-    """Of large tokens no N x N matrix and nothing of the MLP's width; with grad_checkpoint the inputs of blocks alone."""
+    """Of large tokens no N x N matrix and nothing of the MLP's width; with grad_checkpoint the inputs of
+    blocks alone."""
     model = tiny(channels=16, depths=(6, 6)).float().train()
     x, token_bytes = spikes(2, 100, 100).float(), 3 * 2 * 100 * 100 * 16 * 4
     kept, matrices = {}, {}
@@ -110,7 +113,9 @@ def test_the_fused_attention_of_a_gpu_equals_the_one_of_a_cpu(dtype, masked, bfl
         bias, kind = torch.randn(4, 2, 25, 25), torch.tensor([0, 1, 2, 3, 1, 0] * 2)
         bias[1:] += MASKED * (torch.rand(3, 1, 25, 25) < 0.3)
     bar = 1e-12 if dtype == torch.float64 else 0.03
-    one, other = (attend(query, key, value, bias, kind) for attend in (fast.fused_attention, fast.Attend.apply))
+    one, other = (
+        attend(query, key, value, bias, kind) for attend in (fast.fused_attention, fast.Attend.apply)
+    )
     torch.testing.assert_close(one, other, rtol=bar, atol=bar)
 
 
@@ -130,7 +135,9 @@ def test_collapsed_convolutions_equal_the_layers_at_the_edges_too(patch):
     seen, _ = model.see(x)
     tokens = fast.embed(model, seen)
     layer = model.layers[0]
-    torch.testing.assert_close(fast.convolution(layer)(tokens), layer.patch_embed(layer.conv(layer.patch_unembed(tokens))))
+    torch.testing.assert_close(
+        fast.convolution(layer)(tokens), layer.patch_embed(layer.conv(layer.patch_unembed(tokens)))
+    )
 
 
 def test_geometry_is_made_once_for_a_size_and_serves_training():
@@ -151,7 +158,8 @@ def test_the_masks_of_a_large_picture_take_no_memory():
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_a_chunk_has_no_more_windows_than_a_gpus_attention_takes(batch):
-    tokens = torch.empty(3 * batch, 1000, 1000, 8, dtype=torch.bfloat16, device="meta")  # a device of neither kind: as on CUDA
+    # a device of neither kind: as on CUDA
+    tokens = torch.empty(3 * batch, 1000, 1000, 8, dtype=torch.bfloat16, device="meta")
     slices = fast.chunks(tokens, 5, fast.CHUNK_BYTES)
     assert max(part.stop - part.start for part in slices) == fast.FUSED_MOST
     assert slices[0].start == 0 and slices[-1].stop >= batch * 40_000 > slices[-1].start
@@ -180,17 +188,20 @@ def test_compiled_blocks(monkeypatch):
         fast.compile_blocks(model)
         copied = copy.deepcopy(model)
         assert torch.equal(fast.infer(copied, x).middle, plain)
-    assert set(map(id, seen)) == set(map(id, copied.blocks))  # a copy, as the moving average is, runs its own blocks
+    # a copy, as the moving average is, runs its own blocks
+    assert set(map(id, seen)) == set(map(id, copied.blocks))
 
 
 @pytest.mark.slow
 def test_no_size_is_left_uncompiled(monkeypatch):
-    """Training and testing at several sizes, in several chunks, take more graphs than the 8 after which PyTorch gives up."""
+    """Training and testing at several sizes, in several chunks, take more graphs than the 8 after which
+    PyTorch gives up."""
     from torch._dynamo.utils import counters  # loads a compiler
 
     model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))  # no compiler is needed to count
+    # no compiler is needed to count
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
     for limit in (fast.CHUNK_BYTES, fast.TRAINING_CHUNK_BYTES):
         monkeypatch.setitem(limit, "cpu", 20 * 4 * 3 * 25 * 8 * 4)
     torch._dynamo.reset()

@@ -8,15 +8,17 @@ import pytest
 import safetensors.torch
 import torch
 
-from models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
+from swinsf.models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
+from swinsf.training.state import random_state, restore_random_state
+from swinsf.utils import checkpoint, files
+from swinsf.utils.cli import UserError
 from tests.conftest import assert_equal, golden_state
 from tests.golden import formula
-from utils import checkpoint
-from utils.cli import UserError
 
 
 def released_file(path, variant, change=lambda net: net):
-    """A file as the paper's code writes it: DataParallel's prefix, derived buffers, the unused convolution."""
+    """A file as the paper's code writes it: DataParallel's prefix, derived buffers, the unused
+    convolution."""
     net = {f"module.{name}": torch.from_numpy(value) for name, value in formula.weights(variant).items()}
     block = "module.layers.0.residual_group.blocks.1."
     net[f"{block}attn_mask"] = torch.zeros(1000, 25, 25)
@@ -36,7 +38,9 @@ def test_a_released_file(tmp_path, variant, channels):
 
 def test_the_projects_own_checkpoint_brings_its_architecture(tmp_path):
     model = SwinSF(SwinSFConfig(channels=8, depths=(1, 2, 1), patch=2, skip="motion"))
-    checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, tmp_path / "w.pth")
+    checkpoint.save(
+        {"config": dataclasses.asdict(model.config), "model": model.state_dict()}, tmp_path / "w.pth"
+    )
     loaded = load_model(tmp_path / "w.pth")
     assert loaded.config == model.config
     assert not loaded.training
@@ -51,7 +55,12 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
 
     with pytest.raises(UserError) as error:
         load_model(released_file(tmp_path / "w.pth", "250", change))
-    for word in ("w.pth", "1 missing: layers.1.conv.weight", "1 unexpected: extra.bias", "norm.weight (5,) for (96,)"):
+    for word in (
+        "w.pth",
+        "1 missing: layers.1.conv.weight",
+        "1 unexpected: extra.bias",
+        "norm.weight (5,) for (96,)",
+    ):
         assert word in str(error.value)
 
 
@@ -110,7 +119,7 @@ def test_files_that_hold_something_else(tmp_path, contents):
 def test_an_interrupted_save_keeps_the_old_file(tmp_path):
     path = tmp_path / "w.pth"
     checkpoint.save({"a": 1}, path)
-    with pytest.raises(ZeroDivisionError), checkpoint.replacing(path) as file:
+    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as file:
         file.write(b"half")
         raise ZeroDivisionError
     assert checkpoint.load(path) == {"a": 1}
@@ -122,9 +131,9 @@ def test_random_state_round_trip(tmp_path):
 
     import numpy as np
 
-    checkpoint.save(checkpoint.random_state(), tmp_path / "r.pth")
+    checkpoint.save(random_state(), tmp_path / "r.pth")
     first = random.random(), np.random.rand(3).tolist(), np.random.randn(), torch.rand(3).tolist()
-    checkpoint.restore_random_state(checkpoint.load(tmp_path / "r.pth"))
+    restore_random_state(checkpoint.load(tmp_path / "r.pth"))
     assert first == (random.random(), np.random.rand(3).tolist(), np.random.randn(), torch.rand(3).tolist())
 
 
@@ -135,7 +144,12 @@ def test_float64_throughout():
 
 def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
     model = SwinSF(SwinSFConfig(channels=8, depths=(1,), patch=2, skip="motion"))
-    about = {"config": dataclasses.asdict(model.config), "settings": {"lr": 0.1}, "step": 7, "training": {"big": torch.zeros(9)}}
+    about = {
+        "config": dataclasses.asdict(model.config),
+        "settings": {"lr": 0.1},
+        "step": 7,
+        "training": {"big": torch.zeros(9)},
+    }
     checkpoint.save({**about, "model": model.state_dict()}, tmp_path / "best.pth")
     checkpoint.ship(tmp_path / "best.pth", tmp_path / "w.pth")
     contents = checkpoint.load(tmp_path / "w.pth")
@@ -154,9 +168,12 @@ def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
 
 def wrapped(state, how):
     """A state_dict as other people's files have it."""
-    prefix = {"module": "module.", "compiled": "_orig_mod.", "both": "_orig_mod.module.", "other": "module._orig_mod."}.get(
-        how, ""
-    )
+    prefix = {
+        "module": "module.",
+        "compiled": "_orig_mod.",
+        "both": "_orig_mod.module.",
+        "other": "module._orig_mod.",
+    }.get(how, "")
     state = {prefix + name: value for name, value in state.items()}
     return {how: state} if how in ("params", "params_ema", "state_dict", "model", "net") else state
 
@@ -206,7 +223,11 @@ def test_refusals_name_what_was_found_and_how_to_save_it_again(tmp_path):
     torch.save(build_model("small"), path)
     with pytest.raises(UserError, match=rf"models\.swinsf\.SwinSF.*{again}"):
         load_model(path)
-    for contents, words in (([1, 2], "holds a list"), (torch.zeros(3), "holds a Tensor"), ({"a": 1}, "it holds a;")):
+    for contents, words in (
+        ([1, 2], "holds a list"),
+        (torch.zeros(3), "holds a Tensor"),
+        ({"a": 1}, "it holds a;"),
+    ):
         torch.save(contents, path)
         with pytest.raises(UserError, match=rf"{words}.*{again}"):
             load_model(path)

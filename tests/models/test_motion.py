@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from datasets.simulation.camera import KINDS, draw_motion
-from datasets.simulation.scenes import Layer, PhotoScene
-from datasets.simulation.sensor import simulate
-from models.classical import tfp
-from models.motion import FASTEST, along_motion, cut_segments, estimate_velocity, gaussian_blur, look_up, middles
-from utils.timing import KEY_FRAMES
+from swinsf.datasets.simulation.camera import KINDS, draw_motion
+from swinsf.datasets.simulation.scenes import Layer, PhotoScene
+from swinsf.datasets.simulation.sensor import simulate
+from swinsf.models.classical import tfp
+from swinsf.models.motion import (
+    FASTEST,
+    along_motion,
+    cut_segments,
+    estimate_velocity,
+    gaussian_blur,
+    middles,
+    warp,
+)
+from swinsf.utils.timing import KEY_FRAMES
 
 
 def texture(height=200, width=240, seed=0):
@@ -18,11 +26,13 @@ def texture(height=200, width=240, seed=0):
 
 
 def moving(speed, seed=0, height=96, width=128):
-    """(spikes (1, 41, H, W), true pictures by output, velocity (x, y) in pixels a step) of a texture that moves as a whole."""
+    """(spikes (1, 41, H, W), true pictures by output, velocity (x, y) in pixels a step) of a texture that
+    moves as a whole."""
     rng = np.random.default_rng(seed)
     motion = draw_motion(height, width, speed, rng, KINDS["translation"])
     sample = simulate(PhotoScene([Layer(texture(seed=seed), motion)], height, width), rng)
-    velocity = -(motion(1) - motion(0))[:2, 2]  # the picture looks at its source ahead, so the scene moves backwards
+    # the picture looks at its source ahead, so the scene moves backwards
+    velocity = -(motion(1) - motion(0))[:2, 2]
     return torch.from_numpy(sample["spikes"])[None].float(), sample, velocity
 
 
@@ -31,7 +41,9 @@ def test_segments_of_a_constant_rate_have_its_light():
     for key_frame in KEY_FRAMES.values():
         segments = cut_segments(x, key_frame)
         torch.testing.assert_close(segments.light, torch.full((1, 7, 20, 20), 0.5))
-        torch.testing.assert_close(segments.mean(torch.rand(1, 7, 20, 20).softmax(1)), torch.full((1, 1, 20, 20), 127.5))
+        torch.testing.assert_close(
+            segments.mean(torch.rand(1, 7, 20, 20).softmax(1)), torch.full((1, 1, 20, 20), 127.5)
+        )
 
 
 def test_a_segment_sees_its_own_steps_alone():
@@ -45,7 +57,9 @@ def test_a_segment_sees_its_own_steps_alone():
 def test_hanns_windows_are_far_cleaner_than_boxes_on_a_still_scene():
     x, sample, _ = moving(0.0)
     truth = torch.from_numpy(sample["middle"]).float()
-    weights = torch.softmax(-0.2 * torch.arange(-3.0, 4) ** 2, 0).view(1, -1, 1, 1).expand(1, -1, *truth.shape)
+    weights = (
+        torch.softmax(-0.2 * torch.arange(-3.0, 4) ** 2, 0).view(1, -1, 1, 1).expand(1, -1, *truth.shape)
+    )
     tapered = (cut_segments(x, 20).mean(weights)[0, 0] - truth).abs().mean()
     assert tapered < 0.35 * (tfp(x, 20, 41)[0] - truth).abs().mean()
 
@@ -70,14 +84,20 @@ def test_along_the_motion_a_long_mean_is_sharp_at_all_three_key_frames():
 
 
 def test_aligned_steps_show_what_the_key_frame_shows():
-    """The mean of a few aligned steps far from the key frame fits its picture; that of the steps as they lie does not."""
+    """The mean of a few aligned steps far from the key frame fits its picture; that of the steps as they lie
+    does not."""
     x, sample, _ = moving(0.4, 5)
     inside = (slice(20, -20), slice(20, -20))
     lying, aligned = along_motion(x, aligned=False), along_motion(x, aligned=True)
     for output, count in (("left", 28), ("middle", 41), ("right", 28)):
         truth = torch.from_numpy(sample[output]).float()[inside]
         for steps in (slice(0, 8), slice(-8, None)):
-            if abs(KEY_FRAMES[output] - (13 if output == "right" else 0) - (0 if steps.start == 0 else count)) < 14:
+            if (
+                abs(
+                    KEY_FRAMES[output] - (13 if output == "right" else 0) - (0 if steps.start == 0 else count)
+                )
+                < 14
+            ):
                 continue  # near the key frame nothing has moved
             errors = []
             for streams in (aligned, lying):
@@ -89,11 +109,18 @@ def test_aligned_steps_show_what_the_key_frame_shows():
 
 
 def test_nothing_is_read_back_from_the_device_while_looking_along_the_motion():
-    """No operation whose result has to be waited for, nor one that indexes by data: on a GPU each would stop the queue."""
+    """No operation whose result has to be waited for, nor one that indexes by data: on a GPU each would stop
+    the queue."""
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            assert function.overloadpacket.__name__ not in {"_local_scalar_dense", "nonzero", "index", "lift_fresh", "_to_copy"}
+            assert function.overloadpacket.__name__ not in {
+                "_local_scalar_dense",
+                "nonzero",
+                "index",
+                "lift_fresh",
+                "_to_copy",
+            }
             return function(*args, **(kwargs or {}))
 
     with Watch():
@@ -115,7 +142,7 @@ def test_no_motion_is_faster_than_the_fastest():
 def test_look_up_shifts_by_whole_pixels_exactly():
     pictures = torch.rand(2, 3, 20, 24)
     velocity = torch.stack([torch.full((2, 20, 24), 1.0), torch.full((2, 20, 24), -2.0)], 1)
-    found = look_up(pictures, velocity, torch.tensor([0.0, 1.0, 2.0]))
+    found = warp(pictures, velocity, torch.tensor([0.0, 1.0, 2.0]))
     torch.testing.assert_close(found[:, 0], pictures[:, 0])
     torch.testing.assert_close(found[:, 1, 4:, :20], pictures[:, 1, 2:-2, 1:21], rtol=0, atol=1e-5)
     torch.testing.assert_close(found[:, 2, 4:, :20], pictures[:, 2, :-4, 2:22], rtol=0, atol=1e-5)
@@ -124,12 +151,14 @@ def test_look_up_shifts_by_whole_pixels_exactly():
 def test_beyond_the_edge_lies_the_pixel_at_the_edge():
     pictures = torch.rand(1, 1, 20, 24)
     velocity = torch.tensor([-7.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 20, 24)
-    found = look_up(pictures, velocity, torch.ones(1))
+    found = warp(pictures, velocity, torch.ones(1))
     torch.testing.assert_close(found[..., :6], pictures[..., :1].expand(1, 1, 20, 6), rtol=0, atol=1e-5)
 
 
 def test_blur_keeps_constants_and_has_its_width():
-    torch.testing.assert_close(gaussian_blur(torch.full((1, 2, 9, 12), 5.0), 2.0), torch.full((1, 2, 9, 12), 5.0))
+    torch.testing.assert_close(
+        gaussian_blur(torch.full((1, 2, 9, 12), 5.0), 2.0), torch.full((1, 2, 9, 12), 5.0)
+    )
     point = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
     point[..., 20, 20] = 1
     spread = gaussian_blur(point, 3.0)[0, 0].sum(0)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model
-from models.attention import TemporalSpatialAttention, scramble
-from models.classical import tfp
-from models.motion import along_motion
-from models.windows import attention_mask, partition, reverse
+from swinsf.models import SKIP_CHOICES, VARIANTS, SwinSF, SwinSFConfig, build_model
+from swinsf.models.attention import TemporalSpatialAttention, scramble
+from swinsf.models.classical import tfp
+from swinsf.models.motion import along_motion
+from swinsf.models.windows import attention_mask, partition, reverse
 from tests.conftest import ROOT, golden_state, random_spikes
 from tests.golden import formula, own
 from tools.arithmetic import multiply_adds
@@ -28,7 +28,9 @@ def tiny(**overrides):
 
 
 def spikes(batch=1, height=20, width=20, seed=0):
-    return torch.from_numpy(np.stack([random_spikes(41, height, width, seed + i) for i in range(batch)])).double()
+    return torch.from_numpy(
+        np.stack([random_spikes(41, height, width, seed + i) for i in range(batch)])
+    ).double()
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -40,7 +42,9 @@ def test_golden(path, dtype):
     model.load_state_dict(golden_state(variant))
     model.to(dtype)
     with torch.inference_mode():
-        pictures = model(torch.from_numpy(formula.spikes(int(height), int(width), phase=int(phase))).to(dtype))
+        pictures = model(
+            torch.from_numpy(formula.spikes(int(height), int(width), phase=int(phase))).to(dtype)
+        )
     golden = np.load(path)
     for output in OUTPUTS:
         picture = getattr(pictures, output).numpy()
@@ -54,7 +58,9 @@ def test_there_are_golden_arrays_of_both_variants():
 
 
 @pytest.mark.parametrize("case", own.CASES)
-@pytest.mark.parametrize("dtype, bar", [(torch.float64, 2e-5), (torch.float32, 5e-3)], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype, bar", [(torch.float64, 2e-5), (torch.float32, 5e-3)], ids=["float64", "float32"]
+)
 def test_golden_of_our_own(case, dtype, bar):
     """What is shipped gives the pictures that it gave, in grey levels."""
     golden, pictures = np.load(ROOT / "tests" / "golden" / f"own_{case}.npz"), own.pictures(case, dtype)
@@ -86,7 +92,10 @@ def test_bfloat16_between_spikes_and_pictures(variant, bfloat16):
         model.set_precision(torch.bfloat16)
         rounded = model(x).middle
     assert rounded.dtype == torch.float32
-    assert model.layers[0].conv.weight.dtype == torch.bfloat16 and model.conv_last[0].weight.dtype == torch.float32
+    assert (
+        model.layers[0].conv.weight.dtype == torch.bfloat16
+        and model.conv_last[0].weight.dtype == torch.float32
+    )
     residual = exact - tfp(x, 20, 21)[:, None]
     assert 0 < (rounded - exact).abs().max() < 0.05 * residual.abs().max()
 
@@ -126,7 +135,11 @@ def test_spikes_of_255_are_spikes_and_other_values_are_refused():
     with torch.inference_mode():
         for other in (255 * x, (255 * x).to(torch.uint8), x.bool()):
             assert torch.equal(model(other).middle, model(x).middle)
-    for other, words in ((2 * x - 1, "-1 and 1"), (x / 2, "from 0 to 0.5"), (3 * x.to(torch.uint8), "from 0 to 3")):
+    for other, words in (
+        (2 * x - 1, "-1 and 1"),
+        (x / 2, "from 0 to 0.5"),
+        (3 * x.to(torch.uint8), "from 0 to 3"),
+    ):
         with pytest.raises(ValueError, match=words):
             model(other)
 
@@ -139,7 +152,9 @@ def test_batch_size_1_equals_a_batch_item(tsa, skip):
         for i in range(3):
             single = model(x[i : i + 1])
             for output in OUTPUTS:
-                torch.testing.assert_close(getattr(single, output)[0], getattr(batch, output)[i], rtol=0, atol=1e-10)
+                torch.testing.assert_close(
+                    getattr(single, output)[0], getattr(batch, output)[i], rtol=0, atol=1e-10
+                )
 
 
 @pytest.mark.parametrize("tsa", ["released", "paper"])
@@ -185,7 +200,9 @@ def test_side_streams_of_a_block():
             added = torch.zeros_like(windows[stream])
             if tsa == "released":
                 for n in range(2):
-                    added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(25, 8)
+                    added[n] = torch.tensor([normal[stream, n, k % 25, k // 25] for k in range(200)]).reshape(
+                        25, 8
+                    )
             torch.testing.assert_close(out[stream], windows[stream] + added)
 
 
@@ -222,11 +239,14 @@ def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
     torch.nn.init.constant_(model.conv_lm[0].bias[5:6], 100.0)
     with torch.inference_mode():
         chosen = model(x).left
-    torch.testing.assert_close(chosen, 255 * along_motion(x, aligned=False)["left"][1].light[:, 4:5], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(
+        chosen, 255 * along_motion(x, aligned=False)["left"][1].light[:, 4:5], rtol=1e-4, atol=1e-2
+    )
 
 
 def test_the_network_sees_the_segments():
-    """Two streams whose steps differ only in how they are aligned do not exist; so change what the network sees of them."""
+    """Two streams whose steps differ only in how they are aligned do not exist; so change what the network
+    sees of them."""
     model, x = tiny(skip="motion"), spikes(1, 25, 30)
     with torch.inference_mode():
         before = model(x).middle
@@ -235,14 +255,17 @@ def test_the_network_sees_the_segments():
 
 
 def test_an_aligned_network_sees_its_steps_along_the_motion(monkeypatch):
-    """With steps that are aligned beforehand, the network that takes them as they lie gives what the aligned one gives."""
+    """With steps that are aligned beforehand, the network that takes them as they lie gives what the aligned
+    one gives."""
     x = spikes(1, 25, 30)
     model, plain = tiny(skip="aligned"), tiny(skip="motion")
     plain.load_state_dict(model.state_dict())
     with torch.inference_mode():
         aligned, lying = model(x).middle, plain(x).middle
         assert (aligned - lying).abs().max() > 1e-3
-        monkeypatch.setattr("models.swinsf.along_motion", lambda x, aligned: along_motion(x, aligned=True))
+        monkeypatch.setattr(
+            "swinsf.models.swinsf.along_motion", lambda x, aligned: along_motion(x, aligned=True)
+        )
         torch.testing.assert_close(plain(x).middle, aligned)
 
 
@@ -257,7 +280,8 @@ def test_a_skip_adds_to_pictures_that_may_be_negative():
 def test_stochastic_depth_is_drawn_for_each_sample_and_stream():
     torch.manual_seed(0)
     block = SwinSF(SwinSFConfig(channels=8, depths=(1, 1), drop_path=0.5)).blocks[1].train()
-    tokens = torch.randn(1, 10, 10, 8).expand(30, -1, -1, -1).contiguous()  # ten equal samples of three streams
+    # ten equal samples of three streams
+    tokens = torch.randn(1, 10, 10, 8).expand(30, -1, -1, -1).contiguous()
     for first in (0, 10, 20):
         added = (block(tokens) - tokens)[first : first + 10].flatten(1)
         assert len({round(item.sum().item(), 3) for item in added}) > 1
@@ -271,7 +295,8 @@ def test_multiply_adds_against_torchs_flop_counter(variant):
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(x)
     assert multiply_adds(model, 40, 60) == counter.get_total_flops() // 2
-    assert multiply_adds(model, 31, 57) == multiply_adds(model, 40, 60) or model.config.patch == 1  # padded to 40x60
+    # padded to 40x60
+    assert multiply_adds(model, 31, 57) == multiply_adds(model, 40, 60) or model.config.patch == 1
 
 
 def test_multiply_adds_of_the_paper():
@@ -307,5 +332,6 @@ def test_a_calibration_undoes_dark_charge_and_response(skip):
             corrected = (x - dark) / response
             found = model(x, calibration).middle
             assert not torch.allclose(found, plain)
-            torch.testing.assert_close(found, model.train()(corrected).middle)  # training does not look at the values
+            # training does not look at the values
+            torch.testing.assert_close(found, model.train()(corrected).middle)
             model.eval()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.windows import (
+from swinsf.models.windows import (
     MASKED,
     attention_mask,
     partition,
@@ -40,7 +40,8 @@ def test_relative_position_index_by_brute_force(window):
 
 @pytest.mark.parametrize("height, width, window", SIZES)
 def test_shift_mask_by_brute_force(height, width, window):
-    """Two tokens of a window may attend to each other if they were neighbours before the roll: their distance did not wrap."""
+    """Two tokens of a window may attend to each other if they were neighbours before the roll: their distance
+    did not wrap."""
     shift = window // 2
     mask = shift_masks(window, shift)[window_kinds(height, width, window)]
     position = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)

@@ -1,11 +1,13 @@
-"""Hostile and broken input, by the thousand: every case ends in a result or in one clear line, and runs nothing of its own.
+"""Hostile and broken input, by the thousand: every case ends in a result or in one clear line, and runs
+nothing of its own.
 
     python -m tests.robustness.fuzz --cases 20000                  # make fuzz
     python -m tests.robustness.fuzz --seed 0 --only 123            # one case again, with its traceback
 
-Case i comes from (seed, i) alone. It is run in this process, under limits of time and memory, in a folder of its own. It passes
-where it ends in a result, in a UserError or an OSError that `utils.cli.run` prints as one line, or in SystemExit with 0 or 2;
-where the datasets next to it are untouched; and where no code was run that a file brought.
+Case i comes from (seed, i) alone. It is run in this process, under limits of time and memory, in a folder of
+its own. It passes where it ends in a result, in a UserError or an OSError that `utils.cli.run` prints as one
+line, or in SystemExit with 0 or 2; where the datasets next to it are untouched; and where no code was run
+that a file brought.
 """
 
 import collections
@@ -27,16 +29,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.simulation.photos import read_photo
+from swinsf.datasets.simulation.photos import read_photo
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
 from tests.robustness import hostile
-from utils import cli
-from utils.cli import UserError
 
 SECONDS = 20  # of a case
-MEMORY = 1500 * 10**6  # bytes at its peak, beside what the process had before; the largest picture takes 1200, in colour
+# bytes at its peak, beside what the process had before; the largest picture takes 1200, in colour
+MEMORY = 1500 * 10**6
 LONGEST = 1000  # characters of an error's line
 ORDER = (  # of kinds; case i is of ORDER[i % len(ORDER)]
-    *("recording", "picture", "weights", "flags", "array", "dataset", "picture", "recording", "weights", "resume"),
+    *(
+        "recording",
+        "picture",
+        "weights",
+        "flags",
+        "array",
+        "dataset",
+        "picture",
+        "recording",
+        "weights",
+        "resume",
+    ),
     *("array", "niqe", "picture", "text", "weights", "recording", "dataset", "array", "picture", "flags"),
 )
 KINDS = tuple(dict.fromkeys(ORDER))
@@ -91,7 +105,10 @@ def judged(case):
         return "error", f"more than {SECONDS} s: {''.join(traceback.format_exc()).splitlines()[-3:]}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return "error", f"{type(error).__name__}: {error!s:.200} ({place.filename}:{place.lineno})\n{traceback.format_exc()}"
+        return (
+            "error",
+            f"{type(error).__name__}: {error!s:.200} ({place.filename}:{place.lineno})\n{traceback.format_exc()}",
+        )
     return "result", f"exit status {status}" if isinstance(status, int) and status else None
 
 
@@ -125,7 +142,8 @@ def quiet(place):
 
 @contextlib.contextmanager
 def within(seconds):
-    """Raises OverTime in what takes longer; ends the process, with a traceback, where that is stuck in C for a minute more."""
+    """Raises OverTime in what takes longer; ends the process, with a traceback, where that is stuck in C for
+    a minute more."""
 
     def ring(*_):
         raise OverTime
@@ -142,8 +160,10 @@ def within(seconds):
 
 
 def reset_peak():
-    """Let the kernel restart its count of peak memory. Returns the bytes that the process has now; 0 where it cannot."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # what was freed counts again when it is used: glibc alone
+    """Let the kernel restart its count of peak memory. Returns the bytes that the process has now; 0 where it
+    cannot."""
+    # what was freed counts again when it is used: glibc alone
+    with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -168,7 +188,9 @@ def run_cases(indices, seed, root, bar=False):
         if fault:
             faults[index] = fault
             if bar:
-                tqdm.write(f"case {index} ({kind_of(index)}): {fault.splitlines()[0]}; again: {again(seed, index)}")
+                tqdm.write(
+                    f"case {index} ({kind_of(index)}): {fault.splitlines()[0]}; again: {again(seed, index)}"
+                )
     return counts, faults, most
 
 

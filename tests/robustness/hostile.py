@@ -21,19 +21,21 @@ import reconstruct
 import simulate
 import test
 import train
-from datasets import open_dataset
-from datasets.dat import read_dat, write_dat
-from datasets.paired import read_picture
-from datasets.recordings import guess_camera, open_recording
-from models import SwinSF, SwinSFConfig, load_model
+from swinsf.datasets import open_dataset
+from swinsf.datasets.dat import read_dat, write_dat
+from swinsf.datasets.paired import read_picture
+from swinsf.datasets.size import guess_camera
+from swinsf.evaluation import page
+from swinsf.evaluation.niqe import niqe, read_statistics
+from swinsf.evaluation.tables import learning_curves
+from swinsf.models import SwinSF, SwinSFConfig, load_model
+from swinsf.recordings import open_recording
+from swinsf.recordings.output import read_record
+from swinsf.training.run import read_lines
+from swinsf.utils import checkpoint
+from swinsf.utils.guard import read_grey
 from tests.conftest import ROOT, moving_scene, write_png, write_reds
 from tools import benchmark, benchmark_recordings, results
-from utils import checkpoint, page
-from utils.guard import read_grey
-from utils.niqe import niqe, read_statistics
-from utils.output import read_record
-from utils.report import learning_curves
-from utils.run import read_lines
 
 NAMES = (
     "a.dat",
@@ -48,7 +50,24 @@ NAMES = (
     "id٣.dat",
 )
 NUMBERS = (-1, 0, 1, 2**31, 2**63 - 1, 10**30, 0.5, -1e300, math.nan, math.inf, -math.inf)
-VALUES = (*NUMBERS, None, True, False, "", "x", "a\nb", "\0", "../..", b"x", (), [], {}, [[]], {"a": 1}, [1, 2, 3])
+VALUES = (
+    *NUMBERS,
+    None,
+    True,
+    False,
+    "",
+    "x",
+    "a\nb",
+    "\0",
+    "../..",
+    b"x",
+    (),
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    [1, 2, 3],
+)
 
 
 def words(text):
@@ -94,9 +113,22 @@ class Ground:
         self.weights = base / "tiny.pth"
         torch.manual_seed(0)
         model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion"))
-        checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, self.weights)
+        checkpoint.save(
+            {"config": dataclasses.asdict(model.config), "model": model.state_dict()}, self.weights
+        )
         self.contents = checkpoint.load(self.weights)
-        options = ["--max_steps", "1", "--epoch_length", "3", "--epochs", "1", "--recipe", "modern", "--run_name", "run"]
+        options = [
+            "--max_steps",
+            "1",
+            "--epoch_length",
+            "3",
+            "--epochs",
+            "1",
+            "--recipe",
+            "modern",
+            "--run_name",
+            "run",
+        ]
         train.main(quick_run(self, base, *options))
         self.run = checkpoint.load(base / "run" / "last.pth")
         self.run["settings"]["max_steps"] = 3
@@ -134,7 +166,9 @@ def place_odd(rng, path):
         path.write_bytes(b"")
         os.truncate(path, 2**40 if kind == "sparse" else 0)
     else:
-        path.symlink_to({"gone": "nowhere", "loop": path.name, "zero": "/dev/zero", "null": "/dev/null"}[kind])
+        path.symlink_to(
+            {"gone": "nowhere", "loop": path.name, "zero": "/dev/zero", "null": "/dev/null"}[kind]
+        )
 
 
 def damaged(rng, data):
@@ -160,7 +194,9 @@ def damaged(rng, data):
 def spoiled(rng, value):
     """A copy of nested values with one of them, anywhere, replaced, removed or added."""
     value = copy.copy(value)
-    inner = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    inner = (
+        list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    )
     if inner and rng.random() < 0.85:
         key = pick(rng, inner)
         if rng.random() < 0.1 and isinstance(value, dict):
@@ -188,7 +224,9 @@ def write_recording(rng, ground, place, suffix=".dat"):
     elif rng.random() < 0.5:
         path.write_bytes(damaged(rng, ground.recording.read_bytes()))
     else:
-        path.write_bytes(rng.bytes(pick(rng, (1, 12499, 12500, 12500 * 41, 13000 * 50, 125000 * 2)) + rng.integers(0, 2)))
+        path.write_bytes(
+            rng.bytes(pick(rng, (1, 12499, 12500, 12500 * 41, 13000 * 50, 125000 * 2)) + rng.integers(0, 2))
+        )
     return path
 
 
@@ -200,13 +238,32 @@ def recording(rng, ground, place):
     if reader == 0:
         guess_camera(path)
     elif reader == 1:
-        read_dat(path, height or 250, width or 400, int(pick(rng, (0, 1, 50, -1))), pick(rng, (None, 0, 3, 10**12)), bool(flip))
+        read_dat(
+            path,
+            height or 250,
+            width or 400,
+            int(pick(rng, (0, 1, 50, -1))),
+            pick(rng, (None, 0, 3, 10**12)),
+            bool(flip),
+        )
     elif reader == 2:
         spikes, _ = open_recording(path, height, width, flip)
         spikes[len(spikes) // 2 : len(spikes) // 2 + 3]
     else:
-        arguments = [str(path), "--method", pick(rng, ("tfp", "tfi")), "--output", "out.npy", "--stop", "60", "--device", "cpu"]
-        reconstruct.main([*arguments, *(["--height", str(height), "--width", str(width)] if height and width else [])])
+        arguments = [
+            str(path),
+            "--method",
+            pick(rng, ("tfp", "tfi")),
+            "--output",
+            "out.npy",
+            "--stop",
+            "60",
+            "--device",
+            "cpu",
+        ]
+        reconstruct.main(
+            [*arguments, *(["--height", str(height), "--width", str(width)] if height and width else [])]
+        )
 
 
 def array(rng, ground, place):
@@ -218,10 +275,23 @@ def array(rng, ground, place):
     if kind == "O" and rng.random() < 0.5:
         np.save(file, np.array([ground.evil], object), allow_pickle=True)
     elif rng.random() < 0.5:
-        np.save(file, values.astype(kind, order=pick(rng, "CF")) if kind not in ("V5",) else values.view("V1"), allow_pickle=True)
+        np.save(
+            file,
+            values.astype(kind, order=pick(rng, "CF")) if kind not in ("V5",) else values.view("V1"),
+            allow_pickle=True,
+        )
     else:
         claim = pick(
-            rng, ((10**15, 1, 1), (41, 10**9, 10**9), (2**40, 2**40, 8), (-1, 20, 20), (True, 20, 20), (41, 20, 20), (1e3, 2, 2))
+            rng,
+            (
+                (10**15, 1, 1),
+                (41, 10**9, 10**9),
+                (2**40, 2**40, 8),
+                (-1, 20, 20),
+                (True, 20, 20),
+                (41, 20, 20),
+                (1e3, 2, 2),
+            ),
         )
         np.lib.format.write_array_header_1_0(
             file, {"descr": pick(rng, ("|u1", "<f8", "|V9")), "fortran_order": False, "shape": claim}
@@ -248,7 +318,9 @@ def write_picture_file(rng, path):
     """A picture that may be damaged, or claim to be large; returns its size."""
     height, width = (int(side) for side in rng.integers(1, 70, 2))
     kind = pick(rng, ("PNG", "PNG", "JPEG", "TIFF", "BMP", "WEBP"))
-    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(pick(rng, ("L", "RGB")))
+    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(
+        pick(rng, ("L", "RGB"))
+    )
     file = io.BytesIO()
     options = {"compression": pick(rng, ("raw", "tiff_lzw", "tiff_adobe_deflate"))} if kind == "TIFF" else {}
     picture.save(file, kind, **options)
@@ -297,12 +369,25 @@ def dataset(rng, ground, place):
     split, mode = pick(rng, ("train", "test", "test", "val")), pick(rng, ("250", "250", "1000", "no_gt"))
     if rng.random() < 0.1:
         weights = ["--load_model", str(ground.weights), "--workers", "0", "--device", "cpu"]
-        # A folder that the dataset no longer links to is any folder of the user's: pictures are written where he says.
+        # A folder that the dataset no longer links to is any folder of the user's: pictures are written where
+        # he says.
         folders = (f"test/{name}" for name in ("gt", "input"))
-        linked = [ground.reds / folder for folder in folders if any(map(os.path.islink, (root / folder).glob("*")))]
+        linked = [
+            ground.reds / folder for folder in folders if any(map(os.path.islink, (root / folder).glob("*")))
+        ]
         output = pick(rng, ("out", root / "out", *linked))
         return test.main(
-            ["--dataset_path", str(root), "--split", split, "--data_mode", mode, *weights, "--save_path", str(output)]
+            [
+                "--dataset_path",
+                str(root),
+                "--split",
+                split,
+                "--data_mode",
+                mode,
+                *weights,
+                "--save_path",
+                str(output),
+            ]
         )
     opened = open_dataset(root, mode, split, pick(rng, (None, 14, 21, 28, 7)))
     opened[len(opened) - 1]
@@ -325,9 +410,13 @@ def spoil_file(rng, path):
 
 
 def write_checkpoint(rng, ground, path, contents):
-    """Contents as a file of torch.save, of either format, whole or not, packed, or with a command to be run."""
+    """Contents as a file of torch.save, of either format, whole or not, packed, or with a command to be
+    run."""
     if rng.random() < 0.1:
-        contents = {**(contents if isinstance(contents, dict) else {}), pick(rng, ("model", "config", "other")): ground.evil}
+        contents = {
+            **(contents if isinstance(contents, dict) else {}),
+            pick(rng, ("model", "config", "other")): ground.evil,
+        }
     torch.save(contents, path, _use_new_zipfile_serialization=bool(rng.random() < 0.8))
     if zipfile.is_zipfile(path) and rng.random() < 0.15:
         with zipfile.ZipFile(path) as old:
@@ -396,7 +485,9 @@ def statistics(rng, ground, place):
     if path.suffix == ".npz":
         np.savez_compressed(path, **data)
     else:
-        scipy.io.savemat(path, {name: value for name, value in data.items() if np.asarray(value).dtype != object})
+        scipy.io.savemat(
+            path, {name: value for name, value in data.items() if np.asarray(value).dtype != object}
+        )
     if rng.random() < 0.5:
         path.write_bytes(damaged(rng, path.read_bytes()))
     if rng.random() < 0.05:
@@ -447,7 +538,9 @@ def text(rng, ground, place):
         )
         read_record(folder / "reconstruct.json")
         output = folder.name.removeprefix(".").removesuffix(".parts")
-        return reconstruct.main([str(ground.recording), "--method", "tfp", "--output", output, "--device", "cpu"])
+        return reconstruct.main(
+            [str(ground.recording), "--method", "tfp", "--output", output, "--device", "cpu"]
+        )
     path = place / "log.jsonl"
     lines = [hostile_text(rng, {"epoch": i, "step": i, "val_psnr": 30.0}) for i in range(3)]
     path.write_bytes(b"\n".join(lines))
@@ -457,7 +550,9 @@ def text(rng, ground, place):
 
 
 def script_flags(script):
-    return sorted(set(re.findall(r'"--([a-z]\w*)"', (ROOT / f"{script.replace('.', '/')}.py").read_text())) - TAKES_LONG)
+    return sorted(
+        set(re.findall(r'"--([a-z]\w*)"', (ROOT / f"{script.replace('.', '/')}.py").read_text())) - TAKES_LONG
+    )
 
 
 def scripts(ground, place):
@@ -466,9 +561,18 @@ def scripts(ground, place):
     workers, recording = ["--workers", "0"], str(ground.recording)
     return {
         "train": (train.main, quick_run(ground, place / "runs")),
-        "test": (test.main, ["--dataset_path", str(ground.reds), *weights, *device, *workers, "--save_path", "out"]),
-        "reconstruct": (reconstruct.main, [recording, "--method", "tfp", "--output", "o.npy", *device, "--stop", "60"]),
-        "simulate": (simulate.main, ["--source", f"photos:{ground.photos}", "--save_path", "sim", "--count", "1", *workers]),
+        "test": (
+            test.main,
+            ["--dataset_path", str(ground.reds), *weights, *device, *workers, "--save_path", "out"],
+        ),
+        "reconstruct": (
+            reconstruct.main,
+            [recording, "--method", "tfp", "--output", "o.npy", *device, "--stop", "60"],
+        ),
+        "simulate": (
+            simulate.main,
+            ["--source", f"photos:{ground.photos}", "--save_path", "sim", "--count", "1", *workers],
+        ),
         "results": (results.main, ["--weights", "none.pth"]),  # it takes too long with any
         "benchmark": (benchmark.parse_settings, []),
         "benchmark_recordings": (benchmark_recordings.parse_settings, []),
@@ -482,12 +586,17 @@ def flags(rng, ground, place):
     os.mkfifo(place / "pipe")
     (place / "loop").symlink_to("loop")
     (place / "gone").symlink_to("nowhere")
-    name = pick(rng, ("train", "train", "test", "reconstruct", "reconstruct", "simulate", "results", "benchmark"))
+    name = pick(
+        rng, ("train", "train", "test", "reconstruct", "reconstruct", "simulate", "results", "benchmark")
+    )
     name = "benchmark_recordings" if name == "benchmark" and rng.random() < 0.3 else name
     main, arguments = scripts(ground, place)[name]
     for _ in range(rng.integers(1, 4)):
         flag, word = pick(rng, script_flags(name)), pick(rng, WORDS if rng.random() < 0.3 else LIKELY)
-        if {flag, *arguments[-4:]} >= {"epochs", "--max_steps"} or {flag, *arguments[-4:]} >= {"max_steps", "--epochs"}:
+        if {flag, *arguments[-4:]} >= {"epochs", "--max_steps"} or {flag, *arguments[-4:]} >= {
+            "max_steps",
+            "--epochs",
+        }:
             continue  # together they may ask for a long run
         arguments += pick(rng, 4 * ([f"--{flag}", word], [f"--{flag}={word}"]) + ([f"--{flag}"], [word]))
     if main in (benchmark.parse_settings, benchmark_recordings.parse_settings):

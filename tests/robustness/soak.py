@@ -3,7 +3,8 @@
     python -m tests.robustness.soak
 
 Epochs of 200 steps with workers, validation after each, saves within. Looked at is the training process at
-the end of each epoch. Linux alone has what is needed. Ends in exit status 1 where either grew by more than 2 %.
+the end of each epoch. Linux alone has what is needed. Ends in exit status 1 where either grew by more than 2
+%.
 """
 
 import gc
@@ -37,10 +38,37 @@ def main():
     train.finish_epoch = finish_and_look
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        arguments = ["--dataset_path", f"photos:{write_photos(folder / 'photos')}", "--recipe", "modern", "--device", "cpu"]
-        arguments += ["--load_model", write_tiny_weights(folder / "tiny.pth"), "--crop_size", 20, "--batch_size", 2]
-        arguments += ["--epoch_length", 2 * STEPS, "--epochs", EPOCHS, "--workers", 2, "--val_every", 1, "--keep_last", 2]
-        train.main([*map(str, arguments), "--save_minutes", "0.01", "--save_path", place, "--run_name", "run"])
+        arguments = [
+            "--dataset_path",
+            f"photos:{write_photos(folder / 'photos')}",
+            "--recipe",
+            "modern",
+            "--device",
+            "cpu",
+        ]
+        arguments += [
+            "--load_model",
+            write_tiny_weights(folder / "tiny.pth"),
+            "--crop_size",
+            20,
+            "--batch_size",
+            2,
+        ]
+        arguments += [
+            "--epoch_length",
+            2 * STEPS,
+            "--epochs",
+            EPOCHS,
+            "--workers",
+            2,
+            "--val_every",
+            1,
+            "--keep_last",
+            2,
+        ]
+        train.main(
+            [*map(str, arguments), "--save_minutes", "0.01", "--save_path", place, "--run_name", "run"]
+        )
     for number, (memory, files) in enumerate(seen, 1):
         print(f"after {number * STEPS:5d} steps: {memory:7.1f} MB resident, {files} open files")
     grown = False

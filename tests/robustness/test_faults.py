@@ -1,4 +1,5 @@
-"""A run under what happens to long runs: warnings of the scheduler, kills, a full disk, a cut network. Nothing is lost."""
+"""A run under what happens to long runs: warnings of the scheduler, kills, a full disk, a cut network.
+Nothing is lost."""
 
 import contextlib
 import errno
@@ -15,10 +16,11 @@ import pytest
 import torch
 
 import train
+from swinsf.training import run
+from swinsf.utils import checkpoint
+from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
 from tests.robustness import two_hosts
-from utils import checkpoint, run
-from utils.cli import UserError
 
 LONG = ["--epoch_length", "120"]  # 60 steps an epoch: time to meet a process in the midst of one
 
@@ -39,7 +41,9 @@ def assert_same_run(*folders):
     for state in states:
         state.pop("totals")  # seconds
     assert_equal(*states)
-    logs = [[(line["epoch"], line["step"], line["train_loss"]) for line in read_log(folder)] for folder in folders]
+    logs = [
+        [(line["epoch"], line["step"], line["train_loss"]) for line in read_log(folder)] for folder in folders
+    ]
     assert logs[0] == logs[1] and len(logs[0]) > 1
 
 
@@ -51,8 +55,18 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
 
 
 def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        *arguments,
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 @pytest.mark.slow
@@ -72,7 +86,9 @@ def test_two_processes_stop_together_and_resume_to_the_same_weights(photos, tiny
 
     process = torchrun("train.py", "--resume_path", str(tmp_path / "stopped"))
     read_until(process, rb"epoch 2: .*? [1-9]\d*/60")
-    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout.split()[2:]
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True
+    ).stdout.split()[2:]
     children = [int(pid) for pid, parent in zip(listed[::2], listed[1::2]) if int(parent) == process.pid]
     assert len(children) >= 2
     os.kill(max(children), signal.SIGUSR1)
@@ -94,15 +110,24 @@ def torn(folder):
 
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing(photos, tiny_weights, tmp_path):
-    """SIGKILL while starting, within steps and within saves: last.pth can always be loaded, and the end is the unbroken run's."""
-    options = ["--epoch_length", "1200", "--batch_size", "2", "--max_steps", "900"]  # the second epoch ends in its middle
+    """SIGKILL while starting, within steps and within saves: last.pth can always be loaded, and the end is
+    the unbroken run's."""
+    # the second epoch ends in its middle
+    options = ["--epoch_length", "1200", "--batch_size", "2", "--max_steps", "900"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "unbroken", *options)[1:]) == 0
-    again = [*quick(photos, tiny_weights, tmp_path, "killed", *options), "--auto_resume", "--save_minutes", "0"]
+    again = [
+        *quick(photos, tiny_weights, tmp_path, "killed", *options),
+        "--auto_resume",
+        "--save_minutes",
+        "0",
+    ]
     folder, rng, steps, within_saves = tmp_path / "killed", random.Random(0), [], 0
     for kill in range(30):
         before = (folder / "last.pth").stat().st_mtime_ns if kill else 0
         with open(tmp_path / "errors", "w") as errors:
-            process = subprocess.Popen([sys.executable, *again], cwd=ROOT, stderr=errors, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [sys.executable, *again], cwd=ROOT, stderr=errors, stdout=subprocess.DEVNULL
+            )
         if kill % 10 == 9:
             time.sleep(rng.uniform(0, 5))  # while it starts
         else:
@@ -128,13 +153,27 @@ def test_thirty_kills_lose_nothing(photos, tiny_weights, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("name", ["last.pth", "best.pth", "log.jsonl"])
 def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeypatch, capsys, number, name):
-    """The run continues, the old file stays whole, and in the end all is as if nothing had been; one warning, one all-clear."""
-    options = ["--max_steps", "12", "--epoch_length", "8", "--epochs", "9", "--save_minutes", "0", "--workers", "0"]
+    """The run continues, the old file stays whole, and in the end all is as if nothing had been; one warning,
+    one all-clear."""
+    options = [
+        "--max_steps",
+        "12",
+        "--epoch_length",
+        "8",
+        "--epochs",
+        "9",
+        "--save_minutes",
+        "0",
+        "--workers",
+        "0",
+    ]
     assert train.main(quick(photos, tiny_weights, tmp_path, "calm", *options)[1:]) == 0
     replace, refused = os.replace, []
 
     def refusing(source, target):
-        step = checkpoint.load(tmp_path / "run/last.pth")["step"] if (tmp_path / "run/last.pth").exists() else -1
+        step = (
+            checkpoint.load(tmp_path / "run/last.pth")["step"] if (tmp_path / "run/last.pth").exists() else -1
+        )
         if os.path.basename(target) == name and step >= 2 and len(refused) < 3:
             refused.append(step)
             raise OSError(number, os.strerror(number), str(target))
@@ -157,7 +196,9 @@ def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeyp
     assert (tmp_path / "run/best.pth").exists() == (name == "best.pth")
 
 
-def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(photos, tiny_weights, tmp_path, monkeypatch):
+def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(
+    photos, tiny_weights, tmp_path, monkeypatch
+):
     asked = []
     monkeypatch.setattr(train.cli.Stopper, "__call__", lambda self: len(asked) > 5)
 
@@ -166,7 +207,9 @@ def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(photos,
         raise OSError(errno.ENOSPC, "No space left on device", "last.pth")
 
     options = ["--max_steps", "1", "--workers", "0"]
-    monkeypatch.setattr(train, "finish_epoch", lambda *_: monkeypatch.setattr(checkpoint, "save", refuse) or True)
+    monkeypatch.setattr(
+        train, "finish_epoch", lambda *_: monkeypatch.setattr(checkpoint, "save", refuse) or True
+    )
     monkeypatch.setattr(run, "RETRY", 0.0)
     with pytest.raises(UserError, match=r"No space left.*not saved: last\.pth"):
         train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:])
@@ -178,7 +221,9 @@ def small_disk(tmp_path):
     """A file system of 3 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True
+    ).returncode:
         pytest.skip("a small file system cannot be mounted here; root can")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
@@ -199,7 +244,7 @@ def test_a_disk_that_fills_up_within_a_file(small_disk):
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
     """Full from the middle of the first epoch to that of the second, so that curves and log meet it too."""
-    code = "import sys, train; from utils import cli, run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
+    code = "import sys, train; from swinsf.utils import cli; from swinsf.training import run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
     arguments = quick(photos, tiny_weights, small_disk, "run", *LONG, "--save_minutes", "0")[1:]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -237,8 +282,11 @@ def test_the_last_epochs_are_kept_and_can_be_resumed(photos, tiny_weights, tmp_p
 
 
 def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
-    """The same command begins a run, also in an empty folder that a kill left, resumes it, and in the end does nothing."""
-    arguments = quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4", "--auto_resume", "--workers", "0")[1:]
+    """The same command begins a run, also in an empty folder that a kill left, resumes it, and in the end
+    does nothing."""
+    arguments = quick(
+        photos, tiny_weights, tmp_path, "run", "--epoch_length", "4", "--auto_resume", "--workers", "0"
+    )[1:]
     (tmp_path / "run").mkdir()
     for _ in range(2):
         assert train.main(arguments) == 0
@@ -258,7 +306,10 @@ def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
 
 def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
     """A link is not followed, a pipe hangs nothing."""
-    assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:]) == 0
+    assert (
+        train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:])
+        == 0
+    )
     lock = tmp_path / "run/.lock"
     lock.unlink()
     (tmp_path / "precious").write_text("precious")
@@ -275,7 +326,10 @@ def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
 @pytest.mark.slow
 def test_a_job_that_follows_another_resumes_from_its_last_save(photos, tiny_weights, tmp_path):
     """The lock is waited for before last.pth is read."""
-    command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume")]
+    command = [
+        sys.executable,
+        *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume"),
+    ]
 
     def start():
         return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -301,7 +355,9 @@ def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     read_until(process, rb"epoch 1: .*? [1-9]\d*/2000")
     step = checkpoint.load(tmp_path / "run/last.pth")["step"]
-    assert_one_line_error(run_script("train.py", "--resume_path", tmp_path / "run"), tmp_path / "run", "another process")
+    assert_one_line_error(
+        run_script("train.py", "--resume_path", tmp_path / "run"), tmp_path / "run", "another process"
+    )
     process.terminate()
     process.stderr.read()
     assert process.wait() == 143 and checkpoint.load(tmp_path / "run/last.pth")["step"] > step

@@ -1,4 +1,5 @@
-"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and by name the worst that a file can be."""
+"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and by name the worst that a file
+can be."""
 
 import contextlib
 import io
@@ -19,18 +20,18 @@ import reconstruct
 import simulate
 import test as test_script
 import train
-from datasets import open_dataset
-from datasets.dat import write_dat
-from datasets.recordings import open_recording
-from models import build_model, load_model
+from swinsf.datasets import open_dataset
+from swinsf.datasets.dat import write_dat
+from swinsf.evaluation.niqe import read_statistics
+from swinsf.models import build_model, load_model
+from swinsf.recordings import open_recording
+from swinsf.recordings.output import read_record
+from swinsf.training.run import read_lines
+from swinsf.utils import checkpoint, cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import MOST_PIXELS, read_grey, read_json
 from tests.conftest import random_spikes, write_png, write_reds
 from tests.robustness import fuzz, hostile
-from utils import checkpoint, cli
-from utils.cli import UserError
-from utils.guard import MOST_PIXELS, read_grey, read_json
-from utils.niqe import read_statistics
-from utils.output import read_record
-from utils.run import read_lines
 
 CASES = 300
 
@@ -61,7 +62,9 @@ def test_a_case_that_does_wrong_is_found_out(tmp_path, monkeypatch):
     assert fault_of(lambda: 0) is None and fault_of(lambda: raising(UserError("--flag x: bad"))) is None
     assert "ZeroDivisionError" in fault_of(lambda: 1 // 0)
     assert "0.2 s" in fault_of(endless)
-    assert "exit status 1" in fault_of(lambda: raising(SystemExit(1))) and "exit status 3" in fault_of(lambda: 3)
+    assert "exit status 1" in fault_of(lambda: raising(SystemExit(1))) and "exit status 3" in fault_of(
+        lambda: 3
+    )
     assert "neither file nor flag" in fault_of(lambda: raising(UserError("something is wrong")))
     assert "code of a file" in fault_of(ground.marker.touch)
     assert "was changed" in fault_of(lambda: ground.recording.write_bytes(b"x"))
@@ -88,7 +91,10 @@ def npy(shape, kind="|u1", data=b""):
 
 
 def test_a_zip_bomb_of_an_array(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w") as file,
+    ):
         file.write(npy((400, 1000, 1000)))
         for _ in range(400):
             file.write(bytes(10**6))
@@ -147,7 +153,12 @@ def test_a_pickle_that_asks_for_memory(tmp_path):
     torch.save({"config": {"depths": "HERE"}, "model": {}}, tmp_path / "whole.pth")
     asked = b"cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R"
     here = b"X\x04\x00\x00\x00HERE"
-    repacked(tmp_path / "whole.pth", tmp_path / "a.pth", zipfile.ZIP_STORED, lambda name, data: data.replace(here, asked))
+    repacked(
+        tmp_path / "whole.pth",
+        tmp_path / "a.pth",
+        zipfile.ZIP_STORED,
+        lambda name, data: data.replace(here, asked),
+    )
     memory, text = peak_of(lambda: load_model(tmp_path / "a.pth"))
     assert memory < 2**24 and "holds more than tensors" in text
 
@@ -203,7 +214,12 @@ def test_contents_that_are_nested_without_end(tmp_path):
     torch.save({"config": {"depths": "HERE"}, "model": {}}, tmp_path / "whole.pth")
     deep = b"]" + b"(]" * 10**5 + b"e" * 10**5  # [[[...]]]
     here = b"X\x04\x00\x00\x00HERE"
-    repacked(tmp_path / "whole.pth", tmp_path / "deep.pth", zipfile.ZIP_STORED, lambda name, data: data.replace(here, deep))
+    repacked(
+        tmp_path / "whole.pth",
+        tmp_path / "deep.pth",
+        zipfile.ZIP_STORED,
+        lambda name, data: data.replace(here, deep),
+    )
     shared = [0] * 10
     for _ in range(12):
         shared = [shared] * 10
@@ -225,7 +241,12 @@ def png(width, height):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_picture_that_claims_gigabytes(tmp_path):
@@ -287,7 +308,9 @@ def test_errors_of_odd_names_and_flags_are_one_line(tmp_path):
             train.main(arguments)
         line = cli.one_line(error.value)
         assert line.isprintable() and 0 < len(line) < 1000 and line == str(error.value)
-    with pytest.raises(UserError, match=r"argument --batch_size: 5000 is not from 1 to 4096; .* -h lists the flags"):
+    with pytest.raises(
+        UserError, match=r"argument --batch_size: 5000 is not from 1 to 4096; .* -h lists the flags"
+    ):
         train.main(["--batch_size", "5000"])
     odd = OSError(2, "No such file", "a\nb")
     assert cli.one_line(odd).startswith("a\\nb: No such file; ")
@@ -309,8 +332,22 @@ def run_contents(photos, tiny_weights, tmp_path_factory):
         "--epochs",
         "1",
     ]
-    options += ["--val_every", "0", "--workers", "0", "--device", "cpu", "--save_path", str(folder), "--run_name", "run"]
-    assert train.main(["--dataset_path", f"photos:{photos}", "--recipe", "modern", "--max_steps", "1", *options]) == 0
+    options += [
+        "--val_every",
+        "0",
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--save_path",
+        str(folder),
+        "--run_name",
+        "run",
+    ]
+    assert (
+        train.main(["--dataset_path", f"photos:{photos}", "--recipe", "modern", "--max_steps", "1", *options])
+        == 0
+    )
     contents = checkpoint.load(folder / "run" / "last.pth")
     contents["settings"]["max_steps"] = 2
     return contents
@@ -373,7 +410,16 @@ def test_where_a_datasets_links_lead_nothing_is_written(tiny_weights, tmp_path):
     stream = next((real / "test" / "input").iterdir())
     (linked / "input" / stream.name).symlink_to(stream)
     before = contents_of(real)
-    options = ["--dataset_path", str(tmp_path / "linked"), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
+    options = [
+        "--dataset_path",
+        str(tmp_path / "linked"),
+        "--load_model",
+        str(tiny_weights),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+    ]
     (tmp_path / "way_in").symlink_to(real / "test" / "gt")
     for place in (
         real / "test" / "gt",
@@ -396,7 +442,16 @@ def test_a_link_among_the_results_is_replaced_and_never_written_through(tiny_wei
     for name in (picture.name, picture.stem + "_gt.png", "metrics.csv", "metrics.json", "comparison.png"):
         (out / name).symlink_to(picture)
     before = contents_of(data)
-    options = ["--dataset_path", str(data), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
+    options = [
+        "--dataset_path",
+        str(data),
+        "--load_model",
+        str(tiny_weights),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+    ]
     assert test_script.main([*options, "--save_path", str(out), "--overwrite"]) == 0
     assert contents_of(data) == before
     assert not any(path.is_symlink() for path in out.iterdir())
@@ -408,7 +463,12 @@ def test_a_list_of_names_that_lead_out_of_the_dataset(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="lies in the dataset"):
         test_script.main(
-            ["--dataset_path", str(tmp_path / "other" / ".." / "data"), "--save_path", str(data / "test" / "gt" / ".." / "new")]
+            [
+                "--dataset_path",
+                str(tmp_path / "other" / ".." / "data"),
+                "--save_path",
+                str(data / "test" / "gt" / ".." / "new"),
+            ]
         )
 
 
@@ -417,7 +477,17 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
     data = tmp_path / "data"
     write_png(data / "precious.png", np.zeros((4, 4), np.uint8))
     before = contents_of(data)
-    options = [str(tmp_path / "rec.dat"), "--height", "250", "--width", "400", "--method", "tfp", "--device", "cpu"]
+    options = [
+        str(tmp_path / "rec.dat"),
+        "--height",
+        "250",
+        "--width",
+        "400",
+        "--method",
+        "tfp",
+        "--device",
+        "cpu",
+    ]
     (tmp_path / ".x.npy.parts").symlink_to(data)
     with pytest.raises(UserError, match=r"\.x\.npy\.parts: is where pictures wait, but not of this script"):
         reconstruct.main([*options, "--output", str(tmp_path / "x.npy"), "--overwrite"])
@@ -435,7 +505,8 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
 
 
 def test_a_matlab_file_that_crashes_its_reader(tmp_path):
-    """Each byte of its head damaged in turn: statistics or one line, whatever scipy does, which now and then ends the process."""
+    """Each byte of its head damaged in turn: statistics or one line, whatever scipy does, which now and then
+    ends the process."""
     path = tmp_path / "s.mat"
     scipy.io.savemat(path, {"mean": np.zeros(36), "cov": np.eye(36)})
     whole = path.read_bytes()

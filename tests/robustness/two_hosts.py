@@ -1,9 +1,11 @@
-"""Train over two hosts through a cut link and a killed process, to the weights of the run that nothing disturbed.
+"""Train over two hosts through a cut link and a killed process, to the weights of the run that nothing
+disturbed.
 
     python -m tests.robustness.two_hosts
 
-The hosts are two network namespaces joined by a veth pair (Linux, root, `ip` of Debian's iproute2); they share the disk. Each has
-its own torchrun, one process, and they meet by its rendezvous. Ends in exit status 77 where namespaces cannot be made.
+The hosts are two network namespaces joined by a veth pair (Linux, root, `ip` of Debian's iproute2); they
+share the disk. Each has its own torchrun, one process, and they meet by its rendezvous. Ends in exit status
+77 where namespaces cannot be made.
 """
 
 import contextlib
@@ -17,8 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from swinsf.utils import checkpoint
 from tests.conftest import ROOT, assert_equal, write_photos, write_tiny_weights
-from utils import checkpoint
 
 SKIPPED = 77
 TIMEOUT = 5  # seconds that a process waits for the other
@@ -32,14 +34,28 @@ def ip(*arguments):
 
 @contextlib.contextmanager
 def hosts():
-    """Two namespaces, each with its end of a link, 10.77.0.1 and 10.77.0.2; gives their names. OSError where that cannot be."""
+    """Two namespaces, each with its end of a link, 10.77.0.1 and 10.77.0.2; gives their names. OSError where
+    that cannot be."""
     if sys.platform != "linux" or os.geteuid() or not shutil.which("ip"):
         raise OSError("two hosts want Linux, root and the program ip of iproute2")
     names = [f"host{number}-{os.getpid()}" for number in (1, 2)]
     try:
         for name in names:
             ip("netns", "add", name)
-        ip("link", "add", "veth1", "netns", names[0], "type", "veth", "peer", "name", "veth2", "netns", names[1])
+        ip(
+            "link",
+            "add",
+            "veth1",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "veth2",
+            "netns",
+            names[1],
+        )
         for number, name in enumerate(names, 1):
             ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", f"veth{number}")
             for device in (f"veth{number}", "lo"):
@@ -65,17 +81,58 @@ class Job:
         meeting = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "10.77.0.1:29400", "--rdzv_id", run]
         meeting += ["--local_addr", f"10.77.0.{number}", "--rdzv_conf", f"timeout=60,is_host={2 - number}"]
         place, weights = self.folder.parent, self.folder.parent / "tiny.pth"
-        training = ["train.py", "--dataset_path", f"photos:{place}/photos", "--load_model", weights, "--recipe", "modern"]
-        training += ["--crop_size", 20, "--batch_size", 4, "--epoch_length", 400, "--epochs", 2, "--val_every", 0, "--workers", 1]
-        training += ["--save_path", place, "--run_name", run, "--save_minutes", 0.02, "--timeout", TIMEOUT, "--device", "cpu"]
-        command = ["ip", "netns", "exec", self.names[number - 1], sys.executable, "-m", "torch.distributed.run"]
+        training = [
+            "train.py",
+            "--dataset_path",
+            f"photos:{place}/photos",
+            "--load_model",
+            weights,
+            "--recipe",
+            "modern",
+        ]
+        training += [
+            "--crop_size",
+            20,
+            "--batch_size",
+            4,
+            "--epoch_length",
+            400,
+            "--epochs",
+            2,
+            "--val_every",
+            0,
+            "--workers",
+            1,
+        ]
+        training += [
+            "--save_path",
+            place,
+            "--run_name",
+            run,
+            "--save_minutes",
+            0.02,
+            "--timeout",
+            TIMEOUT,
+            "--device",
+            "cpu",
+        ]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.names[number - 1],
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+        ]
         command += ["--nnodes", 2, "--nproc_per_node", 1, "--max_restarts", 3, *meeting, *training]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"veth{number}"}
         with open(self.logs[number - 1], "wb") as log:
             return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def wait_for(self, pattern):
-        """Until the pattern stands in the first host's log; RuntimeError with both logs where it does not come."""
+        """Until the pattern stands in the first host's log; RuntimeError with both logs where it does not
+        come."""
         while not re.search(pattern, self.logs[0].read_text()):
             if time.monotonic() - self.begin > LIMIT or any(agent.poll() for agent in self.agents):
                 self.fail(f"{pattern} did not come")
@@ -99,12 +156,17 @@ class Job:
 
     def workers(self, number):
         """The ids of the training processes on a host, without their loaders' workers."""
-        listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+        ).stdout
         lines = [line.split(None, 2) for line in listed.splitlines()[1:]]
         agents = [self.agents[number - 1].pid]
-        agents += [int(pid) for pid, parent, _ in lines if int(parent) in agents]  # `ip` may stay as the agent's parent
+        # `ip` may stay as the agent's parent
+        agents += [int(pid) for pid, parent, _ in lines if int(parent) in agents]
         return [
-            int(pid) for pid, parent, command in lines if int(parent) in agents and "train.py" in command.split("run_name")[0]
+            int(pid)
+            for pid, parent, command in lines
+            if int(parent) in agents and "train.py" in command.split("run_name")[0]
         ]
 
 
@@ -139,7 +201,9 @@ def main():
         states = [run["training"] for run in (undisturbed, disturbed)]
         for state in states:
             del state["totals"]  # seconds
-        print(f"{states[1]['step']} steps, {restarts} restarts, random states of {len(states[1]['random'])} processes")
+        print(
+            f"{states[1]['step']} steps, {restarts} restarts, random states of {len(states[1]['random'])} processes"
+        )
         assert_equal(*states)
         print("the weights, optimiser and random states are those of the undisturbed run, to the bit")
         return 0

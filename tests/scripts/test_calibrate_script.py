@@ -8,13 +8,13 @@ import calibrate as script
 import reconstruct
 import swinsf
 import test as test_script
-from datasets.dat import write_dat
-from datasets.recordings import load_calibration
-from datasets.recordings.calibration import make_calibration
-from models import load_model, shipped_weights
+from swinsf.datasets.dat import write_dat
+from swinsf.models import load_model, shipped_weights
+from swinsf.recordings import load_calibration
+from swinsf.recordings.calibration import make_calibration
+from swinsf.utils.cli import UserError
 from tests.cameras import draw_camera, matched_psnr, record, waves
 from tests.conftest import run_processes
-from utils.cli import UserError
 
 HOT = [(5, 7, 0.1), (20, 30, 0.3)]
 CAMERA = draw_camera(hot=HOT)
@@ -27,7 +27,8 @@ def run(module, *arguments):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with dark.dat, flat.dat, rec.dat, other.dat by another camera, and camera.npz; not to be written to."""
+    """A folder with dark.dat, flat.dat, rec.dat, other.dat by another camera, and camera.npz; not to be
+    written to."""
     folder = tmp_path_factory.mktemp("camera")
     recordings = {
         "dark": record(0, CAMERA, 1500, 1),
@@ -48,7 +49,9 @@ def test_maps_table_and_report(place, tmp_path, capsys):
     assert (read.dark - CAMERA[0])[good].std() < 1e-4 and (read.response - CAMERA[1])[good].std() < 2e-3
     with open(place / "camera.csv") as file:
         rows = [*csv.DictReader(file)]
-    assert [(int(row["row"]), int(row["column"]), row["kind"]) for row in rows] == [(r, c, "hot") for r, c, _ in HOT]
+    assert [(int(row["row"]), int(row["column"]), row["kind"]) for row in rows] == [
+        (r, c, "hot") for r, c, _ in HOT
+    ]
     assert float(rows[0]["dark"]) == pytest.approx(0.1, rel=0.02)
     assert cv2.imread(str(place / "camera.png")).shape[1] > 1000
     run(
@@ -63,7 +66,12 @@ def test_maps_table_and_report(place, tmp_path, capsys):
         "--keep_shading",
     )
     text = capsys.readouterr().out
-    for words in ("bad pixels: 2 (2 hot, 0 dead, 0 dust)", "dark charge: median 0.00", "light of the flats: 0.2 ", "left in"):
+    for words in (
+        "bad pixels: 2 (2 hot, 0 dead, 0 dust)",
+        "dark charge: median 0.00",
+        "light of the flats: 0.2 ",
+        "left in",
+    ):
         assert words in text, words
 
 
@@ -78,7 +86,20 @@ def made(place, folder, *flags, recording="rec.dat", calibrated=True):
 
 @pytest.mark.parametrize(("method", "gain"), [("tfp", 5), ("tfi", 1), ("swinsf", 3)])
 def test_calibrated_pictures_are_nearer_to_the_truth(place, tmp_path, method, gain):
-    flags = ["--method", method, "--window", 121, "--bin", 1, "--start", 100, "--stop", 161, "--device", "cpu"]
+    flags = [
+        "--method",
+        method,
+        "--window",
+        121,
+        "--bin",
+        1,
+        "--start",
+        100,
+        "--stop",
+        161,
+        "--device",
+        "cpu",
+    ]
     truth = [waves(speed=0.02)(key) for key in range(100, 161, 20)]
     psnr = {}
     for name, more in {"plain": ["--repair", "none"], "repaired": [], "calibrated": []}.items():
@@ -94,7 +115,9 @@ def test_every_way_gives_the_same_pictures(place, tmp_path, method, tiny_weights
     flags += ["--load_model", tiny_weights] if method == "swinsf" else []
     whole = made(place, tmp_path, *flags)
     write_dat(tmp_path / "turned.dat", record(waves(speed=0.02), CAMERA, 300, 3), flip=True)
-    np.testing.assert_array_equal(made(place, tmp_path, *flags, "--flip", True, recording=tmp_path / "turned.dat"), whole)
+    np.testing.assert_array_equal(
+        made(place, tmp_path, *flags, "--flip", True, recording=tmp_path / "turned.dat"), whole
+    )
     np.save(tmp_path / "rec.npy", record(waves(speed=0.02), CAMERA, 300, 3))
     np.testing.assert_array_equal(made(place, tmp_path, *flags, recording=tmp_path / "rec.npy"), whole)
     part = made(place, tmp_path, *flags, "--crop", "0:40,20:50")
@@ -135,7 +158,10 @@ def test_tiles_and_bins_have_the_same_levels(tmp_path):
         rates = made(tmp_path, tmp_path, *flags, "--method", "tfp", "--bin", bin, recording="rec.npy")
         assert rates.mean() == pytest.approx(0.05 * 255 / 0.6, rel=0.01)
     assert whole.mean() == pytest.approx(0.05 * 255 / 0.6, rel=0.03)  # without the dark charge
-    assert whole.std() < 0.6 * made(tmp_path, tmp_path, *flags, "--bin", 4, recording="rec.npy", calibrated=False).std()
+    assert (
+        whole.std()
+        < 0.6 * made(tmp_path, tmp_path, *flags, "--bin", 4, recording="rec.npy", calibrated=False).std()
+    )
 
 
 def test_inspection_and_page(place, tmp_path, capsys):
@@ -145,7 +171,19 @@ def test_inspection_and_page(place, tmp_path, capsys):
     assert "repair: the 2 bad pixels of the calibration" in text and "hot pixels: 0" in text
     run(reconstruct, place / "rec.dat", *SIZE, "--inspect", "--output", tmp_path / "y.png")
     assert "hot pixels: 2: (5, 7), (20, 30)" in capsys.readouterr().out
-    assert run(reconstruct, place / "rec.dat", *flags, "--method", "tfp", "--report", "--output", tmp_path / "z.npy") == 0
+    assert (
+        run(
+            reconstruct,
+            place / "rec.dat",
+            *flags,
+            "--method",
+            "tfp",
+            "--report",
+            "--output",
+            tmp_path / "z.npy",
+        )
+        == 0
+    )
     assert (tmp_path / "z.html").is_file()
 
 
@@ -169,7 +207,9 @@ def test_from_python(place, tiny_weights):
         for more in ({"repair": "none"}, {}, {"calibration": place / "camera.npz"})
     )
     light = waves()(20)
-    assert matched_psnr(calibrated, light) > matched_psnr(repaired, light) + 1 > matched_psnr(plain, light) + 1
+    assert (
+        matched_psnr(calibrated, light) > matched_psnr(repaired, light) + 1 > matched_psnr(plain, light) + 1
+    )
     with pytest.raises(UserError, match="but the recording is 20x50"):
         swinsf.pictures(spikes[:, :20], calibration=place / "camera.npz", **options)
 
@@ -195,7 +235,9 @@ def test_published_arrays_are_converted(tmp_path, capsys):
     np.savez(tmp_path / "data.npz", **arrays)
     assert run(script, "--published", tmp_path / "data.npz", "--output", tmp_path / "camera.npz") == 0
     assert "1 / rate is taken to be in proportion to 1 / (light + dark)" in capsys.readouterr().out
-    np.testing.assert_allclose(load_calibration(tmp_path / "camera.npz").dark, load_calibration(tmp_path / "data.npz").dark)
+    np.testing.assert_allclose(
+        load_calibration(tmp_path / "camera.npz").dark, load_calibration(tmp_path / "data.npz").dark
+    )
 
 
 def test_what_is_refused(place, tmp_path):
@@ -218,6 +260,21 @@ def test_what_is_refused(place, tmp_path):
             run(script, *flags)
     assert {path.name for path in tmp_path.iterdir()} == {"flat.npy", "dark.npy"}
     with pytest.raises(UserError, match=r"another camera's, since its pattern is not in .*other\.dat"):
-        run(reconstruct, place / "other.dat", *SIZE, "--calibration", place / "camera.npz", "--output", tmp_path / "x.npy")
+        run(
+            reconstruct,
+            place / "other.dat",
+            *SIZE,
+            "--calibration",
+            place / "camera.npz",
+            "--output",
+            tmp_path / "x.npy",
+        )
     with pytest.raises(UserError, match=r"calibrates a camera of 40x50, but .*flat\.npy is 20x30"):
-        run(reconstruct, tmp_path / "flat.npy", "--calibration", place / "camera.npz", "--output", tmp_path / "x.npy")
+        run(
+            reconstruct,
+            tmp_path / "flat.npy",
+            "--calibration",
+            place / "camera.npz",
+            "--output",
+            tmp_path / "x.npy",
+        )

@@ -12,21 +12,22 @@ import simulate
 import swinsf
 import test as test_script
 import train
-from datasets import open_dataset
-from datasets.dat import write_dat
-from engine import RECIPES, reconstruction_loss
-from models import load_model
-from models.swinsf import Reconstruction
+from swinsf.datasets import open_dataset
+from swinsf.datasets.dat import write_dat
+from swinsf.models import load_model
+from swinsf.models.swinsf import Reconstruction
+from swinsf.recordings.stream import reconstruct as reconstruct_stream
+from swinsf.training.recipes import RECIPES, reconstruction_loss
+from swinsf.utils import checkpoint
+from swinsf.utils.cli import UserError
 from tests.conftest import assert_equal, assert_one_line_error, read_log, run_process, uniform, write_png
 from tests.datasets.test_rates import fire, texture
-from utils import checkpoint
-from utils.cli import UserError
-from utils.inference import reconstruct as reconstruct_stream
 
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """A dataset whose white fires at each second step: 4 streams in train, 2 in test; not to be written to."""
+    """A dataset whose white fires at each second step: 4 streams in train, 2 in test; not to be written
+    to."""
     folder = tmp_path_factory.mktemp("half") / "spikes"
     for split, count in (("train", 4), ("test", 2)):
         (folder / split / "input").mkdir(parents=True)
@@ -34,13 +35,24 @@ def half(tmp_path_factory):
             light = texture(10 + i)
             write_dat(folder / split / "input" / f"a{i}id21.dat", fire(light, 0.5, i))
             for key_id in (14, 21, 28):
-                write_png(folder / split / "gt" / f"a{i}id{key_id}.png", np.round(255 * light).astype(np.uint8))
+                write_png(
+                    folder / split / "gt" / f"a{i}id{key_id}.png", np.round(255 * light).astype(np.uint8)
+                )
     return folder
 
 
 def score(dataset, weights, out, *more):
     """The rows of metrics.csv."""
-    options = ["--dataset_path", str(dataset), "--load_model", str(weights), "--device", "cpu", "--workers", "0"]
+    options = [
+        "--dataset_path",
+        str(dataset),
+        "--load_model",
+        str(weights),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     assert test_script.main([*options, "--save_path", str(out), *more]) == 0
     with open(out / "metrics.csv") as file:
         return list(csv.DictReader(file))
@@ -48,7 +60,10 @@ def score(dataset, weights, out, *more):
 
 def test_test_py_measures_and_says_the_rate(half, tiny_weights, tmp_path, capsys):
     measured = score(half, tiny_weights, tmp_path / "a")
-    assert "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)" in capsys.readouterr().out
+    assert (
+        "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)"
+        in capsys.readouterr().out
+    )
     assert "white fires 0.5 times a step" in json.loads((tmp_path / "a/metrics.json").read_text())["dataset"]
     said = score(half, tiny_weights, tmp_path / "b", "--rate", "0.5")
     assert "measured" not in capsys.readouterr().out
@@ -64,7 +79,18 @@ def test_test_py_measures_and_says_the_rate(half, tiny_weights, tmp_path, capsys
 
 
 def test_a_simulated_dataset_has_its_rate_on_record(photos, tiny_weights, tmp_path):
-    flags = ["--save_path", str(tmp_path), "--split", "test", "--count", "2", "--rate", "0.35", "--workers", "1"]
+    flags = [
+        "--save_path",
+        str(tmp_path),
+        "--split",
+        "test",
+        "--count",
+        "2",
+        "--rate",
+        "0.35",
+        "--workers",
+        "1",
+    ]
     assert simulate.main(["--source", f"photos:{photos}", "--sensor", "ideal", *flags]) == 0
     dataset = open_dataset(tmp_path)
     assert [dataset[i]["rate"] for i in range(2)] == [0.35] * 2 and not dataset.warnings
@@ -74,19 +100,46 @@ def test_a_simulated_dataset_has_its_rate_on_record(photos, tiny_weights, tmp_pa
 
 def run(folder, name, half, weights, *more):
     """train.py over 6 steps of 3 epochs."""
-    flags = ["--dataset_path", str(half), "--load_model", str(weights), "--lr", "1e-3", "--crop_size", "40", "--batch_size", "2"]
-    flags += ["--epochs", "3", "--workers", "0", "--device", "cpu", "--save_path", str(folder), "--run_name", name]
+    flags = [
+        "--dataset_path",
+        str(half),
+        "--load_model",
+        str(weights),
+        "--lr",
+        "1e-3",
+        "--crop_size",
+        "40",
+        "--batch_size",
+        "2",
+    ]
+    flags += [
+        "--epochs",
+        "3",
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+        "--save_path",
+        str(folder),
+        "--run_name",
+        name,
+    ]
     assert train.main([*flags, *more]) == 0
     return folder / name
 
 
-def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(half, tiny_weights, tmp_path, capsys):
+def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(
+    half, tiny_weights, tmp_path, capsys
+):
     whole = run(tmp_path, "whole", half, tiny_weights)
     assert "white fires 0.5 times a step in these streams" in capsys.readouterr().out
     said = run(tmp_path, "said", half, tiny_weights, "--rate", "0.5")
     run(tmp_path, "stopped", half, tiny_weights, "--max_steps", "3")
     assert train.main(["--resume_path", str(tmp_path / "stopped"), "--max_steps", "0"]) == 0
-    weights = [checkpoint.load(folder / "last.pth")["training"]["model"] for folder in (whole, said, tmp_path / "stopped")]
+    weights = [
+        checkpoint.load(folder / "last.pth")["training"]["model"]
+        for folder in (whole, said, tmp_path / "stopped")
+    ]
     assert_equal(*weights[:2])
     assert_equal(*weights[::2])
     # best.pth is as any other: on the scale of 0.6, which test.py brings to the dataset's.
@@ -106,12 +159,17 @@ def test_a_run_of_an_older_version_keeps_the_rate_that_it_had(half, tiny_weights
     del state["settings"]["rate"]
     checkpoint.save(state, tmp_path / "old/last.pth")
     assert train.main(["--resume_path", str(tmp_path / "old"), "--max_steps", "0"]) == 0
-    assert_equal(*(checkpoint.load(folder / "last.pth")["training"]["model"] for folder in (left, tmp_path / "old")))
+    assert_equal(
+        *(checkpoint.load(folder / "last.pth")["training"]["model"] for folder in (left, tmp_path / "old"))
+    )
 
 
 def test_the_loss_holds_the_network_to_its_own_scale():
     pictures = Reconstruction(*(torch.full((2, 1, 4, 4), level) for level in (100.0, 100.0, 100.0)))
-    batch = {"rate": torch.tensor([0.5, 1.0], dtype=torch.float64), "middle": torch.tensor([120.0, 60.0]).view(2, 1, 1, 1)}
+    batch = {
+        "rate": torch.tensor([0.5, 1.0], dtype=torch.float64),
+        "middle": torch.tensor([120.0, 60.0]).view(2, 1, 1, 1),
+    }
     batch["middle"] = batch["middle"].expand(2, 1, 4, 4)
     assert reconstruction_loss(pictures, batch, RECIPES["paper"].loss).item() == pytest.approx(0, abs=1e-5)
 
@@ -125,7 +183,8 @@ def test_reconstruct_py_takes_the_rate_that_is_white(tmp_path, capsys):
         return np.load(tmp_path / name).mean()
 
     assert mean("plain.npy", "--exposure", 1) == pytest.approx(85, abs=2)
-    assert mean("half.npy", "--rate", 0.5) == pytest.approx(102, abs=2)  # who says what is white has no automatic exposure
+    # who says what is white has no automatic exposure
+    assert mean("half.npy", "--rate", 0.5) == pytest.approx(102, abs=2)
     assert mean("double.npy", "--rate", 0.5, "--exposure", 2) == pytest.approx(204, abs=3)
     assert mean("floats.npy", "--rate", 0.4, "--bits", 32) == pytest.approx(127.5, abs=2)
     auto = mean("auto.npy")

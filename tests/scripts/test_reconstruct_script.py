@@ -14,10 +14,12 @@ import pytest
 import torch
 
 import reconstruct as script
-from datasets.dat import write_dat
-from datasets.simulation.sensor import Sensor
-from models import load_model
-from models.classical import tfi, tfp
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.simulation.sensor import Sensor
+from swinsf.evaluation.metrics import to_bytes
+from swinsf.models import load_model
+from swinsf.models.classical import tfi, tfp
+from swinsf.utils.cli import UserError
 from tests.conftest import (
     ROOT,
     assert_one_line_error,
@@ -29,8 +31,6 @@ from tests.conftest import (
     start_script,
     write_tiny_weights,
 )
-from utils.cli import UserError
-from utils.metrics import to_bytes
 
 STEPS = 150
 
@@ -53,16 +53,27 @@ def run(*arguments):
     return script.main([*map(str, arguments)])
 
 
-def test_pictures_are_the_networks_and_lie_under_their_steps(recording, options, tiny_weights, tmp_path, capsys):
+def test_pictures_are_the_networks_and_lie_under_their_steps(
+    recording, options, tiny_weights, tmp_path, capsys
+):
     path, spikes = recording
     assert run(path, *options, "--output", tmp_path / "out", "--stride", 40) == 0
     text = capsys.readouterr().out
-    assert f"rec.dat: {STEPS} steps of 250x400, stored upside down" in text and "20 times slower than life" in text
-    assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == ["00000020.png", "00000060.png", "00000100.png"]
+    assert (
+        f"rec.dat: {STEPS} steps of 250x400, stored upside down" in text
+        and "20 times slower than life" in text
+    )
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == [
+        "00000020.png",
+        "00000060.png",
+        "00000100.png",
+    ]
     model = load_model(tiny_weights)
     for key in (20, 60, 100):
         with torch.inference_mode():
-            expected = to_bytes(model(torch.from_numpy(spikes[key - 20 : key + 21])[None]).middle[0, 0].numpy())
+            expected = to_bytes(
+                model(torch.from_numpy(spikes[key - 20 : key + 21])[None]).middle[0, 0].numpy()
+            )
         shown = cv2.imread(str(tmp_path / f"out/{key:08d}.png"), cv2.IMREAD_UNCHANGED)
         assert np.abs(shown.astype(int) - expected).max() <= 1 and (shown != expected).mean() < 1e-3
     about = json.loads((tmp_path / "out/reconstruct.json").read_text())["about"]
@@ -74,7 +85,10 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
     path, spikes = recording
     # 2.5 ms to 5 ms at 20,000 steps a second is steps 50 to 99, and 0.5 ms is 10 steps.
     times = ["--start", "2.5ms", "--stop", "0.005s", "--stride", "0.5ms"]
-    assert run(path, "--method", method, *times, "--window", 21, "--exposure", 1, "--output", tmp_path / "x.npy") == 0
+    assert (
+        run(path, "--method", method, *times, "--window", 21, "--exposure", 1, "--output", tmp_path / "x.npy")
+        == 0
+    )
     shown = np.load(tmp_path / "x.npy")
     assert shown.shape == (5, 250, 400)
     for key, picture in zip(range(50, 100, 10), shown):
@@ -87,54 +101,116 @@ def test_dark_scenes_are_lit(tmp_path, capsys):
     dark, means = moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)), {}
     np.save(tmp_path / "dark.npy", dark)
     np.savez(tmp_path / "white.npz", 255 * dark)
-    flags = {"plain": ["--exposure", 1], "4": ["--exposure", 4], "auto": [], "gamma": ["--exposure", 1, "--gamma", 2.2]}
+    flags = {
+        "plain": ["--exposure", 1],
+        "4": ["--exposure", 4],
+        "auto": [],
+        "gamma": ["--exposure", 1, "--gamma", 2.2],
+    }
     for name, more in flags.items():
-        assert run(tmp_path / "dark.npy", "--method", "tfp", "--window", 201, *more, "--output", tmp_path / f"{name}.npy") == 0
+        assert (
+            run(
+                tmp_path / "dark.npy",
+                "--method",
+                "tfp",
+                "--window",
+                201,
+                *more,
+                "--output",
+                tmp_path / f"{name}.npy",
+            )
+            == 0
+        )
         means[name] = np.load(tmp_path / f"{name}.npy").astype(float)
     assert means["4"].mean() == pytest.approx(4 * means["plain"].mean(), rel=0.05)
     assert np.quantile(means["auto"], 0.99) == pytest.approx(0.9 * 255, abs=12)
     assert means["gamma"].mean() > 2 * means["plain"].mean()
     for name in ("dark.npy", "white.npz"):
-        assert run(tmp_path / name, "--method", "tfp", "--bin", 1, "--output", tmp_path / f"as_it_is_{name[:4]}.npy") == 0
+        assert (
+            run(
+                tmp_path / name,
+                "--method",
+                "tfp",
+                "--bin",
+                1,
+                "--output",
+                tmp_path / f"as_it_is_{name[:4]}.npy",
+            )
+            == 0
+        )
     np.testing.assert_array_equal(*(np.load(tmp_path / f"as_it_is_{name}.npy") for name in ("dark", "whit")))
     assert "exposure: grey levels times" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
 @pytest.mark.parametrize("piped", [False, True])
-def test_steps_as_one_have_the_same_steps_and_grey_levels(method, piped, options, tmp_path, monkeypatch, capsys):
+def test_steps_as_one_have_the_same_steps_and_grey_levels(
+    method, piped, options, tmp_path, monkeypatch, capsys
+):
     spikes = moving_scene(40, 64, 400, 0.05, sensor=Sensor(rate=0.06))
     write_dat(tmp_path / "rec.dat", spikes, flip=False)
-    arguments = [*options[:4], "--height", 40, "--width", 64, "--method", method, "--stride", 20, "--start", 100, "--stop", 261]
+    arguments = [
+        *options[:4],
+        "--height",
+        40,
+        "--width",
+        64,
+        "--method",
+        method,
+        "--stride",
+        20,
+        "--start",
+        100,
+        "--stop",
+        261,
+    ]
     means = {}
     for bin in ("1", "4", "auto"):
         file = (tmp_path / "rec.dat").open()
         monkeypatch.setattr("sys.stdin", file)
-        run("-" if piped else tmp_path / "rec.dat", *arguments, "--exposure", 1, "--bin", bin, "--output", tmp_path / bin)
+        run(
+            "-" if piped else tmp_path / "rec.dat",
+            *arguments,
+            "--exposure",
+            1,
+            "--bin",
+            bin,
+            "--output",
+            tmp_path / bin,
+        )
         file.close()
         names = sorted(path.stem for path in (tmp_path / bin).glob("*.png"))
-        assert names == [f"{key:08d}" for key in range(100 if bin != "auto" or method != "swinsf" else 220, 261, 20)] or (
-            bin == "auto" and method == "swinsf" and set(names) <= {f"{key:08d}" for key in range(100, 261, 20)}
+        assert names == [
+            f"{key:08d}" for key in range(100 if bin != "auto" or method != "swinsf" else 220, 261, 20)
+        ] or (
+            bin == "auto"
+            and method == "swinsf"
+            and set(names) <= {f"{key:08d}" for key in range(100, 261, 20)}
         )
         pictures = [cv2.imread(str(tmp_path / bin / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in names]
         means[bin] = np.mean(pictures)
     text = capsys.readouterr().out
-    assert means["4"] == pytest.approx(means["1"], rel=0.1) and means["auto"] == pytest.approx(means["1"], rel=0.1)
+    assert means["4"] == pytest.approx(means["1"], rel=0.1) and means["auto"] == pytest.approx(
+        means["1"], rel=0.1
+    )
     assert ("bin: " in text and "steps as one, since bright pixels have 0.0" in text) == (method == "swinsf")
     with pytest.raises(UserError, match=r"--bin 8 with --stride 20: .* take --stride 16 or 24"):
         run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "none")
 
 
 def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkeypatch):
-    import models
+    from swinsf import models
 
-    monkeypatch.setattr("models.weights.SHIPPED", tmp_path)
+    monkeypatch.setattr("swinsf.models.weights.SHIPPED", tmp_path)
     small = write_tiny_weights(tmp_path / "swinsf_small.pth")
     np.save(tmp_path / "dark.npy", moving_scene(40, 60, 60, 0.0, sensor=Sensor(rate=0.06)))
     run(tmp_path / "dark.npy", "--output", tmp_path / "x.npy")
     text = capsys.readouterr().out
     assert f"weights: {small}, for spike-REDS, and other light without noise" in text
-    assert "warning: swinsf_small.pth was fitted to other data: bright pixels have 0.05" in text and "larger --bin" in text
+    assert (
+        "warning: swinsf_small.pth was fitted to other data: bright pixels have 0.05" in text
+        and "larger --bin" in text
+    )
     camera = write_tiny_weights(tmp_path / "swinsf_camera.pth")
     run(tmp_path / "dark.npy", "--output", tmp_path / "y.npy")
     assert f"weights: {camera}, for recordings of cameras" in capsys.readouterr().out
@@ -209,7 +285,9 @@ def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tm
     frames = data["streams"][0]["frames"]
     for frame, picture in zip(frames, np.load(tmp_path / "whole.npy"), strict=True):
         address = frame["pictures"]["TFP41"]
-        shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        shown = cv2.imdecode(
+            np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE
+        )
         assert np.abs(shown.astype(int) - picture).mean() < (4 if kind[-4:] in (".mp4", ".avi") else 0.01)
     if kind != "x":  # another file under the name is not taken for ours
         (tmp_path / kind).write_bytes(b"mine")
@@ -244,7 +322,18 @@ def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path,
 
 
 def test_pictures_of_another_recording_of_the_same_name_are_not_resumed(options, tmp_path):
-    arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 10, "--output", tmp_path / "x"]
+    arguments = [
+        tmp_path / "rec.dat",
+        "--height",
+        24,
+        "--width",
+        32,
+        *options,
+        "--stride",
+        10,
+        "--output",
+        tmp_path / "x",
+    ]
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     run(*arguments, "--stop", 61)
     record = json.loads((tmp_path / "x/reconstruct.json").read_text())
@@ -269,7 +358,9 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     run(*arguments, "--gamma", 4, "--overwrite")
     data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "x.html").read_text())[1])
     address = data["streams"][0]["frames"][0]["pictures"]["TFP41"]
-    shown = cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    shown = cv2.imdecode(
+        np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE
+    )
     np.testing.assert_array_equal(shown, np.load(tmp_path / "x.npy")[0])
 
 
@@ -282,7 +373,9 @@ def test_several_recordings_by_one_command(tmp_path, capsys):
     assert run(tmp_path / "one", tmp_path / "t*" / "a.npy", *flags) == 0
     assert {file.name for file in (tmp_path / "out").glob("[!.]*")} == {"one_a.npy", "b.npy", "two_a.npy"}
     assert run(tmp_path / "one", "--method", "tfp", "--output", tmp_path / "pngs") == 0  # a folder each
-    assert {file.name for file in (tmp_path / "pngs").iterdir()} == {"a", "b"} and list((tmp_path / "pngs/a").glob("*.png"))
+    assert {file.name for file in (tmp_path / "pngs").iterdir()} == {"a", "b"} and list(
+        (tmp_path / "pngs/a").glob("*.png")
+    )
     np.save(tmp_path / "one/aa.npy", np.arange(60 * 24 * 32).reshape(60, 24, 32) % 7)
     capsys.readouterr()
     assert run(tmp_path / "one", *flags, "--overwrite") == 2
@@ -319,7 +412,19 @@ def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
         run(tmp_path / "a.npy", "--method", "tfp", *flags, "--output", tmp_path / "x.mp4", "--overwrite")
         assert re.search(words, capsys.readouterr().out), flags
     with pytest.raises(UserError, match="--slowmo 100 with --stride and --fps"):
-        run(tmp_path / "a.npy", "--method", "tfp", "--slowmo", 100, "--fps", 9, "--stride", 9, "--output", tmp_path / "y.mp4")
+        run(
+            tmp_path / "a.npy",
+            "--method",
+            "tfp",
+            "--slowmo",
+            100,
+            "--fps",
+            9,
+            "--stride",
+            9,
+            "--output",
+            tmp_path / "y.mp4",
+        )
 
 
 def test_crops_bits_stamps_and_gifs(recording, tmp_path):
@@ -335,7 +440,9 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
     run(*arguments, "--bits", 16, "--output", tmp_path / "wide")
     wide = np.load(tmp_path / "wide.npy")
     np.testing.assert_allclose(wide, np.clip(tfp41, 0, 255) * 257, atol=1)
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "wide/00000120.png"), cv2.IMREAD_UNCHANGED), wide[1])
+    np.testing.assert_array_equal(
+        cv2.imread(str(tmp_path / "wide/00000120.png"), cv2.IMREAD_UNCHANGED), wide[1]
+    )
     run(*arguments, "--stamp", "--output", tmp_path / "stamp.npy")
     changed = np.abs(np.load(tmp_path / "stamp.npy") - shown) > 1
     assert changed[:, 225:, :150].any() and not changed[:, :220].any() and not changed[:, :, 250:].any()
@@ -410,13 +517,37 @@ def test_standard_input(recording, options, tmp_path):
         output = tmp_path / f"pipe{flags[-3:]}.npy"
         result = piped(None, *flags.split(), "--output", output)
         assert result.returncode == 0, result.stderr
-        assert run(path, *options, "--stride", 30, *flags.split(), "--output", tmp_path / "file.npy", "--overwrite") == 0
+        assert (
+            run(
+                path,
+                *options,
+                "--stride",
+                30,
+                *flags.split(),
+                "--output",
+                tmp_path / "file.npy",
+                "--overwrite",
+            )
+            == 0
+        )
         assert output.read_bytes() == (tmp_path / "file.npy").read_bytes()
     # As is one that is shorter than --stop, or ends within a group of all outputs.
-    for name, steps, *flags in (("stop", 100, "--stop", "1000"), ("all", 70, "--stride", "1", "--outputs", "all")):
+    for name, steps, *flags in (
+        ("stop", 100, "--stop", "1000"),
+        ("all", 70, "--stride", "1", "--outputs", "all"),
+    ):
         (tmp_path / "part.dat").write_bytes(data[: 12_500 * steps])
         assert piped(12_500 * steps, *flags, "--output", tmp_path / f"{name}.npy").returncode == 0
-        run(tmp_path / "part.dat", *options, "--stride", 30, *flags, "--output", tmp_path / "file.npy", "--overwrite")
+        run(
+            tmp_path / "part.dat",
+            *options,
+            "--stride",
+            30,
+            *flags,
+            "--output",
+            tmp_path / "file.npy",
+            "--overwrite",
+        )
         assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "file.npy").read_bytes()
     # As is a recording that ends within a step, or before the first window.
     result = piped(12_500 * 60 + 5, "--method", "tfp", "--output", tmp_path / "cut.npy")
@@ -435,17 +566,29 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     (tmp_path / "pictures").mkdir()
     for arguments, words in (
         ([path, *options, "--stride", "0"], "--stride: less than a step"),
-        ([path, *options, "--start", "5s"], r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms"),
+        (
+            [path, *options, "--start", "5s"],
+            r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms",
+        ),
         ([path, *options, "--variant", "small"], "--load_model .* with --variant small"),
         ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
         ([path, *options, "--tile", "10"], "--tile 10"),
         ([path, "--load_model", "none.pth"], r"none\.pth"),
         ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
-        ([path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"], r"00000020\.png among them"),
-        ([path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"], "the name SwinSF is taken"),
+        (
+            [path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"],
+            r"00000020\.png among them",
+        ),
+        (
+            [path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"],
+            "the name SwinSF is taken",
+        ),
         (["-", "--report"], "--report with standard input"),
         (["-"], "give --height and --width"),
-        ([tmp_path / "small.dat", *options, "--height", "8", "--width", "8"], "8x8; the network wants 20 pixels a side"),
+        (
+            [tmp_path / "small.dat", *options, "--height", "8", "--width", "8"],
+            "8x8; the network wants 20 pixels a side",
+        ),
         ([path, *options, "--device", "cuda:77"], "cuda:77"),
     ):
         with pytest.raises(UserError, match=words):
@@ -463,8 +606,21 @@ def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch)
         return read(*arguments, **settings)
 
     monkeypatch.setattr(script, "reconstruct_binned", cut)
-    arguments = [tmp_path / "rec.dat", "--height", 24, "--width", 32, *options, "--stride", 20, "--output", tmp_path / "x.npy"]
-    with pytest.raises(UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command resumes"):
+    arguments = [
+        tmp_path / "rec.dat",
+        "--height",
+        24,
+        "--width",
+        32,
+        *options,
+        "--stride",
+        20,
+        "--output",
+        tmp_path / "x.npy",
+    ]
+    with pytest.raises(
+        UserError, match=r"rec\.dat: became shorter .* of 3 pictures are kept in .*; the same command resumes"
+    ):
         run(*arguments)
     monkeypatch.undo()
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
@@ -491,7 +647,9 @@ def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
     path, _ = recording
     command = f"reconstruct.py - --height 250 --width 400 --stride 10 --method {method} {' '.join(options)}"
     arguments = [sys.executable, *command.split(), "--output", str(tmp_path / "x.npy")]
-    with subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         process.stdin.write(path.read_bytes())
         process.stdin.flush()
         done, deadline = tmp_path / ".x.npy.parts" / "done", time.monotonic() + 60
@@ -506,8 +664,23 @@ def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
 def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     """Each opens the recording for itself, and it may have grown between."""
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
-    flags = ("--height", 24, "--width", 32, "--method", "tfp", "--stride", 10, "--output", tmp_path / "x", "--exposure", "auto")
-    (settings,) = script.for_each(script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), ".mp4")
+    flags = (
+        "--height",
+        24,
+        "--width",
+        32,
+        "--method",
+        "tfp",
+        "--stride",
+        10,
+        "--output",
+        tmp_path / "x",
+        "--exposure",
+        "auto",
+    )
+    (settings,) = script.for_each(
+        script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), ".mp4"
+    )
     first = script.prepare(settings, None, None)
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
     second = script.prepare(settings, None, None, first.plan)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import simulate as script
-from datasets import open_dataset
-from datasets.dat import read_dat
-from datasets.paired import SpikeREDS
-from datasets.simulation.sensor import Sensor
+from swinsf.datasets import open_dataset
+from swinsf.datasets.dat import read_dat
+from swinsf.datasets.paired import SpikeREDS
+from swinsf.datasets.simulation.sensor import Sensor
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import KEY_FRAMES
 from tests.conftest import assert_one_line_error, run_process, run_script, write_png, write_video
-from utils.cli import UserError
-from utils.timing import KEY_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,10 @@ def big_photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("big_photos")
     for i in range(4):
         noise = np.random.default_rng(i).random((320, 480)).astype(np.float32)
-        write_png(folder / f"p{i}.png", cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, 32).astype(np.uint8))
+        write_png(
+            folder / f"p{i}.png",
+            cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, 32).astype(np.uint8),
+        )
     return folder
 
 
@@ -35,10 +38,15 @@ def grey_level(path):
 
 
 def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
-    """A video of uniform frames, one a step, each 4 grey levels lighter than the one before: an error of a step is seen."""
+    """A video of uniform frames, one a step, each 4 grey levels lighter than the one before: an error of a
+    step is seen."""
     greys = [40 + 4 * i for i in range(41)] * 20
-    path = write_video(tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]])
-    result = simulate(f"videos:{path}", tmp_path / "out", "--steps_per_frame", "1", "--count", "2", "--sensor", "ideal")
+    path = write_video(
+        tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]]
+    )
+    result = simulate(
+        f"videos:{path}", tmp_path / "out", "--steps_per_frame", "1", "--count", "2", "--sensor", "ideal"
+    )
     assert result.returncode == 0, result.stderr
     for name in ("scene000000", "scene000001"):
         for key_id in (7, 14, 21, 28, 35):
@@ -62,7 +70,9 @@ def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
     assert spikes.shape == (301, 250, 400)
     assert spikes[145:156].mean((1, 2)).argmin() == pytest.approx(5, abs=1)
     sample = open_dataset(tmp_path / "out").read(0)
-    assert np.array_equal(sample["spikes"], spikes[130:171]) and sample["middle"].mean() == pytest.approx(20, abs=1.5)
+    assert np.array_equal(sample["spikes"], spikes[130:171]) and sample["middle"].mean() == pytest.approx(
+        20, abs=1.5
+    )
 
 
 def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was_there(big_photos, tmp_path):
@@ -83,11 +93,24 @@ def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was
     assert meta["count"] == 3 and meta["seed"] == 0 and meta["sensor"] == "reds" and len(meta["sources"]) == 2
     sensors = meta["sensors"]  # what was drawn for each scene
     assert list(sensors) == ["scene000000", "scene000001", "scene000002"]
-    assert len({sensor["grain"] for sensor in sensors.values()}) == 3 and sensors["scene000001"]["rate"] == 0.6
+    assert (
+        len({sensor["grain"] for sensor in sensors.values()}) == 3 and sensors["scene000001"]["rate"] == 0.6
+    )
 
 
 def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
-    options = ("--data_mode", "1000", "--count", "1", "--sensor", "camera", "--dead", "0.25", "--exposure", "0.9")
+    options = (
+        "--data_mode",
+        "1000",
+        "--count",
+        "1",
+        "--sensor",
+        "camera",
+        "--dead",
+        "0.25",
+        "--exposure",
+        "0.9",
+    )
     options += ("--dark", "0", "--shading", "0")
     assert simulate(f"photos:{big_photos}", tmp_path / "out", *options).returncode == 0
     dataset = open_dataset(tmp_path / "out", "1000", "train")
@@ -99,7 +122,11 @@ def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["train"]
     sensor = meta["sensors"]["scene000000"]
     assert meta["style"]["median_speed"] == 0.2  # the motion that train.py simulates for cameras
-    assert meta["sensor"] == "camera" and meta["given"]["dead"] == sensor["dead"] == 0.25 and 150 <= sensor["electrons"] <= 30000
+    assert (
+        meta["sensor"] == "camera"
+        and meta["given"]["dead"] == sensor["dead"] == 0.25
+        and 150 <= sensor["electrons"] <= 30000
+    )
 
 
 def test_what_is_refused(big_photos, tmp_path):
@@ -112,7 +139,9 @@ def test_what_is_refused(big_photos, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
-    assert_one_line_error(run_process("simulate.py", "--source", source, "--save_path", foreign), foreign, "not of simulate.py")
+    assert_one_line_error(
+        run_process("simulate.py", "--source", source, "--save_path", foreign), foreign, "not of simulate.py"
+    )
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
     mine = tmp_path / "mine"
     assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0
@@ -123,13 +152,27 @@ def test_what_is_refused(big_photos, tmp_path):
     taken = next(iter(script.open_dataset(source, split="test").sources)).name
     meta["splits"]["train"]["sources"][taken] = 1  # as where photographs were added between the splits
     (mine / "meta.json").write_text(json.dumps(meta))
-    refused(mine, "--split", "test", "--count", "1", match=rf"its train streams have 1 of the test photographs, {taken}")
+    refused(
+        mine,
+        "--split",
+        "test",
+        "--count",
+        "1",
+        match=rf"its train streams have 1 of the test photographs, {taken}",
+    )
     (mine / "meta.json").write_text("{")
     refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
-    refused(tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR")
+    refused(
+        tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR"
+    )
     refused(tmp_path / "new", "--rate", "1.5", match="--rate 1.5")
     refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
-    refused(tmp_path / "new", "--hot_most", "0.01", match="--hot_most 0.01: hot pixels have 0.02 or more; take 0.02 to 1")
+    refused(
+        tmp_path / "new",
+        "--hot_most",
+        "0.01",
+        match="--hot_most 0.01: hot pixels have 0.02 or more; take 0.02 to 1",
+    )
     refused(tmp_path / "new", "--recovery", "1.5", match="--recovery 1.5: a part of 1")
     refused(tmp_path / "new", "--shading", "1", match="--shading 1: would leave pixels without light")
     assert not (tmp_path / "new").exists()
@@ -137,12 +180,16 @@ def test_what_is_refused(big_photos, tmp_path):
 
 def test_the_sensor_of_a_data_mode_and_flags_over_it():
     def drawn(*flags):
-        return script.draw_sensor(script.parse_settings(["--source", "photos:x", "--save_path", "y", *flags]), 0)
+        return script.draw_sensor(
+            script.parse_settings(["--source", "photos:x", "--save_path", "y", *flags]), 0
+        )
 
     assert drawn("--data_mode", "1000") == Sensor(start="zero")
     assert drawn("--data_mode", "1000", "--start", "uniform", "--rate", "0.65") == Sensor(rate=0.65)
     assert drawn().frames_every == 15  # data mode 250: reds
-    given = drawn("--sensor", "ideal", "--remainder", "lost", "--before", "7", "--dust", "2", "--first_column", "0.2")
+    given = drawn(
+        "--sensor", "ideal", "--remainder", "lost", "--before", "7", "--dust", "2", "--first_column", "0.2"
+    )
     assert given == Sensor(remainder="lost", before=7, dust=2.0, first_column=0.2)
     assert drawn("--sensor", "spikecv") == Sensor(rate=0.5, start="zero", remainder="lost")
 
@@ -150,17 +197,27 @@ def test_the_sensor_of_a_data_mode_and_flags_over_it():
 def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
     """Its meta.json lists flags that were left out, as null, and has none of the later ones."""
     about = {"source": "photos:x", "data_mode": "250", "given": {"blur": 0.5}, "sources": {}, "count": 1}
-    old = {**about, "given": {"blur": 0.5, "rate": None}, "count": 2, "sensors": {"scene000001": {"blur": 0.5}}}
+    old = {
+        **about,
+        "given": {"blur": 0.5, "rate": None},
+        "count": 2,
+        "sensors": {"scene000001": {"blur": 0.5}},
+    }
     (tmp_path / "meta.json").write_text(json.dumps({"made_by": "simulate.py", "splits": {"train": old}}))
     script.claim_folder(tmp_path, "train", {**about, "sensors": {"scene000000": {"blur": 0.5}}})
     kept = json.loads((tmp_path / "meta.json").read_text())["splits"]["train"]
-    assert kept["count"] == 2 and set(kept["sensors"]) == {"scene000000", "scene000001"} and kept["given"] == {"blur": 0.5}
+    assert (
+        kept["count"] == 2
+        and set(kept["sensors"]) == {"scene000000", "scene000001"}
+        and kept["given"] == {"blur": 0.5}
+    )
     with pytest.raises(UserError, match="made with given"):
         script.claim_folder(tmp_path, "train", {**about, "given": {"start": "zero"}, "sensors": {}})
 
 
 def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
-    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same command resumes."""
+    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same
+    command resumes."""
     written = []
     write = script.write_dat
 
@@ -170,7 +227,16 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
         written.append(path)
         write(path, spikes, flip)
 
-    arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path / "out"), "--count", "4", "--workers", "0"]
+    arguments = [
+        "--source",
+        f"photos:{big_photos}",
+        "--save_path",
+        str(tmp_path / "out"),
+        "--count",
+        "4",
+        "--workers",
+        "0",
+    ]
     monkeypatch.setattr(script, "write_dat", write_until_full)
     with pytest.raises(UserError, match=r"No space left on device.*the same command resumes"):
         script.main(arguments)

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-import models
 import test as script
-from datasets.dat import write_dat
+from swinsf import models
+from swinsf.datasets.dat import write_dat
+from swinsf.evaluation.tables import comparison_figure, sharpest_patch
+from swinsf.utils.cli import UserError
 from tests.conftest import (
     REFERENCE,
     ROOT,
@@ -24,8 +26,6 @@ from tests.conftest import (
     write_reds,
 )
 from tools.results import read_shown
-from utils.cli import UserError
-from utils.report import comparison_figure, sharpest_patch
 
 SAMPLE = REFERENCE / "data" / "spike_reds_sample"
 
@@ -39,7 +39,12 @@ def test_a_dataset_with_ground_truth(reds, tiny_weights, tmp_path):
     assert result.returncode == 0, result.stderr
     names = ["200_part1_key_id151", "201_part1_key_id151"]
     pictures = [f"{name}{kind}.png" for name in names for kind in ("", "_spike", "_gt")]
-    assert {path.name for path in out.iterdir()} == {*pictures, "metrics.csv", "metrics.json", "comparison.png"}
+    assert {path.name for path in out.iterdir()} == {
+        *pictures,
+        "metrics.csv",
+        "metrics.json",
+        "comparison.png",
+    }
     for name in names:
         spike = cv2.imread(str(out / f"{name}_spike.png"), cv2.IMREAD_UNCHANGED)
         assert spike.shape == (250, 400) and set(np.unique(spike)) == {0, 255}
@@ -52,7 +57,9 @@ def test_a_dataset_with_ground_truth(reds, tiny_weights, tmp_path):
     assert [row["name"] for row in rows] == names
     picture = cv2.imread(str(out / f"{names[0]}.png"), cv2.IMREAD_UNCHANGED).astype(float)
     truth = cv2.imread(str(out / f"{names[0]}_gt.png"), cv2.IMREAD_UNCHANGED).astype(float)
-    assert float(rows[0]["psnr"]) == pytest.approx(10 * np.log10(255**2 / np.mean((picture - truth) ** 2)), abs=1e-6)
+    assert float(rows[0]["psnr"]) == pytest.approx(
+        10 * np.log10(255**2 / np.mean((picture - truth) ** 2)), abs=1e-6
+    )
 
     contents = json.loads((out / "metrics.json").read_text())
     assert contents["count"] == 2 and contents["protocol"] == "released"
@@ -77,7 +84,16 @@ def test_without_pictures_and_by_another_protocol(reds, tiny_weights, tmp_path):
 @pytest.mark.parametrize("key_id", [14, 28])
 def test_the_key_frame_that_is_written_is_that_of_the_scored_picture(tiny_weights, tmp_path, key_id):
     data = write_reds(tmp_path / "data", test=1)
-    options = ["--dataset_path", str(data), "--load_model", str(tiny_weights), "--device", "cpu", "--workers", "0"]
+    options = [
+        "--dataset_path",
+        str(data),
+        "--load_model",
+        str(tiny_weights),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     assert script.main([*options, "--save_path", str(tmp_path / "out"), "--key_id", str(key_id)]) == 0
     shown = cv2.imread(str(tmp_path / "out/200_part1_key_id151_spike.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(shown, 255 * gradient_scene(50, steps=301)[0][150])
@@ -103,7 +119,16 @@ def test_spike_x4k(tiny_weights, tmp_path):
     write_dat(tmp_path / "x4k/test/input/occ008.649_f4305.dat", random_spikes(41, 1000, 1000), flip=False)
     write_png(tmp_path / "x4k/test/gt/occ008.649_f4305_key_id14.png", np.full((1000, 1000), 128, np.uint8))
     out = tmp_path / "out"
-    options = ["--data_mode", "1000", "--dataset_path", tmp_path / "x4k", "--load_model", tiny_weights, "--save_path", out]
+    options = [
+        "--data_mode",
+        "1000",
+        "--dataset_path",
+        tmp_path / "x4k",
+        "--load_model",
+        tiny_weights,
+        "--save_path",
+        out,
+    ]
     result = run_script("test.py", *options)
     assert result.returncode == 0, result.stderr
     assert cv2.imread(str(out / "occ008.649_f4305.png"), cv2.IMREAD_UNCHANGED).shape == (1000, 1000)
@@ -112,7 +137,9 @@ def test_spike_x4k(tiny_weights, tmp_path):
 def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
     out = ["--save_path", str(tmp_path / "out")]
     data, weights = ["--dataset_path", str(reds)], ["--load_model", str(tiny_weights)]
-    assert_one_line_error(run_process("test.py", "--dataset_path", tmp_path / "none", *weights, *out), "none", "no such dataset")
+    assert_one_line_error(
+        run_process("test.py", "--dataset_path", tmp_path / "none", *weights, *out), "none", "no such dataset"
+    )
     for arguments, word in (
         ([*data, "--load_model", str(tmp_path / "no.pth")], "no.pth"),
         ([*data, *weights, "--device", "cuda:77"], "cuda:77"),
@@ -129,7 +156,16 @@ def test_precision_and_tiles(reds, tiny_weights, tmp_path, bfloat16):
     """Half precision and tiles leave the figures where they are; what was used is on record."""
     means = {}
     for name, options in {"plain": [], "bf16": ["--precision", "bf16"], "tiles": ["--tile", "200"]}.items():
-        arguments = ["--dataset_path", str(reds), "--load_model", str(tiny_weights), "--workers", "0", "--device", "cpu"]
+        arguments = [
+            "--dataset_path",
+            str(reds),
+            "--load_model",
+            str(tiny_weights),
+            "--workers",
+            "0",
+            "--device",
+            "cpu",
+        ]
         assert script.main([*arguments, *options, "--save_path", str(tmp_path / name)]) == 0
         contents = json.loads((tmp_path / name / "metrics.json").read_text())
         assert contents["settings"]["precision"] == ("bf16" if name == "bf16" else "fp32")
@@ -165,7 +201,12 @@ def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_p
 def assert_as_shown(means, column):
     """The figures of test.py are those that the README's table shows in a column, to the last digit."""
     shown = read_shown(ROOT / "README.md")
-    for method, row in {"SwinSF": "`swinsf_small.pth`", "TFI": "TFI", "TFP41": "TFP41", "TFP21": "TFP21"}.items():
+    for method, row in {
+        "SwinSF": "`swinsf_small.pth`",
+        "TFI": "TFI",
+        "TFP41": "TFP41",
+        "TFP21": "TFP21",
+    }.items():
         figures, (psnr, ssim) = means[method], map(float, shown[row][column].split(" / "))
         # Half of the last digit, and a tenth of that for what another processor's rounding does.
         assert figures["psnr"] == pytest.approx(psnr, abs=0.0055), (method, column)
@@ -190,13 +231,25 @@ def test_the_published_streams_have_the_figures_that_the_readme_shows(tmp_path):
     assert len(rows) == 3
     for row in rows:
         prefixes = {"SwinSF": "", "TFI": "TFI_", "TFP41": "TFP41_", "TFP21": "TFP21_"}
-        means = {method: {key: float(row[prefix + key]) for key in ("psnr", "ssim")} for method, prefix in prefixes.items()}
+        means = {
+            method: {key: float(row[prefix + key]) for key in ("psnr", "ssim")}
+            for method, prefix in prefixes.items()
+        }
         assert_as_shown(means, row["name"].split("_key")[0])
 
 
 def score(dataset, weights, out, *more):
     """The rows of metrics.csv."""
-    options = ["--dataset_path", str(dataset), "--load_model", str(weights), "--device", "cpu", "--workers", "0"]
+    options = [
+        "--dataset_path",
+        str(dataset),
+        "--load_model",
+        str(weights),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     assert script.main([*options, "--save_image", "False", "--save_path", str(out), *more]) == 0
     with open(out / "metrics.csv") as file:
         return list(csv.DictReader(file))
@@ -206,10 +259,17 @@ def test_upright_data_are_warned_of_and_turned_by_a_flag(tiny_weights, tmp_path,
     spikes = moving_scene(250, 400, 301)
     (tmp_path / "data/test/input").mkdir(parents=True)
     write_dat(tmp_path / "data/test/input/a_id60.dat", spikes, flip=False)
-    write_png(tmp_path / "data/test/gt/a_id60.png", np.clip(255 / 0.6 * spikes[49:70].mean(0), 0, 255).astype(np.uint8))
+    write_png(
+        tmp_path / "data/test/gt/a_id60.png",
+        np.clip(255 / 0.6 * spikes[49:70].mean(0), 0, 255).astype(np.uint8),
+    )
     (wrong,) = score(tmp_path / "data", tiny_weights, tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "take --flip False" in printed and "PSNR / SSIM at step 60 " in printed and str(tmp_path / "out") in printed
+    assert (
+        "take --flip False" in printed
+        and "PSNR / SSIM at step 60 " in printed
+        and str(tmp_path / "out") in printed
+    )
     (right,) = score(tmp_path / "data", tiny_weights, tmp_path / "out", "--flip", "False")
     assert "--flip" not in capsys.readouterr().out
     assert float(right["TFP21_psnr"]) > 50 > float(wrong["TFP21_psnr"]) and right["step"] == "60"
@@ -223,12 +283,17 @@ def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights
     base = ["--load_model", str(tiny_weights), "--device", "cpu", "--workers", "0", "--save_image", "False"]
     assert script.main([*base, "--dataset_path", "one/spike_reds"]) == 0
     first = (tmp_path / "results/spike_reds/metrics.json").read_bytes()
-    with pytest.raises(UserError, match=r"results/spike_reds: has the results of .*one/spike_reds \(test\); add --overwrite"):
+    with pytest.raises(
+        UserError, match=r"results/spike_reds: has the results of .*one/spike_reds \(test\); add --overwrite"
+    ):
         script.main([*base, "--dataset_path", "two/spike_reds"])
     assert (tmp_path / "results/spike_reds/metrics.json").read_bytes() == first
-    assert script.main([*base, "--dataset_path", str(tmp_path / "one/spike_reds")]) == 0  # the same, called by another path
+    # the same, called by another path
+    assert script.main([*base, "--dataset_path", str(tmp_path / "one/spike_reds")]) == 0
     assert script.main([*base, "--dataset_path", "two/spike_reds", "--overwrite"]) == 0
-    assert "two/spike_reds" in json.loads((tmp_path / "results/spike_reds/metrics.json").read_text())["scored"]
+    assert (
+        "two/spike_reds" in json.loads((tmp_path / "results/spike_reds/metrics.json").read_text())["scored"]
+    )
 
 
 def test_the_sharpest_patch_is_where_the_detail_is():
@@ -241,6 +306,7 @@ def test_the_sharpest_patch_is_where_the_detail_is():
 def test_names_in_any_script_are_drawn_without_a_warning(tmp_path):
     picture = np.tile(np.arange(60, dtype=np.float32), (40, 1))
     comparison_figure(
-        tmp_path / "a.png", [(name, {"spikes": picture, "SwinSF": picture}) for name in ("街景_一", "거리", "улица", "a$b")]
+        tmp_path / "a.png",
+        [(name, {"spikes": picture, "SwinSF": picture}) for name in ("街景_一", "거리", "улица", "a$b")],
     )
     assert (tmp_path / "a.png").stat().st_size > 1000

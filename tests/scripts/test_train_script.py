@@ -1,4 +1,5 @@
-"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over anything."""
+"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over
+anything."""
 
 import json
 import multiprocessing
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-import datasets
 import test as test_script
 import train
-from datasets import open_dataset
-from datasets.dat import write_dat
-from datasets.paired import hold_out
-from models import load_model
+from swinsf import datasets
+from swinsf.datasets import open_dataset
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.paired import hold_out
+from swinsf.models import load_model
+from swinsf.training.run import read_lines
+from swinsf.utils import checkpoint
+from swinsf.utils.cli import UserError
 from tests.conftest import (
     ROOT,
     assert_equal,
@@ -32,9 +36,6 @@ from tests.conftest import (
     write_png,
     write_reds,
 )
-from utils import checkpoint
-from utils.cli import UserError
-from utils.run import read_lines
 
 
 def points(folder, tag):
@@ -55,7 +56,9 @@ def unbroken(photos, tiny_weights, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, unbroken, tmp_path, monkeypatch, number):
+def test_a_killed_and_resumed_run_equals_the_unbroken_one(
+    photos, tiny_weights, unbroken, tmp_path, monkeypatch, number
+):
     at_step(monkeypatch, 25, lambda: os.kill(os.getpid(), number))  # in the middle of the second epoch
     killed = run_script(*quick(photos, tiny_weights, tmp_path, "killed"))
     monkeypatch.undo()
@@ -76,7 +79,9 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(photos, tiny_weights, 
     figures = [[(line["epoch"], line["step"], line["train_loss"]) for line in log] for log in logs]
     assert len(figures[0]) == 3 and figures[0] == figures[1]
     logs = [read_whole_log(folder) for folder in (unbroken, tmp_path / "killed")]
-    steps = [[(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs]
+    steps = [
+        [(line["step"], line["loss"], line["lr"]) for line in log if "epoch" not in line] for log in logs
+    ]
     assert [step for step, *_ in steps[0]] == [1, *range(10, 61, 10)] and steps[0] == steps[1]
     assert points(unbroken, "step/loss") == points(tmp_path / "killed", "step/loss")
     assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
@@ -123,13 +128,16 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
 
 
 def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path, bfloat16):
-    """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp nearly so."""
+    """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp
+    nearly so."""
     losses = {}
     for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
         command = quick(photos, tiny_weights, tmp_path, name, "--max_steps", "6", "--workers", "0", *options)
         assert train.main(command[1:]) == 0
         losses[name] = read_log(tmp_path / name)[-1]["train_loss"]
-    weights = [checkpoint.load(tmp_path / name / "last.pth")["training"]["model"] for name in ("plain", "checkpoint")]
+    weights = [
+        checkpoint.load(tmp_path / name / "last.pth")["training"]["model"] for name in ("plain", "checkpoint")
+    ]
     assert_equal(*weights)
     assert losses["amp"] == pytest.approx(losses["plain"], rel=0.01)
 
@@ -137,7 +145,17 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
 def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path, monkeypatch):
     """With stochastic depth, workers, a moving average and validation; with accumulation too."""
     monkeypatch.setattr(datasets, "FIXED_SCENES", 2)
-    options = ["--deterministic", "--max_steps", "8", "--accumulate", "2", "--workers", "2", "--val_every", "1"]
+    options = [
+        "--deterministic",
+        "--max_steps",
+        "8",
+        "--accumulate",
+        "2",
+        "--workers",
+        "2",
+        "--val_every",
+        "1",
+    ]
     for name in ("first", "second"):
         try:
             assert train.main(quick(photos, tiny_weights, tmp_path, name, *options)[1:]) == 0
@@ -179,7 +197,13 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
     arguments = quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "2")[1:]
     assert train.main(arguments) == 0
     folder = str(tmp_path / "run")
-    for flag, value in (("--lr", "0.5"), ("--batch_size", "4"), ("--epochs", "9"), ("--seed", "3"), ("--val_every", "1")):
+    for flag, value in (
+        ("--lr", "0.5"),
+        ("--batch_size", "4"),
+        ("--epochs", "9"),
+        ("--seed", "3"),
+        ("--val_every", "1"),
+    ):
         with pytest.raises(UserError, match=f"{flag} .* the run has") as error:
             train.main(["--resume_path", folder, flag, value])
         start = f"new run from its weights: python train.py --load_model {folder}/last.pth --recipe modern --epochs 9 "
@@ -193,10 +217,13 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
 
 
 def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
-    """Also from the middle of an epoch, and to the very weights of a run that was that long from the start."""
+    """Also from the middle of an epoch, and to the very weights of a run that was that long from the
+    start."""
     options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
     for name, steps in (("short", "2"), ("long", "5")):
-        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
+        assert (
+            train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
+        )
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
     with pytest.raises(UserError, match="ends at step 3, but is at 5"):
         train.main(["--resume_path", str(tmp_path / "short"), "--max_steps", "3"])
@@ -217,12 +244,16 @@ def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_w
     capsys.readouterr()
     assert train.main(["--resume_path", str(tmp_path / "short"), "--epochs", "2"]) == 0
     printed = capsys.readouterr()
-    assert "\nepoch 2, step 6, " in printed.out and "epoch 2: " in printed.err  # from 1 on the screen, from 0 in the log
+    # from 1 on the screen, from 0 in the log
+    assert "\nepoch 2, step 6, " in printed.out and "epoch 2: " in printed.err
     assert "epoch 0" not in printed.out + printed.err
     short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
     assert (long["step"], long["training"]["epoch"]) == (6, 2)
     assert_equal(short["model"], long["model"])
-    logs = [[(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)] for name in ("short", "long")]
+    logs = [
+        [(n["step"], n.get("epoch"), n.get("loss")) for n in read_whole_log(tmp_path / name)]
+        for name in ("short", "long")
+    ]
     assert [line[:2] for line in logs[0]] == [(1, None), (2, None), (3, 0), (4, None), (6, None), (6, 1)]
     assert logs[0] == logs[1]
     for tag in ("step/loss", "train/loss"):
@@ -234,18 +265,36 @@ def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weig
     options = ["--workers", "0", "--max_steps", "1"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     assert train.main(quick(photos, tmp_path / "run", tmp_path, "again", *options)[1:]) == 0
-    place = ["--dataset_path", str(reds), "--save_path", str(tmp_path / "out"), "--device", "cpu", "--workers", "0"]
+    place = [
+        "--dataset_path",
+        str(reds),
+        "--save_path",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     assert test_script.main([*place, "--load_model", str(tmp_path / "run")]) == 0
-    assert json.loads((tmp_path / "out/metrics.json").read_text())["weights"] == str(tmp_path / "run/last.pth")
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["weights"] == str(
+        tmp_path / "run/last.pth"
+    )
 
 
 def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):
-    """In log.jsonl and on TensorBoard, long before the epoch ends; each line is the mean since the one before."""
+    """In log.jsonl and on TensorBoard, long before the epoch ends; each line is the mean since the one
+    before."""
     seen, is_due = [], train.RunFolder.is_due
 
     def spy(files, minutes):
         path = files.folder / "log.jsonl"
-        seen.append((files.state.totals["loss"], len(path.read_text().splitlines()), len(points(files.folder, "step/loss"))))
+        seen.append(
+            (
+                files.state.totals["loss"],
+                len(path.read_text().splitlines()),
+                len(points(files.folder, "step/loss")),
+            )
+        )
         return is_due(files, minutes)
 
     monkeypatch.setattr(train.RunFolder, "is_due", spy)
@@ -254,7 +303,9 @@ def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, 
     assert [lines for _, *lines in seen] == [[1, 1], [2, 2], [2, 2], [3, 3], [3, 3]]
     sums = [loss for loss, *_ in seen]
     log = read_whole_log(tmp_path / "run")
-    assert [line["loss"] for line in log[:3]] == pytest.approx([sums[0] / 2, (sums[1] - sums[0]) / 2, (sums[3] - sums[1]) / 4])
+    assert [line["loss"] for line in log[:3]] == pytest.approx(
+        [sums[0] / 2, (sums[1] - sums[0]) / 2, (sums[3] - sums[1]) / 4]
+    )
     assert all(line["pictures_per_second"] > 0 and line["lr"] > 0 for line in log[:3])
     assert read_lines(tmp_path / "run/log.jsonl") == log[3:] and log[3]["epoch"] == 0  # for who reads epochs
 
@@ -262,8 +313,14 @@ def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, 
 def test_validation_takes_no_longer_than_training(tmp_path, capsys):
     """By default; a flag that was given holds."""
     data = write_reds(tmp_path, train=4)
-    for flags, every in (([], 1), (["--crop_size", "50"], 14), (["--val_every", "2", "--crop_size", "50"], 2)):
-        settings = train.new_settings(*train.parse_settings(["--dataset_path", str(data), "--batch_size", "8", *flags]))
+    for flags, every in (
+        ([], 1),
+        (["--crop_size", "50"], 14),
+        (["--val_every", "2", "--crop_size", "50"], 2),
+    ):
+        settings = train.new_settings(
+            *train.parse_settings(["--dataset_path", str(data), "--batch_size", "8", *flags])
+        )
         training, val, lines = train.open_data(settings)
         assert (len(training), len(val)) == (3, 1)
         assert train.validation_interval(settings, training, val) == every  # 250 x 400 / (3 x 50 x 50) = 13.3
@@ -275,7 +332,18 @@ def test_validation_takes_no_longer_than_training(tmp_path, capsys):
 
 def short_run(reds, tiny_weights, folder, *more):
     """Arguments for one step on a dataset, without validation."""
-    options = ["--crop_size", "20", "--max_steps", "1", "--val_every", "0", "--workers", "0", "--device", "cpu"]
+    options = [
+        "--crop_size",
+        "20",
+        "--max_steps",
+        "1",
+        "--val_every",
+        "0",
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+    ]
     place = ["--dataset_path", str(reds), "--save_path", str(folder), "--run_name", "run"]
     return [*place, "--load_model", str(tiny_weights), *options, *more]
 
@@ -309,11 +377,14 @@ def at_step(monkeypatch, number, action):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_act)
 
 
-def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(tiny_weights, tmp_path, monkeypatch):
+def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(
+    tiny_weights, tmp_path, monkeypatch
+):
     """Found in a loader's worker; none is left, for which the process would wait."""
     data = write_reds(tmp_path / "data", train=6)
     path = data / "train/input/003_part1_key_id21.dat"
-    at_step(monkeypatch, 7, lambda: os.truncate(path, 512497))  # in one stroke, and found before it is read or while it is
+    # in one stroke, and found before it is read or while it is
+    at_step(monkeypatch, 7, lambda: os.truncate(path, 512497))
     options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
     result = run_script("train.py", *short_run(data, tiny_weights, tmp_path, *options))
     errors = result.stderr
@@ -321,7 +392,9 @@ def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(t
     for worker in multiprocessing.active_children():
         worker.join(10)
     assert not multiprocessing.active_children()
-    assert len(re.findall(r"error: \S+003_part1_key_id21\.dat: (?:512497 bytes|became shorter)", errors)) == 1, errors
+    assert (
+        len(re.findall(r"error: \S+003_part1_key_id21\.dat: (?:512497 bytes|became shorter)", errors)) == 1
+    ), errors
     assert "Traceback" not in errors
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] >= 6
 
@@ -337,7 +410,9 @@ def test_a_diverging_run_keeps_a_checkpoint_and_names_the_batch(reds, tiny_weigh
 
 def test_a_signal_that_comes_twice_still_saves(photos, tiny_weights, tmp_path):
     command = [sys.executable, *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "2000")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     seen = b""
     while not re.search(rb"epoch 1: .*? [1-9]\d*/1000", seen):
         byte = process.stderr.read(1)
@@ -376,7 +451,13 @@ def test_an_architecture_of_ones_own():
 
     assert (model().config.tsa, model().config.skip) == ("paper", "aligned")
     config = model("--skip", "motion", "--architecture", "channels=16", "depths=2,", "mlp_ratio=2").config
-    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (16, (2,), 2, "motion", 2)
+    assert (config.channels, config.depths, config.mlp_ratio, config.skip, config.patch) == (
+        16,
+        (2,),
+        2,
+        "motion",
+        2,
+    )
     for flags in (("colour=3",), ("channels=5",), ("skip=other",)):
         with pytest.raises(UserError, match="--architecture: "):
             model("--architecture", *flags)
@@ -391,7 +472,9 @@ def test_upright_streams_with_one_picture_each_train(tiny_weights, tmp_path, cap
         spikes = moving_scene(250, 400, 41, seed=i)
         (tmp_path / "data/train/spike").mkdir(parents=True, exist_ok=True)
         write_dat(tmp_path / f"data/train/spike/{i}.dat", spikes, flip=False)
-        write_png(tmp_path / f"data/train/gt/{i}.png", np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8))
+        write_png(
+            tmp_path / f"data/train/gt/{i}.png", np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8)
+        )
     options = [
         "--dataset_path", str(tmp_path / "data"), "--load_model", str(tiny_weights), "--crop_size", "20", "--batch_size", "2",
         "--epochs", "1", "--workers", "0", "--device", "cpu", "--save_path", str(tmp_path),

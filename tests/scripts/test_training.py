@@ -1,4 +1,5 @@
-"""What training does beyond a falling loss: precision, average, clipping, stochastic depth, learning rate, validation data."""
+"""What training does beyond a falling loss: precision, average, clipping, stochastic depth, learning rate,
+validation data."""
 
 from unittest import mock
 
@@ -7,23 +8,16 @@ import pytest
 import torch
 
 import train
-from datasets.augment import DRAWS
-from engine import (
-    RECIPES,
-    Forward,
-    TrainingState,
-    make_average,
-    make_optimizer,
-    reconstruction_loss,
-    train_one_epoch,
-    warmup_cosine,
-)
-from models import VARIANTS, SwinSF, SwinSFConfig, fast
-from settings import new_settings, parse_settings
+from swinsf.datasets.augment import DRAWS
+from swinsf.models import VARIANTS, SwinSF, SwinSFConfig, fast
+from swinsf.training.epoch import Forward, train_one_epoch
+from swinsf.training.recipes import RECIPES, make_average, make_optimizer, reconstruction_loss, warmup_cosine
+from swinsf.training.run import RunFolder
+from swinsf.training.settings import new_settings, parse_settings
+from swinsf.training.state import TrainingState
+from swinsf.utils import checkpoint
+from swinsf.utils.cli import UserError
 from tests.conftest import quick, read_log, write_reds
-from utils import checkpoint
-from utils.cli import UserError
-from utils.run import RunFolder
 
 CPU = torch.device("cpu")
 TINY = SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="motion", drop_path=0.0)
@@ -51,7 +45,9 @@ def batches(count, bright=100.0):
 
 
 def train_on(state, settings, count, after_step=lambda: False, total_steps=1000):
-    train_one_epoch(state, Forward(state.model, settings.amp), [*batches(count)], settings, total_steps, CPU, after_step)
+    train_one_epoch(
+        state, Forward(state.model, settings.amp), [*batches(count)], settings, total_steps, CPU, after_step
+    )
 
 
 def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
@@ -65,14 +61,25 @@ def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr(fast, "forward", spy)
     monkeypatch.setattr(fast, "bfloat16_is_fast", lambda device: True)
     modern = ["--recipe", "modern"]
-    for name, flags in (("amp", ["--amp"]), ("auto", modern), ("plain", ["--recipe", "paper"]), ("off", [*modern, "--no-amp"])):
-        assert train.main(quick(photos, tiny_weights, tmp_path, name, "--max_steps", "1", "--workers", "0", *flags)[1:]) == 0
+    for name, flags in (
+        ("amp", ["--amp"]),
+        ("auto", modern),
+        ("plain", ["--recipe", "paper"]),
+        ("off", [*modern, "--no-amp"]),
+    ):
+        assert (
+            train.main(
+                quick(photos, tiny_weights, tmp_path, name, "--max_steps", "1", "--workers", "0", *flags)[1:]
+            )
+            == 0
+        )
     assert seen[:2] == [(True, torch.bfloat16)] * 2
     assert [on for on, _ in seen[2:]] == [False, False]
 
 
 def test_the_average_warms_up():
-    """After step n its decay is 1 - n^(-2/3): after the first step it is the weights, and the first ones are soon forgotten."""
+    """After step n its decay is 1 - n^(-2/3): after the first step it is the weights, and the first ones are
+    soon forgotten."""
     state, settings = make_state()
     expected = {}
 
@@ -89,14 +96,21 @@ def test_the_average_warms_up():
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_pictures():
-    """A batch of two samples and one of a single sample, whose second piece is empty: at weight 0 it is no picture."""
+    """A batch of two samples and one of a single sample, whose second piece is empty: at weight 0 it is no
+    picture."""
     state, settings = make_state("--accumulate", "2", "--lr", "1e-12")
     samples = [next(batches(1, bright)) for bright in (50.0, 100.0, 200.0)]
     forward = Forward(state.model)
     with torch.no_grad():
-        losses = [reconstruction_loss(forward(sample["spikes"]), sample, RECIPES["modern"].loss).item() for sample in samples]
+        losses = [
+            reconstruction_loss(forward(sample["spikes"]), sample, RECIPES["modern"].loss).item()
+            for sample in samples
+        ]
     weights = (0.5, 0.5, 1.0, 0.0)
-    pieces = [{**sample, "weight": torch.tensor([weight])} for sample, weight in zip([*samples, samples[0]], weights)]
+    pieces = [
+        {**sample, "weight": torch.tensor([weight])}
+        for sample, weight in zip([*samples, samples[0]], weights)
+    ]
     train_one_epoch(state, forward, pieces, settings, 2, CPU)
     assert state.totals["pictures"] == 3 and state.totals["loss"] == pytest.approx(sum(losses), rel=1e-5)
 
@@ -112,14 +126,19 @@ class OneItem:
 
 def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     state, settings = make_state("--workers", "0")
-    (means, _), files = train.validate(state, OneItem(), settings, CPU, lambda: False), RunFolder(tmp_path, {"config": {}}, state)
+    (means, _), files = (
+        train.validate(state, OneItem(), settings, CPU, lambda: False),
+        RunFolder(tmp_path, {"config": {}}, state),
+    )
     with torch.no_grad():
         state.model.conv_last[0].bias.add_(50)
     assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0] == means
     files.keep_best()
     files.save()
     best = checkpoint.load(tmp_path / "best.pth")["model"]["conv_last.0.bias"]
-    assert torch.equal(best, state.averaged.conv_last[0].bias) and not torch.equal(best, state.model.conv_last[0].bias)
+    assert torch.equal(best, state.averaged.conv_last[0].bias) and not torch.equal(
+        best, state.model.conv_last[0].bias
+    )
     with torch.no_grad():
         state.averaged.conv_last[0].bias.add_(50)
     brighter, comparison = train.validate(state, OneItem(), settings, CPU, lambda: False)
@@ -141,13 +160,20 @@ def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
 
 
 def test_validation_has_a_figure_for_each_kind():
-    """And the network is given the calibration: without it the second kind would be as bad as it is bright."""
+    """And the network is given the calibration: without it the second kind would be as bad as it is
+    bright."""
     state, settings = make_state("--workers", "0")
     spikes = torch.from_numpy(np.random.default_rng(0).random((41, 60, 60)) < 0.3).to(torch.uint8)
     item = {"name": "one", "spikes": spikes, "middle": torch.full((1, 60, 60), 127.5), "white": 1.0}
     ones = torch.ones(1, 60, 60)
     plain = {**item, "kind": "plain", "dark": 0 * ones, "response": ones}
-    halved = {**item, "kind": "calibrated", "middle": torch.full((1, 60, 60), 51.0), "dark": 0.1 * ones, "response": 5 / 3 * ones}
+    halved = {
+        **item,
+        "kind": "calibrated",
+        "middle": torch.full((1, 60, 60), 51.0),
+        "dark": 0.1 * ones,
+        "response": 5 / 3 * ones,
+    }
     means, _ = train.validate(state, [plain, halved, plain], settings, CPU, lambda: False)
     assert list(means) == ["psnr", "ssim", "loss", "psnr_plain", "psnr_calibrated"]
     assert means["psnr"] == pytest.approx((2 * means["psnr_plain"] + means["psnr_calibrated"]) / 3)
@@ -167,26 +193,39 @@ def test_the_modern_recipe_clips_the_gradient(recipe, largest):
 def test_the_learning_rate_of_a_step_is_that_steps():
     state, settings = make_state("--lr", "0.01")
     seen = []
-    state.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append({g["lr"] for g in optimizer.param_groups}))
+    state.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append({g["lr"] for g in optimizer.param_groups})
+    )
     train_on(state, settings, 4, total_steps=40)
     assert seen == [{warmup_cosine(0.01, step, 0, 40)} for step in range(4)]
     assert seen[0] == {0.01 / 4}  # warm-up over 4 steps
 
 
 def test_stochastic_depth_grows_over_the_blocks_and_draws_for_each_branch():
-    """Beside what the drawn network does to one sample many times: of the branches that a block drops, each by itself."""
+    """Beside what the drawn network does to one sample many times: of the branches that a block drops, each
+    by itself."""
     network = SwinSF(SwinSFConfig(channels=4, depths=(3, 2), patch=4, drop_path=0.4))
     assert [block.drop_path.drop_prob for block in network.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert VARIANTS["250"].drop_path == VARIANTS["1000"].drop_path == 0.1
     torch.manual_seed(0)
-    model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.5)).double().train()
+    model = (
+        SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.5)).double().train()
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.05, 0.2)
-    x = torch.from_numpy(np.random.default_rng(0).random((1, 41, 20, 20)) < 0.3).double().expand(256, -1, -1, -1)
+    x = (
+        torch.from_numpy(np.random.default_rng(0).random((1, 41, 20, 20)) < 0.3)
+        .double()
+        .expand(256, -1, -1, -1)
+    )
     with torch.no_grad():
         pictures = model(x)
-    # Only the second block drops: an MLP in each stream, and attention in the middle one; the middle picture sees all three.
-    kinds = {output: len(getattr(pictures, output).sum((1, 2, 3)).mul(1e6).round().unique()) for output in pictures._fields}
+    # Only the second block drops: an MLP in each stream, and attention in the middle one; the middle picture
+    # sees all three.
+    kinds = {
+        output: len(getattr(pictures, output).sum((1, 2, 3)).mul(1e6).round().unique())
+        for output in pictures._fields
+    }
     assert kinds == {"left": 2, "right": 2, "middle": 16}
 
 
@@ -214,12 +253,16 @@ def test_the_papers_network_is_the_default():
         settings = settings_of(*flags, "--architecture", "channels=4", "depths=1,")
         config = train.fresh_model(settings).config
         assert (config.tsa, config.skip) == (settings.tsa, settings.skip) == (tsa, skip)
-    assert (SwinSFConfig().tsa, SwinSFConfig().skip) == ("released", "none")  # released files are loaded by these
+    # released files are loaded by these
+    assert (SwinSFConfig().tsa, SwinSFConfig().skip) == ("released", "none")
 
 
 def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
     """It drew its order, crops and scenes otherwise; config.json says how this one does."""
-    assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:]) == 0
+    assert (
+        train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:])
+        == 0
+    )
     path = tmp_path / "run/last.pth"
     contents = checkpoint.load(path)
     assert contents.pop("draws") == DRAWS
@@ -233,12 +276,18 @@ def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
 def test_workers_live_through_the_epochs(photos, tiny_weights, tmp_path, monkeypatch):
     """One loader for all epochs, whose samples are those of a loader an epoch."""
     made, make_loader = [], train.make_loader
-    monkeypatch.setattr(train, "make_loader", lambda *args, **options: made.append(make_loader(*args, **options)) or made[-1])
+    monkeypatch.setattr(
+        train, "make_loader", lambda *args, **options: made.append(make_loader(*args, **options)) or made[-1]
+    )
     options = ["--epoch_length", "4", "--epochs", "3"]
     for name, workers in (("one", "1"), ("none", "0")):
-        assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--workers", workers)[1:]) == 0
+        assert (
+            train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--workers", workers)[1:]) == 0
+        )
     assert [loader.persistent_workers for loader in made] == [True, False]
-    logs = [[(line["step"], line["train_loss"]) for line in read_log(tmp_path / name)] for name in ("one", "none")]
+    logs = [
+        [(line["step"], line["train_loss"]) for line in read_log(tmp_path / name)] for name in ("one", "none")
+    ]
     assert logs[0] == logs[1] and [step for step, _ in logs[0]] == [2, 4, 6]
 
 
@@ -249,6 +298,7 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append("tolist") or tolist(tensor))
     monkeypatch.setattr(torch.Tensor, "item", lambda tensor: reads.append("item") or item(tensor))
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: reads.append("bool") or bool(item(tensor)))
-    monkeypatch.setattr(state.optimizer, "step", lambda: None)  # it reads its count of steps, which lies on the CPU
+    # it reads its count of steps, which lies on the CPU
+    monkeypatch.setattr(state.optimizer, "step", lambda: None)
     train_on(state, settings, 3)
     assert reads == ["tolist"] * 3

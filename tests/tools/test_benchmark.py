@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from models import build_model
+from swinsf.models import build_model
+from swinsf.utils.cli import UserError
 from tests.conftest import run_script
 from tools import benchmark, benchmark_processes, benchmark_recordings
 from tools.arithmetic import multiply_adds
 from tools.benchmark import PeakMemory, format_results, list_cases, measure, parse_settings
-from utils.cli import UserError
 
 
 def cases(*arguments):
@@ -16,8 +16,14 @@ def cases(*arguments):
 
 
 def test_cases():
-    assert [case["variant"] for case in cases("--parts", "inference", "--precisions", "fp32")] == ["250", "1000", "small"]
-    training = cases("--variants", "small", "--parts", "training", "--precisions", "fp32", "--crop_size", "60")
+    assert [case["variant"] for case in cases("--parts", "inference", "--precisions", "fp32")] == [
+        "250",
+        "1000",
+        "small",
+    ]
+    training = cases(
+        "--variants", "small", "--parts", "training", "--precisions", "fp32", "--crop_size", "60"
+    )
     assert [case["grad_checkpoint"] for case in training] == [False, True]
     assert all((case["batch"], case["height"], case["width"]) == (4, 60, 60) for case in training)
     pixels = [case["height"] * case["width"] for case in cases("--variants", "250", "--parts", "scaling")]
@@ -41,9 +47,13 @@ def test_a_case_is_measured(part, skip, monkeypatch):
     }
     result = measure(case, "cpu")
     passes = 3 if part == "training" else 1
-    assert result["multiply_adds_drawn"] == passes * 2 * multiply_adds(build_model("small", skip=skip or "aligned"), 30, 40)
+    assert result["multiply_adds_drawn"] == passes * 2 * multiply_adds(
+        build_model("small", skip=skip or "aligned"), 30, 40
+    )
     assert 0 < result["multiply_adds_done"] < result["multiply_adds_drawn"]
-    assert len(result["all_seconds"]) == 3 and min(result["all_seconds"]) <= result["seconds"] <= max(result["all_seconds"])
+    assert len(result["all_seconds"]) == 3 and min(result["all_seconds"]) <= result["seconds"] <= max(
+        result["all_seconds"]
+    )
     assert result["share"] == pytest.approx(result["rate"] / result["product_rate"])
     assert result["rate"] == pytest.approx(2 * result["multiply_adds_drawn"] / result["seconds"])
     assert f"small {part} 2x30x40" in format_results([result])
@@ -58,7 +68,18 @@ def test_peak_memory_sees_what_was_freed_again():
 @pytest.mark.slow
 def test_the_script_writes_its_table_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SCALES", ((40, 40),))
-    arguments = ["--variants", "small", "--parts", "scaling", "--precisions", "fp32", "--runs", "1", "--device", "cpu"]
+    arguments = [
+        "--variants",
+        "small",
+        "--parts",
+        "scaling",
+        "--precisions",
+        "fp32",
+        "--runs",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert benchmark.main([*arguments, "--save_path", str(tmp_path)]) == 0
     contents = json.loads((tmp_path / "benchmark.json").read_text())
     assert [case["height"] for case in contents["cases"]] == [40] and contents["device"]
@@ -80,11 +101,26 @@ def test_recordings(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_processes_beside_one(tmp_path):
-    options = ["--processes", "2", "--steps", "2", "--epochs", "2", "--rounds", "1", "--crop_size", "20", "--batch_size", "2"]
+    options = [
+        "--processes",
+        "2",
+        "--steps",
+        "2",
+        "--epochs",
+        "2",
+        "--rounds",
+        "1",
+        "--crop_size",
+        "20",
+        "--batch_size",
+        "2",
+    ]
     result = run_script("-m", "tools.benchmark_processes", *options, "--save_path", tmp_path)
     assert result.returncode == 0, result.stderr
     rates = json.loads((tmp_path / "processes.json").read_text())["rates"]
-    assert [len(values) for values in rates.values()] == [1, 1, 1] and all(value[0] > 0 for value in rates.values())
+    assert [len(values) for values in rates.values()] == [1, 1, 1] and all(
+        value[0] > 0 for value in rates.values()
+    )
     assert result.stdout.count("efficiency") == 2
     with pytest.raises(UserError, match="--batch_size 1"):
         benchmark_processes.main(["--processes", "2", "--batch_size", "1", "--save_path", str(tmp_path)])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasets.recordings import choose_bin, survey
-from models import load_model
+from swinsf.models import load_model
+from swinsf.recordings import choose_bin, survey
+from swinsf.utils.cli import UserError
 from tools import bins as script
-from utils.cli import UserError
 
 
 def test_a_recording_is_scored_by_every_number_of_steps(photos, tiny_weights):
@@ -28,7 +28,11 @@ def test_the_table_has_means_by_light_and_of_what_auto_chose():
     lines = script.make_table([dark, *bright])
     assert lines[2] == "| above 0.25 | 2 | 32.00 | 32.00 | 20.00 | 19.00 | 10.00 | 5.00 | 32.00 | 32.50 |"
     assert lines[3] == "| below 0.025 | 1 | 20.00 | 22.00 | 26.00 | 25.00 | 10.00 | 5.00 | 26.00 | 26.00 |"
-    assert lines[4].startswith("| all | 3 | 28.00 ") and lines[4].endswith("| 30.00 | 30.33 |") and len(lines) == 5
+    assert (
+        lines[4].startswith("| all | 3 | 28.00 ")
+        and lines[4].endswith("| 30.00 | 30.33 |")
+        and len(lines) == 5
+    )
 
 
 def test_photographs_must_be_named():

@@ -16,7 +16,18 @@ def test_the_table_says_what_a_calibration_brings(photos, tiny_weights, tmp_path
     monkeypatch.setattr(tool, "LEVELS", (0.1,))
     monkeypatch.setattr(tool, "BINS", (1, 5))
     monkeypatch.setattr(tool, "draw_camera", lambda rng, draw=tool.draw_camera: draw(rng, 40, 60))
-    flags = ["--photos", photos, "--count", 1, "--weights", tiny_weights, "--steps", 600, "--picture", tmp_path / "x.png"]
+    flags = [
+        "--photos",
+        photos,
+        "--count",
+        1,
+        "--weights",
+        tiny_weights,
+        "--steps",
+        600,
+        "--picture",
+        tmp_path / "x.png",
+    ]
     assert tool.main([*map(str, flags)]) == 0
     plain, repaired, calibrated = map(float, re.findall(r"([\d.]+) \(bin 5\)", capsys.readouterr().out))
     assert plain <= repaired < calibrated - 1

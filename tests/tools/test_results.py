@@ -6,14 +6,25 @@ import re
 import pytest
 import torch
 
+from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, assert_one_line_error, run_script
 from tools import results as script
-from utils.cli import UserError
 
 
 def test_the_table(reds, tiny_weights, tmp_path):
     tiny_weights.with_name("tiny_1.jsonl").write_text('{"epoch": 0, "step": 5, "val_psnr": 30.0}\n')
-    options = ("--weights", tiny_weights, "--sample", reds, "--save_path", tmp_path, "--workers", "0", "--device", "cpu")
+    options = (
+        "--weights",
+        tiny_weights,
+        "--sample",
+        reds,
+        "--save_path",
+        tmp_path,
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+    )
     result = run_script("-m", "tools.results", *options)
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "results.md").read_text()
@@ -21,8 +32,22 @@ def test_the_table(reds, tiny_weights, tmp_path):
     assert "validation: left out, no --photos" in text and "no --sample" not in text
     lines = text.splitlines()
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    assert header == ["", "demo", "200_part1", "201_part1", "parameters", "GFLOP at 250x400", "seconds at 250x400"]
-    assert [line.split("|")[1].strip() for line in lines[2:7]] == ["TFI", "TFP41", "TFP21", "TFP, best", "`tiny.pth`"]
+    assert header == [
+        "",
+        "demo",
+        "200_part1",
+        "201_part1",
+        "parameters",
+        "GFLOP at 250x400",
+        "seconds at 250x400",
+    ]
+    assert [line.split("|")[1].strip() for line in lines[2:7]] == [
+        "TFI",
+        "TFP41",
+        "TFP21",
+        "TFP, best",
+        "`tiny.pth`",
+    ]
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]["sample"]
     cells = [cell.strip() for cell in lines[6].strip("|").split("|")]
     assert cells[2] == f"{rows[0]['`tiny.pth`']['psnr']:.2f} / {rows[0]['`tiny.pth`']['ssim']:.3f}"
@@ -30,7 +55,13 @@ def test_the_table(reds, tiny_weights, tmp_path):
 
 
 def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
-    figures = {"TFI": (20.0, 0.1), "TFP41": (22.0, 0.2), "TFP21": (21.0, 0.3), "TFP161": (25.0, 0.4), "N": (30.0, 0.9)}
+    figures = {
+        "TFI": (20.0, 0.1),
+        "TFP41": (22.0, 0.2),
+        "TFP21": (21.0, 0.3),
+        "TFP161": (25.0, 0.4),
+        "N": (30.0, 0.9),
+    }
     shown = script.with_best(figures)
     assert list(shown) == ["TFI", "TFP41", "TFP21", "TFP, best", "N"] and shown["TFP, best"] == (25.0, 0.4)
 
@@ -43,7 +74,8 @@ def test_cameras_by_level_of_light():
 
 
 def test_methods_on_a_long_stream_look_at_its_middle():
-    """A light that comes on at step 154 of 329: a window of 21 sees it alone, that of 161 a bit more than half of it."""
+    """A light that comes on at step 154 of 329: a window of 21 sees it alone, that of 161 a bit more than
+    half of it."""
     spikes = torch.zeros(1, script.LONG, 20, 20)
     spikes[:, 154:] = 1
     methods = script.methods_of("camera", {"N": lambda spikes, output, maps: spikes.float().mean(1)})
@@ -54,10 +86,13 @@ def test_methods_on_a_long_stream_look_at_its_middle():
 
 
 def test_a_network_takes_steps_of_a_dark_camera_as_one():
-    """A spike every hundred steps: five steps as one have one in twenty, and the picture is what a single step gathers."""
+    """A spike every hundred steps: five steps as one have one in twenty, and the picture is what a single
+    step gathers."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::100] = 1
-    methods = script.methods_of("camera", {"N": lambda spikes, output, maps: seen.append(spikes) or spikes.float().mean(1)})
+    methods = script.methods_of(
+        "camera", {"N": lambda spikes, output, maps: seen.append(spikes) or spikes.float().mean(1)}
+    )
     assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(0.01, rel=0.05)
     assert seen[0].shape == (1, 41, 20, 20) and seen[0].float().mean() == pytest.approx(0.05, rel=0.05)
 
@@ -90,7 +125,10 @@ def held(readme, made):
 
 
 def test_a_table_is_read_as_it_is_written():
-    scores = {"demo": {"TFI": (24.49, 0.617), "`small.pth`": (39.92, 0.966)}, "validation": {"TFI": (23.16, 0.525)}}
+    scores = {
+        "demo": {"TFI": (24.49, 0.617), "`small.pth`": (39.92, 0.966)},
+        "validation": {"TFI": (23.16, 0.525)},
+    }
     lines = script.make_table(scores, {"`small.pth`": (380579, 35.9, 0.28)})
     table = script.read_table("\n".join(lines))
     assert list(table) == ["TFI", "`small.pth`"]
@@ -118,7 +156,10 @@ def test_equal_tables_are_said_to_be_equal_whatever_the_seconds():
 def test_one_digit_off_is_named(shown, now, where):
     status, lines = held(README, README.replace(shown, now))
     assert status == 1
-    assert lines[:2] == ["README.md: 4 cells compared, 1 of them differ:", f"{where}: shown {shown}, now {now or 'empty'}"]
+    assert lines[:2] == [
+        "README.md: 4 cells compared, 1 of them differ:",
+        f"{where}: shown {shown}, now {now or 'empty'}",
+    ]
 
 
 def test_a_method_that_the_readme_lacks_differs():
@@ -127,7 +168,9 @@ def test_a_method_that_the_readme_lacks_differs():
 
 
 def test_a_column_without_data_is_unchecked():
-    without = README.replace(" validation |", "").replace(" 23.16 / 0.525 |", "").replace("0.966 |  |", "0.966 |")
+    without = (
+        README.replace(" validation |", "").replace(" 23.16 / 0.525 |", "").replace("0.966 |  |", "0.966 |")
+    )
     assert held(README, without) == (
         0,
         ["README.md: 3 cells compared, all equal", "unchecked, for want of their data: validation"],
@@ -141,7 +184,16 @@ def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
     baselines = {method: row["demo"] for method, row in table.items() if not method.startswith("`")}
     lines = ["| | demo |", "| --- | --- |", *(f"| {method} | {cell} |" for method, cell in baselines.items())]
     readme = tmp_path / "README.md"
-    options = ["--check", str(readme), "--save_path", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"]
+    options = [
+        "--check",
+        str(readme),
+        "--save_path",
+        str(tmp_path / "out"),
+        "--workers",
+        "0",
+        "--device",
+        "cpu",
+    ]
     readme.write_text("\n".join(lines))
     assert script.main(options) == 0
     assert "4 cells compared, all equal" in capsys.readouterr().out
@@ -153,7 +205,9 @@ def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_checked_ends_in_one_line(tmp_path):
     out = ["--save_path", str(tmp_path / "out")]
     assert_one_line_error(
-        run_script("-m", "tools.results", "--check", tmp_path / "none.md", *out), "none.md: no such file", "--check"
+        run_script("-m", "tools.results", "--check", tmp_path / "none.md", *out),
+        "none.md: no such file",
+        "--check",
     )
     (tmp_path / "empty.md").write_text("no table")
     for arguments, words in (

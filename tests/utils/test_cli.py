@@ -7,10 +7,16 @@ import sys
 import pytest
 import torch
 
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import (
+    check_compiler,
+    check_parallel,
+    data_parallel,
+    parse_device_ids,
+    pick_device,
+)
 from tests.conftest import ROOT
-from utils import cli
-from utils.cli import UserError
-from utils.distributed import check_compiler, check_parallel, data_parallel, parse_device_ids, pick_device
 
 
 def ends(main, capsys):
@@ -28,11 +34,15 @@ def raising(error):
 
 def test_errors_end_in_one_line(capsys):
     assert ends(raising(UserError("a.dat: bad")), capsys) == (2, "error: a.dat: bad\n")
-    from_worker = UserError("Caught UserError in worker\nTraceback\n  line\nutils.cli.UserError: a.dat: bad\n")
+    from_worker = UserError(
+        "Caught UserError in worker\nTraceback\n  line\nswinsf.utils.cli.UserError: a.dat: bad\n"
+    )
     assert ends(raising(from_worker), capsys) == (2, "error: a.dat: bad\n")
     full = OSError(errno.ENOSPC, "No space left on device", "out.png")
     code, text = ends(raising(full), capsys)
-    assert code == 2 and text.startswith("error: out.png: No space left on device; ") and text.count("\n") == 1
+    assert (
+        code == 2 and text.startswith("error: out.png: No space left on device; ") and text.count("\n") == 1
+    )
     assert ends(raising(KeyboardInterrupt()), capsys)[0] == 130
     assert ends(lambda: 0, capsys) == (0, "")
 
@@ -48,16 +58,21 @@ def test_out_of_memory_names_the_flag():
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"),
         RuntimeError("can't allocate memory: 9 GB"),
     ):
-        with pytest.raises(UserError, match="out of memory; lower --batch_size"), cli.memory_errors("lower --batch_size"):
+        with (
+            pytest.raises(UserError, match="out of memory; lower --batch_size"),
+            cli.memory_errors("lower --batch_size"),
+        ):
             raise error
     with pytest.raises(RuntimeError, match="shapes"), cli.memory_errors(""):
         raise RuntimeError("shapes do not fit")
 
 
 def test_the_work_continues_where_the_reader_of_its_output_has_gone(tmp_path):
-    code = f"from utils import cli; [cli.say('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
+    code = f"from swinsf.utils import cli; [cli.log('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
     command = f"{sys.executable} -c {shlex.quote(code)} | head -c 1"
-    result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 0 and result.stderr == ""
     assert (tmp_path / "done").exists()
 
@@ -125,8 +140,14 @@ def test_device_ids():
 
 def test_assignments():
     assert cli.assignment("channels=64") == ["channels", 64]
-    assert cli.assignment("depths=6,6") == ["depths", (6, 6)] and cli.assignment("depths=8,") == ["depths", (8,)]
-    assert cli.assignment("mlp_ratio=2.5") == ["mlp_ratio", 2.5] and cli.assignment("tsa=paper") == ["tsa", "paper"]
+    assert cli.assignment("depths=6,6") == ["depths", (6, 6)] and cli.assignment("depths=8,") == [
+        "depths",
+        (8,),
+    ]
+    assert cli.assignment("mlp_ratio=2.5") == ["mlp_ratio", 2.5] and cli.assignment("tsa=paper") == [
+        "tsa",
+        "paper",
+    ]
     for text in ("channels", "channels=", "=3", "a b=3"):
         with pytest.raises(argparse.ArgumentTypeError, match="not NAME=VALUE"):
             cli.assignment(text)

@@ -21,12 +21,24 @@ from torch.nn.parallel import parallel_apply, scatter
 from torch.nn.parallel._functions import Gather, Scatter
 
 import train
-from datasets.augment import Augmented, EpochBatches
-from datasets.dat import write_dat
-from datasets.simulation.dataset import PhotoScenes
-from engine import RECIPES, Forward, TrainingState, backward, make_loader, make_optimizer, train_one_epoch
-from models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
-from models.attention import TSA_CHOICES
+from swinsf.datasets.augment import Augmented, EpochBatches
+from swinsf.datasets.dat import write_dat
+from swinsf.datasets.loader import make_loader
+from swinsf.datasets.simulation.dataset import PhotoScenes
+from swinsf.models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig
+from swinsf.models.attention import TSA_CHOICES
+from swinsf.training.epoch import Forward, backward, train_one_epoch
+from swinsf.training.recipes import RECIPES, make_optimizer
+from swinsf.training.state import TrainingState
+from swinsf.utils import checkpoint
+from swinsf.utils.distributed import (
+    gather,
+    interleaved,
+    processes,
+    rank_and_size,
+    share_weights,
+    sum_over_processes,
+)
 from tests.conftest import (
     ROOT,
     assert_equal,
@@ -39,8 +51,6 @@ from tests.conftest import (
     run_script,
     write_png,
 )
-from utils import checkpoint
-from utils.distributed import gather, interleaved, processes, share_weights, sum_over_processes, world
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -51,35 +61,55 @@ NETWORKS = [
 
 def torchrun(count, *arguments, timeout=240):
     """A script of the project under torchrun on this machine -> CompletedProcess with text output."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        count,
+        *arguments,
+    ]
     return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def train_a_little(photos, pieces=1):
-    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals) in float64, as one of the processes."""
-    rank, count = world()
+    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals) in float64, as one
+    of the processes."""
+    rank, count = rank_and_size()
     results = []
     for config in NETWORKS:
         torch.manual_seed(0)
         model = SwinSF(config).double()
-        settings = argparse.Namespace(recipe="modern", lr=1e-3, weight_decay=1e-4, amp=False, accumulate=pieces)
+        settings = argparse.Namespace(
+            recipe="modern", lr=1e-3, weight_decay=1e-4, amp=False, accumulate=pieces
+        )
         state = TrainingState(model, make_optimizer(model, settings))
         forward = Forward(model)
         scenes = PhotoScenes(photos, "train", 20, 20, 13)
-        batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)  # of 4, 4, 4 and 1: a process may have none
+        # of 4, 4, 4 and 1: a process may have none
+        batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)
         loader = make_loader(Augmented(scenes, 20, 0), 0, CPU, batch_sampler=batches)
         first = [piece for piece, _ in zip(loader, range(pieces))]
         backward(forward, first, RECIPES[settings.recipe].loss, CPU)
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         train_one_epoch(state, forward, loader, settings, 4, CPU)
-        results.append((gradients, model.state_dict(), {key: state.totals[key] for key in ("loss", "pictures")}))
+        results.append(
+            (gradients, model.state_dict(), {key: state.totals[key] for key in ("loss", "pictures")})
+        )
     return results
 
 
 def one_of_several(rank, count, port, photos, pieces, path):
     """What a process of torchrun's would be."""
     torch.set_num_threads(1)
-    place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place = {
+        "RANK": rank,
+        "WORLD_SIZE": count,
+        "LOCAL_RANK": rank,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     os.environ.update({name: str(value) for name, value in place.items()})
     with processes(CPU, 60):
         assert sum_over_processes(rank, 1) == [count * (count - 1) / 2, count]
@@ -122,10 +152,22 @@ def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count,
 
 
 def resume_as_one_of_several(rank, port, photos, weights, folder):
-    """What each of 4 processes does: as one of 3, then as one of 4, a run of 6 steps unbroken and one that is resumed after 3."""
+    """What each of 4 processes does: as one of 3, then as one of 4, a run of 6 steps unbroken and one that is
+    resumed after 3."""
     torch.set_num_threads(1)
     os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"})
-    options = ["--recipe", "paper", "--lr", "1e-2", "--batch_size", "4", "--epoch_length", "40", "--workers", "0"]
+    options = [
+        "--recipe",
+        "paper",
+        "--lr",
+        "1e-2",
+        "--batch_size",
+        "4",
+        "--epoch_length",
+        "40",
+        "--workers",
+        "0",
+    ]
     for count in (3, 4):
         runs = [
             quick(photos, weights, folder, f"unbroken{count}", *options, "--max_steps", "6")[1:],
@@ -138,11 +180,15 @@ def resume_as_one_of_several(rank, port, photos, weights, folder):
 
 
 def test_more_than_two_processes_resume_to_the_very_weights(photos, tiny_weights, tmp_path):
-    """Of two the sum is the same in any order; of three and four only where gradients are added in the same order again."""
+    """Of two the sum is the same in any order; of three and four only where gradients are added in the same
+    order again."""
     arguments = (20000 + os.getpid() % 20000 + 100, photos, tiny_weights, tmp_path)
     start(resume_as_one_of_several, arguments, nprocs=4)
     for count in (3, 4):
-        states = [checkpoint.load(tmp_path / f"{name}{count}/last.pth")["training"] for name in ("unbroken", "resumed")]
+        states = [
+            checkpoint.load(tmp_path / f"{name}{count}/last.pth")["training"]
+            for name in ("unbroken", "resumed")
+        ]
         for state in states:
             state.pop("totals")  # seconds
         assert states[0]["step"] == 6 and len(states[0]["random"]) == count
@@ -162,13 +208,21 @@ def on_cpu_alone(inputs, modules, monkeypatch):
 
 
 def test_what_data_parallel_does_to_the_network(monkeypatch):
-    """Packed spikes are scattered, replicas compute bfloat16 in their threads, and a `Reconstruction` is gathered."""
+    """Packed spikes are scattered, replicas compute bfloat16 in their threads, and a `Reconstruction` is
+    gathered."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.0))
     seen, forward = [], SwinSF.forward
 
     def spy(self, x, calibration=None):
-        seen.append((threading.current_thread(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), x.shape))
+        seen.append(
+            (
+                threading.current_thread(),
+                torch.is_autocast_enabled("cpu"),
+                torch.get_autocast_dtype("cpu"),
+                x.shape,
+            )
+        )
         with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
             return forward(self, x, calibration)
 
@@ -195,7 +249,8 @@ def test_what_data_parallel_does_to_the_network(monkeypatch):
 
 
 def replica_of(module):
-    """A module as torch.nn.parallel.replicate copies it: parameters are no leaves, and attributes of their own."""
+    """A module as torch.nn.parallel.replicate copies it: parameters are no leaves, and attributes of their
+    own."""
     replica = module._replicate_for_data_parallel()
     for name, child in module._modules.items():
         replica._modules[name] = child and replica_of(child)
@@ -217,7 +272,16 @@ def write_small_reds(folder, count):
 
 def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, tmp_path):
     data = write_small_reds(tmp_path / "data", 5)
-    options = ["--dataset_path", data, "--load_model", tiny_weights, "--device", "cpu", "--save_image", "--report"]
+    options = [
+        "--dataset_path",
+        data,
+        "--load_model",
+        tiny_weights,
+        "--device",
+        "cpu",
+        "--save_image",
+        "--report",
+    ]
     tables, means, pages = [], [], []
     for count in (1, 3):
         out = tmp_path / f"out{count}"
@@ -225,7 +289,9 @@ def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, 
         assert result.returncode == 0, result.stderr
         assert len([line for line in result.stdout.splitlines() if line.startswith("mean of 5")]) == 1
         with open(out / "metrics.csv") as file:
-            tables.append([{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)])
+            tables.append(
+                [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)]
+            )
         contents = json.loads((out / "metrics.json").read_text())
         means.append({(m, f): contents["means"][m][f] for m in contents["means"] for f in ("psnr", "ssim")})
         assert len(list(out.glob("*.png"))) == 3 * 5 + 1
@@ -234,7 +300,9 @@ def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, 
     for table, mean, page in zip(tables[1:], means[1:], pages[1:]):
         assert [row["name"] for row in table] == [row["name"] for row in tables[0]]
         for row, expected in zip(table, tables[0]):
-            assert all(float(row[k]) == pytest.approx(float(v), abs=1e-3) for k, v in expected.items() if k != "name")
+            assert all(
+                float(row[k]) == pytest.approx(float(v), abs=1e-3) for k, v in expected.items() if k != "name"
+            )
         assert mean == pytest.approx(means[0], abs=1e-4)
         assert page == pages[0]
     last = [(tmp_path / f"out{count}/004id21_gt.png").read_bytes() for count in (1, 3)]
@@ -246,7 +314,8 @@ SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2", "--worker
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
-    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may resume it."""
+    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may
+    resume it."""
     for name, count in (("one", 1), ("two", 2)):
         result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr
@@ -266,7 +335,18 @@ def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path
 
 def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_path):
     """One stream is held out of four; both processes know its figures, and the first shows it."""
-    options = ["--dataset_path", str(reds), "--max_steps", "2", "--val_every", "1", "--epochs", "1", "--workers", "0"]
+    options = [
+        "--dataset_path",
+        str(reds),
+        "--max_steps",
+        "2",
+        "--val_every",
+        "1",
+        "--epochs",
+        "1",
+        "--workers",
+        "0",
+    ]
     result = run_processes(2, *quick(reds, tiny_weights, tmp_path, "run", *options))
     assert result.returncode == 0, result.stderr
     (line,) = read_log(tmp_path / "run")
@@ -291,16 +371,24 @@ def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
 
 def test_a_world_that_is_not_torchruns(photos, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "run")), "WORLD_SIZE=2 without RANK", "torchrun")
+    assert_one_line_error(
+        run_script(*quick(photos, tiny_weights, tmp_path, "run")), "WORLD_SIZE=2 without RANK", "torchrun"
+    )
 
 
 def test_a_job_that_restarts_wants_a_name(photos, tiny_weights, tmp_path):
-    assert_one_line_error(run_script(*quick(photos, tiny_weights, tmp_path, "", "--auto_resume")), "--auto_resume", "--run_name")
+    assert_one_line_error(
+        run_script(*quick(photos, tiny_weights, tmp_path, "", "--auto_resume")), "--auto_resume", "--run_name"
+    )
 
 
 def test_a_dead_process_ends_the_others_in_one_line(photos, tiny_weights, tmp_path):
     """Started by hand, without torchrun to end them."""
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000 + 50)}
+    place = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20000 + os.getpid() % 20000 + 50),
+    }
     command = [
         sys.executable,
         *map(str, quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "4000", "--workers", "0")),

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import reconstruct
-from datasets.simulation.photos import split_photos
-from datasets.simulation.videos import find_videos
+from swinsf.datasets.simulation.photos import split_photos
+from swinsf.datasets.simulation.videos import find_videos
+from swinsf.evaluation import page
+from swinsf.utils import cli, files
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import read_grey
 from tests.conftest import ROOT, random_spikes
-from utils import cli, locks, page
-from utils.cli import UserError
-from utils.guard import read_grey
+from tests.test_house import ROOMS
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 GREY = cv2.cvtColor(COLOUR, cv2.COLOR_BGR2GRAY)
@@ -32,7 +34,9 @@ def png_with(data, kind, body):
 
 
 @pytest.mark.parametrize("gamma", [None, 45455, 100000, 22000])
-@pytest.mark.parametrize("picture", [COLOUR, np.dstack([COLOUR, GREY]), GREY], ids=["colour", "transparent", "grey"])
+@pytest.mark.parametrize(
+    "picture", [COLOUR, np.dstack([COLOUR, GREY]), GREY], ids=["colour", "transparent", "grey"]
+)
 def test_a_png_has_the_same_grey_levels_with_any_gamma(tmp_path, picture, gamma):
     data = cv2.imencode(".png", picture)[1].tobytes()
     (tmp_path / "a.png").write_bytes(png_with(data, b"gAMA", struct.pack(">I", gamma)) if gamma else data)
@@ -83,20 +87,29 @@ def test_a_home_folder_in_any_argument(monkeypatch, tmp_path, argument, expected
 
 def test_locks_are_where_the_platform_has_them(tmp_path, monkeypatch):
     """One module alone knows how; without fcntl, as on Windows, everything imports and nothing is locked."""
-    for path in (*ROOT.glob("*.py"), *(p for room in ("models", "datasets", "utils") for p in (ROOT / room).rglob("*.py"))):
-        names = {n.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for n in node.names}
-        assert path.name == "locks.py" or not names & {"fcntl", "msvcrt"}, path
-    handle = locks.lock_folder(tmp_path)
+    for path in (*ROOT.glob("*.py"), *(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))):
+        names = {
+            n.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for n in node.names
+        }
+        assert path.name == "files.py" or not names & {"fcntl", "msvcrt"}, path
+    handle = files.lock_folder(tmp_path)
     with pytest.raises(OSError):
-        locks.lock_folder(tmp_path)
+        files.lock_folder(tmp_path)
     os.close(handle)
     with open(tmp_path / "file", "wb") as file:
-        locks.lock_file(file.fileno())
-        code = "import sys; from utils import locks; file = open(sys.argv[1], 'r+b'); locks.lock_file(file.fileno())"
-        other = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True)
-        assert other.returncode == 1 and ("BlockingIOError" in other.stderr or "PermissionError" in other.stderr)
-    monkeypatch.setattr(locks, "fcntl", None)
-    assert locks.lock_folder(tmp_path) is None and locks.lock_folder(tmp_path) is None
+        files.lock_file(file.fileno())
+        code = "import sys; from swinsf.utils import files; file = open(sys.argv[1], 'r+b'); files.lock_file(file.fileno())"
+        other = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert other.returncode == 1 and (
+            "BlockingIOError" in other.stderr or "PermissionError" in other.stderr
+        )
+    monkeypatch.setattr(files, "fcntl", None)
+    assert files.lock_folder(tmp_path) is None and files.lock_folder(tmp_path) is None
 
 
 def test_a_stopper_in_a_thread_leaves_signals_alone():
@@ -115,7 +128,15 @@ def test_a_stopper_in_a_thread_leaves_signals_alone():
 def test_reconstruct_in_a_thread_as_a_notebook_may_call_it(tmp_path):
     np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
     status = []
-    arguments = [str(tmp_path / "rec.npy"), "--method", "tfp", "--output", str(tmp_path / "out.npy"), "--device", "cpu"]
+    arguments = [
+        str(tmp_path / "rec.npy"),
+        "--method",
+        "tfp",
+        "--output",
+        str(tmp_path / "out.npy"),
+        "--device",
+        "cpu",
+    ]
     thread = threading.Thread(target=lambda: status.append(reconstruct.main(arguments)))
     thread.start()
     thread.join()

@@ -1,0 +1,1 @@
+"""Evaluation: reconstruct and score a dataset, metrics, tables, the report page."""

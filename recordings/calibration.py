@@ -1,0 +1,310 @@
+"""A camera's calibration: the dark charge and the response of each pixel, and which pixels are bad.
+
+A pixel that integrates fires at the rate response x light + dark. RATE / 255 x grey is the light that a pixel
+of mean response needs for a grey level; so (rate - dark) / response is what all pixels agree on.
+`calibrate.py` makes such a file.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from swinsf.datasets.dat import MOST_PIXELS
+from swinsf.recordings.repair import find_bad_pixels, nearest_good
+from swinsf.utils.cli import UserError
+from swinsf.utils.files import atomic_write
+from swinsf.utils.timing import RATE
+
+MAPS = ("dark", "response", "bad", "dark_error", "response_error")
+PUBLISHED = ("Nd", "Nl", "D_light")  # of RSIR's calibration (ACM MM 2023)
+MEDIUM, LIGHT = 153.0, 335.0  # lux of its lamps
+KINDS = ("good", "hot", "dead", "dust")
+# spikes a step in the dark; response, and response relative to the pixels around
+HOT, DEAD, DUST = 0.02, 0.05, 0.5
+AROUND = 12.0  # pixels: sigma of the Gaussian that is smooth shading
+# standard errors by which less than this part of the pattern must be there to call it another camera
+SURE, PRESENT = 5, 0.3
+STRONG = 0.95  # part of the pixels that respond no more than a strong one
+MOST_BYTES = 2**27  # of a calibration, unpacked
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Maps (H, W), upright as recordings are once they are turned upright.
+
+    dark: float32, thresholds a step. response: float32, relative to a mean of 1. bad: uint8, an index of
+    `KINDS`. dark_error, response_error: float32, standard errors; NaN if they are not known.
+    """
+
+    dark: np.ndarray
+    response: np.ndarray
+    bad: np.ndarray
+    dark_error: np.ndarray
+    response_error: np.ndarray
+
+    @property
+    def shape(self):
+        """(H, W)"""
+        return self.dark.shape
+
+    @property
+    def maps(self) -> np.ndarray:
+        """(2, H, W) float32, dark and response, as `SwinSF` takes them. A bad pixel has those of the one that
+        fills it."""
+        maps = np.stack([self.dark, self.response])
+        bad = self.bad > 0
+        if bad.any() and not bad.all():
+            rows, columns = nearest_good(bad)
+            maps[:, bad] = maps[:, rows, columns]
+        return maps
+
+    def check_shape(self, shape, path, recording):
+        """Raises UserError if a recording's pictures have another shape (H, W)."""
+        if self.shape != tuple(shape):
+            own, other = ("x".join(map(str, size)) for size in (self.shape, shape))
+            raise UserError(
+                f"{path}: calibrates a camera of {own}, but {recording} is {other}; take the one of its camera"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write it as an `.npz` file, whole or not at all."""
+        with atomic_write(path) as file:
+            np.savez_compressed(file, **{name: getattr(self, name) for name in MAPS})
+
+
+class Pixels(NamedTuple):
+    """What is to be done about the pixels of a recording."""
+
+    bad: np.ndarray  # (H, W) bool, those to be filled
+    maps: np.ndarray | None = None  # of a `Calibration`
+    lines: tuple = ()  # of text on both
+    dark: float = 0.0  # median dark charge of all pixels
+    full: float = np.inf  # light at which a pixel of the camera that responds strongly fires at every step
+
+    def crop(self, rows: slice, columns: slice) -> "Pixels":
+        """The part of it in two slices."""
+        return self._replace(
+            bad=self.bad[rows, columns], maps=None if self.maps is None else self.maps[:, rows, columns]
+        )
+
+    def correct(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
+        """Grey levels (H, W) of TFP or TFI, `bin` steps taken as one, corrected by the maps and limited."""
+        return self.limit(correct(picture, self.maps), bin)
+
+    def limit(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
+        """Grey levels cut where pixels begin to saturate: beyond, the response of each would show as a
+        pattern in the white."""
+        return picture if self.maps is None else np.minimum(picture, np.float32(255 / RATE * self.full / bin))
+
+
+def look_at_pixels(
+    spikes, calibration: str | Path | None = None, repair: str = "auto", name: str = "the recording"
+) -> Pixels:
+    """The `Pixels` of a recording (T, H, W) in which nothing is filled yet.
+
+    calibration: the path of one, or None. repair: "auto" to fill the bad pixels, those of the calibration or
+    else those that the recording shows (see `find_bad_pixels`); or "none". Raises UserError if the
+    calibration cannot be read, or is of another camera.
+    """
+    if repair == "none" and not calibration:
+        return Pixels(
+            np.zeros(np.shape(spikes[0:0])[-2:] if not hasattr(spikes, "shape") else spikes.shape[-2:], bool)
+        )
+    found, maps = find_bad_pixels(spikes), None
+    if calibration:
+        loaded = load_calibration(calibration)
+        loaded.check_shape(found.rate.shape, calibration, name)
+        bad, maps = loaded.bad > 0, loaded.maps
+        check_camera(found.rate, maps, calibration, name)
+        about = f"dark charge {np.median(maps[0]):.2g} a step, response 1 +- {1.4826 * np.median(np.abs(maps[1] - 1)):.1%}"
+        lines = [f"calibration: {calibration}, {about}"]
+        filled = f"the {np.count_nonzero(bad)} bad pixels of the calibration are filled from their neighbours"
+    else:
+        bad, lines = np.zeros(found.rate.shape, bool), []
+        for rows, columns in (found.hot.T, found.dead.T):
+            bad[rows, columns] = True
+        some = f"{len(found.hot)} hot and {len(found.dead)} dead pixels"
+        filled = f"{some}, by the looks of the recording, are filled from their neighbours (--repair none leaves them)"
+    if repair == "none":
+        bad = np.zeros_like(bad)
+    else:
+        lines.append(f"repair: {filled if bad.any() else 'no bad pixels found'}")
+    if maps is None:
+        return Pixels(bad, lines=tuple(lines))
+    return Pixels(bad, maps, tuple(lines), float(np.median(maps[0])), float(1 / np.quantile(maps[1], STRONG)))
+
+
+def correct(picture, maps: np.ndarray | None):
+    """Grey levels (H, W) as pixels without dark charge and of equal response would show them; maps (2, H, W),
+    None for none."""
+    if maps is None:
+        return picture
+    dark, response = maps
+    return (picture - 255 / RATE * dark) / response
+
+
+def check_camera(rate: np.ndarray, maps: np.ndarray, path, recording) -> None:
+    """Raises UserError if a recording's mean rate (H, W) is without the pattern that maps (2, H, W) would
+    leave.
+
+    The pattern is what differs from pixel to pixel, within 3x3 of them; the scene has other patterns. A look
+    that tells too little, as of a small picture or in bright texture, passes.
+    """
+    slope, error = pattern_in(rate, maps)
+    if slope + SURE * error < PRESENT:
+        turned, error_turned = pattern_in(rate, maps[:, ::-1])
+        remedy = "take its own camera's calibration, or --flip as it was calibrated"
+        if turned - SURE * error_turned > PRESENT:
+            remedy = "it is there upside down; take the other --flip"
+        raise UserError(
+            f"{path}: another camera's, since its pattern is not in {recording} ({slope:.2f} of it, +-{error:.2f}); {remedy}"
+        )
+
+
+def pattern_in(rate: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
+    """(slope, its standard error) of a recording's mean rate (H, W) against the pattern of maps (2, H, W), 1
+    if it is theirs."""
+    dark, response = maps
+    mean = mean_around(rate)
+    light = np.maximum(mean - float(np.median(dark)), 0)
+    pattern, found = light * (response - mean_around(response)) + dark - mean_around(dark), rate - mean
+    inside = np.s_[2:-2, 2:-2]  # the outermost pixels of all cameras gather more light
+    told = (mean[inside] > 0) & (mean[inside] < 0.9)
+    if np.count_nonzero(told) < 100:
+        return 1.0, np.inf
+    scale = 1 / np.maximum(mean[inside][told], 1e-3)  # so that bright texture does not rule
+    pattern, found = (
+        np.clip(x, *np.quantile(x, (0.01, 0.99)))
+        for x in (pattern[inside][told] * scale, found[inside][told] * scale)
+    )
+    power = float(np.sum(pattern**2))
+    if not power:
+        return 1.0, np.inf
+    slope = float(np.sum(pattern * found)) / power
+    return slope, float(np.sqrt(np.sum((pattern * (found - slope * pattern)) ** 2))) / power
+
+
+def mean_around(picture):
+    """The mean of 3x3 pixels."""
+    return cv2.blur(picture, (3, 3), borderType=cv2.BORDER_REFLECT_101)
+
+
+def smooth(values: np.ndarray, good: np.ndarray, sigma: float = AROUND) -> np.ndarray:
+    """A map (H, W) float32 without its pixel-to-pixel part, by the good pixels: a parabolic surface, plus the
+    Gaussian mean of what is left, which alone would be off at the edges.
+    """
+    rows, columns = np.mgrid[-1 : 1 : values.shape[0] * 1j, -1 : 1 : values.shape[1] * 1j]
+    terms = np.stack([np.ones_like(rows), rows, columns, rows**2, columns**2, rows * columns])
+    told = terms[:, good]
+    weights = np.linalg.lstsq(told @ told.T, told @ values[good], rcond=None)[0]
+    surface = np.tensordot(weights, terms, 1)
+    rest, part = (
+        cv2.GaussianBlur(layer.astype(np.float32), None, sigma)
+        for layer in (np.where(good, values - surface, 0), good)
+    )
+    return (surface + rest / np.maximum(part, 1e-3)).astype(np.float32)
+
+
+def classify(dark: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """uint8 (H, W), an index of `KINDS`, by dark charge and response (H, W)."""
+    usual = (response > DUST * np.median(response)) & (dark < HOT)
+    bad = np.zeros(dark.shape, np.uint8)
+    bad[response < DUST * smooth(response, usual)] = KINDS.index("dust")
+    bad[response < DEAD] = KINDS.index("dead")
+    bad[dark > HOT] = KINDS.index("hot")
+    return bad
+
+
+def make_calibration(dark, response, dark_error=None, response_error=None) -> Calibration:
+    """A `Calibration` of maps (H, W): bad pixels classified, the response of the good ones brought to a mean
+    of 1."""
+    unknown = np.full(dark.shape, np.nan)
+    response_error = unknown if response_error is None else response_error
+    bad = classify(dark, response / np.median(response))
+    mean = np.mean(response[bad == 0]) if (bad == 0).any() else 1.0
+    arrays = dark, response / mean, unknown if dark_error is None else dark_error, response_error / mean
+    dark, response, dark_error, response_error = (array.astype(np.float32) for array in arrays)
+    return Calibration(dark, response, bad, dark_error, response_error)
+
+
+def solve_published(illuminance: np.ndarray, level: np.ndarray) -> Calibration:
+    """A `Calibration` by arrays as RSIR publishes them: Nd, dark current in lux, and D_light, steps less one
+    a spike at 335 lux.
+
+    They come of rates at 0, 153 and 335 lux by D = 1 / rate - 1 proportional to 1 / (L + Nd). A pixel that
+    only integrates has rate = a (L + x): with th = D(153) / D(0) = Nd / (153 + Nd), the same measurements
+    solved for x are the positive root of (1 - r) (1 - th) x^2 + (335 - 153 r - th (335 + 153 (1 - r))) x -
+    153 x 335 th = 0, r = 1 / (1 + D_light).
+    """
+    rate, ratio = 1 / (1 + level.astype(np.float64)), illuminance / (MEDIUM + illuminance.astype(np.float64))
+    a = (1 - rate) * (1 - ratio)
+    b = LIGHT - MEDIUM * rate - ratio * (LIGHT + MEDIUM * (1 - rate))
+    c = -MEDIUM * LIGHT * ratio
+    x = -2 * c / (b + np.sqrt(b * b - 4 * a * c))  # without the difference of like numbers
+    return make_calibration(rate * x / (LIGHT + x), rate / (LIGHT + x))
+
+
+def load_calibration(path: str | Path) -> Calibration:
+    """The `Calibration` in a file of `calibrate.py`, or of arrays Nd, Nl, D_light. Raises UserError for
+    anything else."""
+    arrays = read_arrays(path)
+    published = set(PUBLISHED) <= arrays.keys()
+    names = PUBLISHED if published else MAPS
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: no calibration, it has no array {missing[0]}; make one by calibrate.py")
+    maps = {name: arrays[name] for name in names}
+    shape = maps[names[0]].shape
+    fits = all(m.ndim == 2 and m.shape == shape and m.dtype.kind in "fui" for m in maps.values())
+    if not fits or not 0 < np.prod(shape) <= MOST_PIXELS:
+        raise UserError(
+            f"{path}: no calibration, its arrays are no maps (H, W) of one size; make one by calibrate.py"
+        )
+    if published:
+        dark, level = maps["Nd"], maps["D_light"]
+        if not (
+            np.all(dark >= 0) and np.all(level >= 0) and np.isfinite(dark).all() and np.isfinite(level).all()
+        ):
+            raise UserError(
+                f"{path}: no calibration, Nd and D_light have values below 0, or none; take an undamaged copy"
+            )
+        return solve_published(dark, level)
+    found = Calibration(
+        **{name: maps[name].astype(np.uint8 if name == "bad" else np.float32) for name in MAPS}
+    )
+    dark, response = found.maps
+    if not (
+        np.all((dark >= 0) & (dark <= 1))
+        and np.all((response > 0) & (response < 100))
+        and found.bad.max() < len(KINDS)
+    ):
+        raise UserError(
+            f"{path}: a damaged calibration, dark charge is 0 to 1 and response above 0; make it again"
+        )
+    return found
+
+
+def read_arrays(path):
+    """Name -> array of an `.npz` file that is no larger than a calibration may be. Raises UserError for
+    anything else."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such calibration; check the path")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise UserError(
+                    f"{path}: no calibration, it unpacks to more than {MOST_BYTES:,} bytes; make one by calibrate.py"
+                )
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files if name in (*MAPS, *PUBLISHED)}
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # numpy and zipfile fail in many ways
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise UserError(
+            f"{path}: no calibration that can be read ({first:.200}); make one by calibrate.py"
+        ) from None

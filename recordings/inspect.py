@@ -1,0 +1,153 @@
+"""What a recording is like, before hours are spent on it: its steps, light, motion and bad pixels, and a
+sheet of pictures.
+
+`reconstruct.py REC.dat --inspect` shows it. Up to 60 windows are looked at, evenly spread, whatever the
+recording's length. A window has 41 steps, and more in the dark, until a bright pixel has a dozen spikes in
+it.
+"""
+
+import numpy as np
+from tqdm import tqdm
+
+from swinsf.recordings.repair import find_bad_pixels
+from swinsf.recordings.survey import (
+    BRIGHT,
+    FULL,
+    Survey,
+    choose_bin,
+    choose_exposure,
+    look_long_enough,
+    speeds,
+)
+from swinsf.utils import cli
+from swinsf.utils.files import atomic_write
+from swinsf.utils.timing import RATE
+
+PLACES = 60  # windows that are looked at
+PICTURES = 12  # of the sheet
+SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
+FAST = 0.5  # pixels a step, beyond what the weights know well
+MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
+
+
+def inspect(spikes):
+    """Facts on a recording, an array of spikes (T, H, W) that is read as it is sliced -> dict.
+
+    "starts", "rates": first step of each window and its mean of spikes a step. "length": steps of a window.
+    "pictures": the windows' firing rates, PICTURES (H, W) of them, with "picture_starts". "hot", "dead": (N,
+    2) rows and columns. "saturated", "dark": part of the pixels and windows that fire at more than 0.95 of
+    the steps, and at none. "motion": (median, 95th percentile) in pixels a step, over where there is texture;
+    None where it cannot be told. "survey": a `Survey`.
+    """
+    length = len(look_long_enough(lambda steps: spikes[: min(steps, len(spikes))]))
+    last = max(0, len(spikes) - length)
+    starts = sorted({last * i // (PLACES - 1) for i in range(PLACES)})
+    shown = {starts[(len(starts) - 1) * i // max(1, PICTURES - 1)] for i in range(PICTURES)}
+    facts = {
+        "starts": starts,
+        "rates": [],
+        "pictures": [],
+        "picture_starts": sorted(shown),
+        "saturated": 0.0,
+        "dark": 0.0,
+    }
+    told, bright = [], []
+    for start in tqdm(starts, "inspect", unit="window", dynamic_ncols=True, leave=False):
+        window = np.asarray(spikes[start : start + length]) != 0
+        rate = window.mean(0, dtype=np.float32)
+        facts["rates"].append(float(rate.mean()))
+        facts["saturated"] += float((rate > SATURATED).mean()) / len(starts)
+        facts["dark"] += float((rate == 0).mean()) / len(starts)
+        if start in shown:
+            facts["pictures"].append(rate)
+            told.append(speeds(window))
+            bright.append(float(np.quantile(rate, BRIGHT)))
+    told = np.concatenate(told)
+    facts["motion"] = tuple(np.quantile(told, (0.5, 0.95)).tolist()) if told.size else None
+    motion = float(np.quantile(told, 0.75)) if told.size else None
+    facts["survey"] = Survey(float(np.mean(facts["rates"])), float(np.mean(bright)), motion, len(spikes))
+    facts["length"] = length
+    _, facts["hot"], facts["dead"] = find_bad_pixels(spikes)
+    return facts
+
+
+def describe(facts, steps_per_second):
+    """Lines of text on the facts of `inspect`."""
+    rates = np.array(facts["rates"])
+    bars = "▁▂▃▄▅▆▇█"
+    line = "".join(bars[round(rate / max(rates.max(), 1e-9) * (len(bars) - 1))] for rate in rates)
+
+    def places(pixels):
+        some = ", ".join(f"({row}, {column})" for row, column in pixels[:8])
+        return f"{len(pixels)}{': ' + some if len(pixels) else ''}{', ...' if len(pixels) > 8 else ''}"
+
+    if facts["motion"]:
+        median, fast = facts["motion"]
+        motion = f"about {median:.2f} pixels a step in the median, {fast:.2f} at the fastest twentieth, where there is texture"
+        if median * steps_per_second > 0:
+            motion += f" ({median * steps_per_second:.0f} pixels a second)"
+    else:
+        motion = "cannot be told: no texture"
+    return [
+        f"firing rate: {rates.mean():.3f} spikes a step ({255 * rates.mean() / RATE:.0f} grey levels), from {rates.min():.3f} to "
+        f"{rates.max():.3f} over time",
+        f"over time: {line}",
+        f"motion: {motion}",
+        f"saturated: {100 * facts['saturated']:.2f} % of the pixels fire at more than {SATURATED:.0%} of the steps",
+        f"dark: {100 * facts['dark']:.2f} % of the pixels do not fire within {facts['length']} steps",
+        f"hot pixels: {places(facts['hot'])}",
+        f"dead pixels: {places(facts['dead'])}",
+        f"advice: {advice(facts['survey'])}",
+    ]
+
+
+def advice(seen):
+    """What to reconstruct a recording with, by a `Survey`: flags and why."""
+    bin, reason = choose_bin(seen, 20)
+    if not seen.bright:
+        return "there is no light in it"
+    if seen.motion is not None and seen.motion > FAST:
+        return f"--method tfi, since things move by {seen.motion:.2g} pixels a step"
+    if seen.bright > SATURATED:
+        return f"record with less light: bright pixels fire at {seen.bright:.0%} of the steps"
+    if bin > 1:
+        return f"--bin {bin} (auto takes it), since {reason}"
+    if seen.bright < FULL / 4:
+        return f"more light, or --method tfi too, to compare: {reason}"
+    return f"the defaults: {reason}"
+
+
+def contact_sheet(path, title, facts, steps_per_second):
+    """Write a picture of the rate over time, and of the recording at PICTURES moments, with its bad pixels
+    marked."""
+    columns, exposure = 4, choose_exposure(facts["survey"])
+    rows = -(-len(facts["pictures"]) // columns)
+    height, width = facts["pictures"][0].shape
+    from matplotlib.figure import Figure  # only the sheet wants it, and it takes its time to import
+
+    figure = Figure((3.2 * columns, 3.2 * height / width * rows + 2.4), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, columns)
+    axis = figure.add_subplot(grid[0, :])
+    axis.plot(np.array(facts["starts"]) / steps_per_second * 1e3, facts["rates"], marker=".")
+    axis.set(xlabel="ms", ylabel="spikes a step", ylim=(0, max(1.1 * max(facts["rates"]), 0.01)))
+    axis.set_title(cli.shown(title), parse_math=False)
+    for i, (start, rate) in enumerate(zip(facts["picture_starts"], facts["pictures"])):
+        axis = figure.add_subplot(grid[1 + i // columns, i % columns])
+        axis.imshow(rate * (255 / RATE * exposure), cmap="gray", vmin=0, vmax=255)
+        for pixels, color in ((facts["hot"], "tab:red"), (facts["dead"], "tab:blue")):
+            if i == 0 and len(pixels):
+                axis.scatter(
+                    pixels[:, 1], pixels[:, 0], 12, facecolors="none", edgecolors=color, linewidths=0.8
+                )
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(f"steps {start} to {start + facts['length'] - 1}", fontsize=8)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
+
+
+def is_sheet(path):
+    """Whether a file is a sheet that `contact_sheet` wrote."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MARK.encode() in file.read(2000)

@@ -1,0 +1,145 @@
+"""Bad pixels of a recording: found by their neighbours, and filled with the spikes of the nearest good
+pixel."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from swinsf.utils.timing import STEPS
+
+LOOKS = 16  # pieces of a recording that are looked at, at most
+LOOK = 64  # steps in each, at most
+PEEKED = 3 * STEPS  # of a pipe that are looked at; more would keep a live one waiting
+SIGMAS = 5  # standard errors by which a hot pixel must exceed all its neighbours
+ALWAYS = 0.8  # part of the looks in which it must
+# and by this part of the brightest neighbour, spikes a step, and spikes in all
+ABOVE, LEAST, FEWEST = 0.2, 0.01, 4
+# light is blurred by a lens: neighbours that are brighter by this part of the excess say that it is light
+SHARP = 0.15
+# a pixel without a spike is dead if each neighbour has more spikes a step, and more in all
+DARK, SPIKES = 0.02, 10
+QUANTUM = 0.4  # spikes: standard deviation of a count of regular spikes, sqrt(1/6)
+
+RING = np.ones((3, 3), np.uint8)
+RING[1, 1] = 0
+OUTER = np.ones((5, 5), np.float32)
+OUTER[1:4, 1:4] = 0
+BORDER = {"borderType": cv2.BORDER_REFLECT_101}
+
+
+class BadPixels(NamedTuple):
+    """What a look at a recording tells about its pixels."""
+
+    rate: np.ndarray  # (H, W) float32, mean spikes a step
+    hot: np.ndarray  # (N, 2) rows and columns
+    dead: np.ndarray
+
+
+def find_bad_pixels(spikes) -> BadPixels:
+    """The `BadPixels` of a recording (T, H, W); of a pipe, by the steps that it can peek at.
+
+    A hot pixel exceeds all its eight neighbours by far, in every part of the recording. A speck that moves,
+    or comes and goes, does so for a while only. A still point of light reaches the neighbours as well, since
+    lenses blur. Less than a window's steps tell nothing. The work does not grow with the recording.
+    """
+    looks, steps = rates_of(spikes)
+    total, excess, squares, above, count = 0.0, 0.0, 0.0, 0.0, 0
+    for rate in looks:
+        over = rate - cv2.dilate(rate, RING, **BORDER)
+        total, excess, squares, above, count = (
+            total + rate,
+            excess + over,
+            squares + over**2,
+            above + (over > 0),
+            count + 1,
+        )
+    rate, excess, squares = total / count, excess / count, squares / count
+    if steps * count < STEPS - 1:
+        return BadPixels(rate, *np.zeros((2, 0, 2), int))
+    spread = np.maximum(
+        cv2.blur(squares - excess**2, (5, 5), **BORDER) * count / (count - 1), (QUANTUM / steps) ** 2
+    )
+    brightest, darkest = cv2.dilate(rate, RING, **BORDER), cv2.erode(rate, RING, **BORDER)
+    beyond = rate - brightest
+    glow = cv2.filter2D(rate, -1, RING / np.float32(8), **BORDER) - cv2.filter2D(
+        rate, -1, OUTER / 16, **BORDER
+    )
+    hot = (
+        (excess > SIGMAS * np.sqrt(spread / count))
+        & (above >= ALWAYS * count)
+        & (np.abs(glow) < SHARP * beyond)
+    )
+    least = max(LEAST, FEWEST / (steps * count))
+    hot &= (beyond > np.maximum(least, ABOVE * brightest)) & (beyond > brightest - darkest)
+    dead = (rate == 0) & (darkest > max(DARK, SPIKES / (steps * count)))
+    return BadPixels(rate, np.argwhere(hot), np.argwhere(dead))
+
+
+def rates_of(spikes):
+    """(iterator of mean rates (H, W) float32 of pieces of a recording, evenly spread; steps in each)."""
+    if hasattr(spikes, "peek"):
+        spikes = spikes.peek(PEEKED)
+    count = max(2, min(LOOKS, len(spikes) // STEPS))
+    steps = max(1, min(LOOK, len(spikes) // count))
+    starts = [(len(spikes) - steps) * i // (count - 1) for i in range(count)]
+    return (
+        np.count_nonzero(spikes[start : start + steps], axis=0).astype(np.float32) / steps for start in starts
+    ), steps
+
+
+def nearest_good(bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns ((N,), (N,)) of the good pixel nearest to each bad one; bad (H, W) bool, in the order
+    of `argwhere`."""
+    from scipy import ndimage  # takes its time to import
+
+    _, (rows, columns) = ndimage.distance_transform_edt(bad, return_indices=True)
+    return rows[bad], columns[bad]
+
+
+def repair(spikes, bad: np.ndarray):
+    """A recording (T, H, W), read as it is sliced, whose bad pixels, (H, W) bool, have the spikes of the
+    nearest good one."""
+    if not bad.any() or bad.all():
+        return spikes
+    return (Repaired if hasattr(spikes, "__len__") else PipedRepaired)(spikes, bad)
+
+
+class Filler:
+    """Steps (..., H, W) -> a copy whose bad pixels, (H, W) bool, have the spikes of the nearest good one."""
+
+    def __init__(self, bad):
+        self.bad, self.good = np.nonzero(bad), nearest_good(bad)
+
+    def __call__(self, steps):
+        steps = np.array(steps)
+        steps[..., self.bad[0], self.bad[1]] = steps[..., self.good[0], self.good[1]]
+        return steps
+
+
+class PipedRepaired:
+    """`repair` of a recording whose length is not known. What it has besides steps is the recording's."""
+
+    def __init__(self, spikes, bad):
+        self.spikes, self.fill = spikes, Filler(bad)
+
+    @property
+    def shape(self):
+        """(T, H, W), T None of a pipe."""
+        return self.spikes.shape
+
+    def __getitem__(self, steps):
+        return self.fill(self.spikes[steps])
+
+    def __getattr__(self, name):
+        if name == "peek":
+            peek = self.spikes.peek  # AttributeError if it is no pipe
+            return lambda steps: self.fill(peek(steps))
+        return getattr(self.spikes, name)
+
+
+class Repaired(PipedRepaired):
+    """`repair` of a recording whose length is known."""
+
+    def __len__(self):
+        return len(self.spikes)

@@ -1,0 +1,277 @@
+"""A network on recordings of any length: windows that slide, and work that overlaps."""
+
+import contextlib
+import functools
+import itertools
+import os
+import queue
+import sys
+import threading
+
+import numpy as np
+import torch
+
+from swinsf.models import SwinSF, fast
+from swinsf.models.tiling import check_tile, tiled
+from swinsf.recordings.binning import bin_steps, check_bin, first_key, last_key
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS
+
+MIDDLE = KEY_FRAMES["middle"]
+APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
+ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
+
+
+def key_frames(steps, start=None, stop=None, stride=1, bin=1):
+    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
+    round them.
+
+    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
+    as one, so that a window is 41 times as many. Returns a range, up to ENDLESS where the length is not
+    known.
+    """
+    earliest = first_key(bin)
+    first = earliest if start is None else max(start, earliest)
+    if start is not None:  # the rhythm is that of the steps asked for
+        first = start + -(-(first - start) // stride) * stride
+    end = ENDLESS if steps is None else last_key(steps, bin) + 1
+    return range(first, max(first, end if stop is None else min(stop, end)), stride)
+
+
+def group_size(stride, outputs):
+    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
+    steps' worth.
+
+    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
+    """
+    if outputs == "middle":
+        return 1
+    if APART % stride:
+        raise UserError(
+            f"--outputs all with --stride {stride}: a pass shows steps {APART} apart; take --stride {APART} or 1"
+        )
+    return 3 * APART // stride
+
+
+def plan_passes(keys, group):
+    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
+    third = group // 3
+    if group == 1 or len(keys) < group:
+        return [(key, {"middle": key}) for key in keys]
+    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    return [
+        (m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)
+    ]
+
+
+def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, rate=RATE, **options):
+    """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels
+    0..255, not clamped.
+
+    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
+    it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
+    in steps of the recording. bin: steps that are taken as one, for dark recordings, see
+    `recordings.binning`; stride is a multiple of it. rate: spikes a step at grey level 255. options: of
+    `reconstruct_at`.
+
+    Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window,
+    UserError for a stride that is no multiple of bin.
+    """
+    check_recording(spikes)
+    check_bin(bin, stride)
+    steps = len(spikes) if hasattr(spikes, "__len__") else None
+    keys = key_frames(steps, start, stop, stride, bin)
+    if not keys:
+        asked = "".join(
+            f", {name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None
+        )
+        raise ValueError(f"no key frame: {steps} steps{asked}; a picture wants {STEPS * bin} steps")
+    return (
+        picture * (RATE / rate)
+        for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options)
+    )
+
+
+def check_recording(spikes):
+    """Raises TypeError for a path in place of spikes, ValueError for an array of other than three
+    dimensions."""
+    if isinstance(spikes, str | os.PathLike):
+        raise TypeError(
+            f"{spikes!s:.80}: a {type(spikes).__name__}, not an array of spikes (T, H, W); open a file by open_dat"
+        )
+    if len(getattr(spikes, "shape", "THW")) != 3:
+        raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
+
+
+def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):
+    """`reconstruct_at` with `bin` steps as one. keys, stride: in steps of the recording, as are those that
+    are yielded.
+
+    The grey level is that of the recording whatever `bin` is. calibration: of a single step, see
+    `reconstruct_at`.
+    """
+    if calibration is not None:
+        dark, response = calibration
+        calibration = np.stack([bin * dark, response])  # of N steps as one
+    keys = iter(keys)
+    first = [*itertools.islice(keys, 1)]
+    binned = bin_steps(spikes, bin, *first)
+    bins = map(binned.bin_of, itertools.chain(first, keys))
+    return _in_steps(
+        reconstruct_at(binned, model, bins, stride // bin, calibration=calibration, **options), binned
+    )
+
+
+def _in_steps(pictures, binned):
+    with contextlib.closing(pictures):
+        for index, picture in pictures:
+            yield binned.key_of(index), picture / binned.bin
+
+
+def reconstruct_at(
+    spikes,
+    model,
+    keys,
+    stride,
+    batch_size=1,
+    tile=0,
+    outputs="middle",
+    calibration=None,
+    should_stop=lambda: False,
+):
+    """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H,
+    W) float32 array).
+
+    spikes, model: see `reconstruct`. batch_size: windows that the network sees at a time. tile: see `tiled`.
+    outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
+    a third of the passes, for pictures that are a little worse; keys are then whole groups (see
+    `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
+    step and response, relative to the mean; None if they are alike.
+
+    The next window is read while the network runs. The iterator ends early where the recording does, or
+    should_stop() is true. Raises UserError for a tile or a stride that does not fit.
+    """
+    multiple = model.config.window * model.config.patch
+    check_tile(tile, multiple)
+    read = prefetch(
+        read_windows(spikes, keys, group_size(stride, outputs), batch_size),
+        patience=1,
+        should_stop=should_stop,
+    )
+    return _pictures(read, model, batch_size, tile, multiple, calibration)
+
+
+def _pictures(read, model, batch_size, tile, multiple, calibration):
+    device = next(model.parameters()).device
+    run = functools.partial(fast.infer, model) if isinstance(model, SwinSF) else model
+    if calibration is not None:
+        calibration = torch.as_tensor(calibration, dtype=torch.float32)[None].to(device)
+    with contextlib.closing(read):
+        for passes, windows in read:
+            found = {}
+            for first in range(0, len(passes), batch_size):
+                batch = torch.stack(windows[first : first + batch_size]).to(device)
+                with torch.inference_mode():
+                    pictures = tiled(run, batch, tile, multiple, calibration=calibration)
+                for i, (_, shown) in enumerate(passes[first : first + batch_size]):
+                    found.update(
+                        {
+                            key: getattr(pictures, output)[i, 0].float().cpu().numpy()
+                            for output, key in shown.items()
+                        }
+                    )
+            yield from sorted(found.items())
+
+
+def read_windows(spikes, keys, group=1, batch_size=1):
+    """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
+    a time.
+
+    Steps that windows share are read once. Ends where the recording does; key frames of a group that ends
+    with it, and have a whole window, have a pass each.
+    """
+    keys, steps = iter(keys), Steps(spikes)
+    passes, windows = [], []
+    while part := list(itertools.islice(keys, group)):
+        steps.forget(part[0] - MIDDLE)
+        planned = plan_passes(part, group if steps.window(part[-1]) is not None else 1)
+        found = [steps.window(centre) for centre, _ in planned]
+        whole = [i for i, window in enumerate(found) if window is not None]
+        passes += [planned[i] for i in whole]
+        windows += [torch.from_numpy(found[i]) for i in whole]
+        if len(whole) < len(planned):
+            break
+        if len(passes) >= batch_size:
+            yield passes, windows
+            passes, windows = [], []
+    if passes:
+        yield passes, windows
+
+
+class Steps:
+    """The current steps of a recording, read in order, each once."""
+
+    def __init__(self, spikes):
+        self.spikes, self.first, self.held = spikes, 0, None
+
+    @property
+    def reached(self):
+        return self.first + (0 if self.held is None else len(self.held))
+
+    def forget(self, first):
+        """Steps before `first` are not wanted any more."""
+        self.held = self.held[first - self.first :] if first < self.reached else None
+        self.first = first
+
+    def window(self, centre):
+        """The 41 steps round a key frame, uint8 (41, H, W), or None where the recording ends within them."""
+        start, stop = centre - MIDDLE, centre - MIDDLE + STEPS
+        if self.reached < stop:
+            new = (np.asarray(self.spikes[self.reached : stop]) != 0).view(np.uint8)
+            self.held = new if self.held is None else np.concatenate([self.held, new])
+        window = self.held[start - self.first : stop - self.first]
+        return window if len(window) == STEPS else None
+
+
+def prefetch(items, depth=1, patience=None, should_stop=lambda: False):
+    """Yields the items of a generator that runs in a thread of its own, up to `depth` items ahead. Its errors
+    are raised here.
+
+    To be closed by who leaves early. patience: seconds that closing waits at most for the current item, None
+    for as long as it takes. Ends early where should_stop() comes true, also while it waits for an item.
+    """
+    ready, ended = queue.Queue(depth), threading.Event()
+
+    def put(*result):
+        while not ended.is_set():
+            try:
+                return ready.put(result, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def run():
+        try:
+            for item in items:
+                put(item, None)
+                if ended.is_set():
+                    return
+            put(None, StopIteration())
+        except BaseException as error:
+            put(None, error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while not should_stop():
+            try:
+                item, error = ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        ended.set()
+        thread.join(patience)

@@ -1,0 +1,137 @@
+"""A recording's light and motion, by a few looks at it, and what follows: steps to take as one, and an
+exposure."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from swinsf.recordings.binning import first_key, last_key
+from swinsf.utils.timing import RATE, STEPS
+
+PLACES = 5  # of a recording that are looked at
+ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it has them,
+LONGEST = 8 * STEPS  # up to so many steps
+BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
+WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
+# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
+# more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
+# simulates and scores.
+FULL = 0.5  # spikes of a bright pixel at most
+LIT = 0.1  # the same where more than two steps are one
+UNSEEN = 0.06  # the same where motion cannot be told
+STILL = 0.3  # pixels that things move by at most
+TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
+LEAST_TEXTURE = 0.002  # part of the pixels that have it, or motion cannot be told
+AGREE = 0.5  # pixels by which the way there and the way back may differ, plus a twentieth of the way
+
+
+class Survey(NamedTuple):
+    """What a few looks at a recording tell. Rates in spikes a step, motion in pixels a step."""
+
+    rate: float  # of all pixels
+    bright: float  # of a bright pixel: a hundredth are brighter
+    motion: float | None  # of three quarters of what has texture at most; None where it cannot be told
+    steps: int | None  # of the recording; None where it comes through a pipe
+
+
+def survey(spikes, first=0, stop=None):
+    """The `Survey` of steps first..stop-1 of a recording (T, H, W); of a pipe, which has a method `peek`, of
+    its next steps."""
+    if hasattr(spikes, "peek"):
+        total, looks = None, [look_long_enough(spikes.peek)]
+    else:
+        total = len(spikes)
+        stop = min(total, total if stop is None else stop)
+        spare = max(0, LONGEST - (stop - first)) // 2  # of a short piece, what lies round it too
+        first, stop = max(0, min(first, stop) - spare), min(total, stop + spare)
+        length = len(look_long_enough(lambda steps: spikes[first : min(first + steps, stop)]))
+        starts = sorted({first + (stop - first - length) * i // (PLACES - 1) for i in range(PLACES)})
+        looks = (np.asarray(spikes[start : start + length]) != 0 for start in starts)
+    rates, bright, motion = [], [], []
+    for look in looks:
+        rate = look.mean(0, dtype=np.float32)
+        rates.append(float(rate.mean()))
+        bright.append(float(np.quantile(rate, BRIGHT)))
+        found = speeds(look)
+        # what is fast shows in fewer steps
+        motion.append(found if len(found) else speeds(look[: len(look) // 2]))
+    motion = [part for part in motion if len(part)]
+    told = float(np.quantile(np.concatenate(motion), 0.75)) if motion else None
+    return Survey(float(np.mean(rates)), float(np.mean(bright)), told, total)
+
+
+def look_long_enough(read):
+    """Steps, bool (t, H, W), of read(t), in which a bright pixel has `ENOUGH` spikes; else `LONGEST`, or as
+    many as there are."""
+    length = STEPS
+    while True:
+        look = np.asarray(read(length)) != 0
+        if len(look) < length or length >= LONGEST or np.quantile(look.sum(0), BRIGHT) >= ENOUGH:
+            return look
+        length *= 2
+
+
+def speeds(look):
+    """Speeds (N,) in pixels a step where there is texture, by optical flow from the first half of steps (t,
+    H, W) to the second.
+
+    Noise moves as it likes: where the flow forward and the flow back do not cancel, nothing is told.
+    """
+    half = len(look) // 2
+    none = np.zeros(0, np.float32)
+    if half < 5 or min(look.shape[1:]) < 32 or np.quantile(look.sum(0), BRIGHT) < ENOUGH / 2:
+        return none
+    rates = [part.mean(0, dtype=np.float32) for part in (look[:half], look[-half:])]
+    bright = float(np.quantile(rates[0], BRIGHT))
+    if bright <= 0:
+        return none
+    grey = [cv2.GaussianBlur(np.clip(255 * WHITE / bright * rate, 0, 255), None, 1.5) for rate in rates]
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    there, back = (flow.calc(*(g.astype(np.uint8) for g in pair), None) for pair in (grey, grey[::-1]))
+    slope = np.hypot(
+        cv2.Sobel(grey[0], cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey[0], cv2.CV_32F, 0, 1, scale=1 / 8)
+    )
+    rows, columns = np.mgrid[: slope.shape[0], : slope.shape[1]].astype(np.float32)
+    back = cv2.remap(
+        back, columns + there[..., 0], rows + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    way, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (there, there + back))
+    told = way[(slope > TEXTURED) & (differ < AGREE + way / 20)] / (len(look) - half)
+    return told if len(told) >= LEAST_TEXTURE * slope.size else none
+
+
+def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
+    """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures
+    stay where they are.
+
+    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
+    between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
+    light is not more of their pattern.
+    """
+    best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
+    for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
+        light = bin * seen.bright
+        if light > (FULL if bin == 2 or calibrated else LIT):
+            break
+        if seen.motion is None and light > UNSEEN:
+            limit += ", and motion cannot be told"
+            break
+        if seen.motion is not None and bin * seen.motion > STILL:
+            limit += f", and things move by {seen.motion:.2g} pixels in one"
+            break
+        if seen.steps is not None:
+            last = min(last_key(seen.steps, bin), (seen.steps if stop is None else stop) - 1)
+            if max(first_key(bin), first or 0) > last:
+                limit += f", and a picture of more as one wants more than {seen.steps} steps"
+                break
+        best = bin
+    return best, limit
+
+
+def choose_exposure(seen, rate=RATE):
+    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 if there is no light.
+
+    rate: spikes a step at grey level 255.
+    """
+    return min(64.0, max(1 / 64, WHITE * rate / seen.bright)) if seen.bright > 0 else 1.0

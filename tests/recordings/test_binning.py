@@ -1,0 +1,175 @@
+"""Several steps taken as one, and what a survey of a recording chooses."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swinsf.datasets.dat import camera_of
+from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
+from swinsf.models import Reconstruction
+from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
+from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.stream import key_frames, reconstruct
+from swinsf.recordings.survey import FULL, LIT, STILL, WHITE, Survey
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import RATE
+from tests.conftest import moving_scene, random_spikes
+
+
+class Charge:
+    """In place of a generator: what `integrate_and_fire` draws first is this charge."""
+
+    def __init__(self, charge):
+        self.charge = charge
+
+    def random(self, shape, dtype):
+        return self.charge.astype(dtype)
+
+
+@given(st.integers(2, 12), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_a_dark_pixel_binned_is_a_bright_one_spike_for_spike(bin, seed):
+    """Light L, N steps as one, equals light N L with the same charge. In 256ths of a threshold: float32 sums
+    are exact."""
+    rng = np.random.default_rng(seed)
+    charge = rng.integers(0, 256, (9, 11)) / 256
+    # up to one threshold in `bin` steps
+    light = (rng.integers(0, 256 // bin + 1, (9, 11)) / 256).astype(np.float32)
+    sensor = Sensor(rate=1.0)
+    dark = integrate_and_fire([light] * (30 * bin), Charge(charge), sensor)
+    bright = integrate_and_fire([bin * light] * 30, Charge(charge), sensor)
+    np.testing.assert_array_equal(bin_steps(dark, bin, bin // 2)[0:30], bright)
+    assert bright.any()
+
+
+@pytest.mark.parametrize("bin", [1, 2, 3, 7])
+@pytest.mark.parametrize("piped", [False, True])
+def test_bins_are_those_of_any_and_lie_round_their_keys(bin, piped):
+    spikes = random_spikes(200, 6, 16, rate=0.1)
+    data = np.packbits(spikes.reshape(200, -1), axis=1, bitorder="little").tobytes()
+    binned = bin_steps(PipedSpikes(io.BytesIO(data), camera_of(6, 16)) if piped else spikes, bin, 31)
+    index = binned.bin_of(31)
+    assert binned.key_of(index) == 31 and hasattr(binned, "__len__") != piped
+    got = binned[index : index + 999]
+    first = 31 - bin // 2
+    assert len(got) == (200 - first) // bin
+    for i, one in enumerate(got):
+        np.testing.assert_array_equal(one, spikes[first + i * bin : first + (i + 1) * bin].any(0))
+    if piped:
+        assert binned.position == index + len(got)
+
+
+def mean(spikes):
+    """In place of a network: the mean of its window."""
+    picture = spikes.float().mean(1, keepdim=True) * (255 / RATE)
+    return Reconstruction(picture, picture, picture)
+
+
+class Mean(torch.nn.Module):
+    config = type("Config", (), {"window": 5, "patch": 1})
+
+    def __init__(self):
+        super().__init__()
+        self.none = torch.nn.Parameter(torch.zeros(1))
+        self.forward = mean
+
+
+def test_pictures_have_the_recordings_grey_level_and_steps_whatever_the_bin():
+    light = np.full((24, 32), 0.1, np.float32)
+    spikes = integrate_and_fire([light] * 700, np.random.default_rng(0))
+    for bin in (1, 2, 5, 10):
+        pictures = [*reconstruct(spikes, Mean(), 20, start=200, stop=490, bin=bin)]
+        keys = key_frames(700, 200, 490, 20, bin)
+        assert len(pictures) == len(keys) and all(key % 20 == 0 for key in keys)
+        for key, picture in zip(keys, pictures):
+            assert picture.mean() == pytest.approx(25.5, rel=0.03)
+            first = key - bin // 2 - 20 * bin
+            steps = spikes[first : first + 41 * bin]  # its window, round the key frame
+            np.testing.assert_allclose(picture, steps.mean(0) * (255 / RATE), rtol=1e-5)
+    with pytest.raises(UserError, match=r"--bin 3 with --stride 20: .* take --stride 18 or 21"):
+        reconstruct(spikes, Mean(), 20, bin=3)
+
+
+@pytest.mark.parametrize("bin", [1, 2, 3, 8])
+def test_key_frames_are_those_with_a_whole_window(bin):
+    steps = 41 * bin + 9
+    whole = [
+        key for key in range(steps) if key - bin // 2 - 20 * bin >= 0 and key - bin // 2 + 21 * bin <= steps
+    ]
+    assert [*key_frames(steps, bin=bin)] == whole and len(whole) == 10
+    assert not key_frames(41 * bin - 1, bin=bin)
+
+
+def test_a_recording_is_opened_binned(tmp_path):
+    spikes = random_spikes(90, 16, 24, rate=0.05)
+    np.save(tmp_path / "a.npy", spikes)
+    opened, _ = open_recording(tmp_path / "a.npy", bin=3)
+    np.testing.assert_array_equal(opened[2:7], spikes[6:21].reshape(5, 3, 16, 24).any(1))
+    assert opened.shape == (30, 16, 24)
+
+
+def test_what_is_no_recording_is_refused_at_once():
+    with pytest.raises(ValueError, match="no key frame: 60 steps; a picture wants 82 steps"):
+        reconstruct(random_spikes(60, 24, 32), Mean(), bin=2)
+    with pytest.raises(TypeError, match=r"rec\.dat: a str, not an array"):
+        reconstruct("rec.dat", Mean())
+
+
+@pytest.mark.parametrize("rate", [0.6, 0.1, 0.03])
+@pytest.mark.parametrize("speed", [0.0, 0.1, 0.3])
+def test_light_and_motion_are_those_of_the_scene(rate, speed):
+    sensor = Sensor(rate=rate, electrons=500, gain_spread=0.02, hot=5e-4)
+    pattern = draw_pattern(sensor, 120, 160, np.random.default_rng(1))
+    spikes = moving_scene(120, 160, 500, speed, sensor=sensor, pattern=pattern)
+    seen = survey(spikes)
+    assert seen.rate == pytest.approx(spikes.mean(), rel=0.1) and seen.steps == 500
+    assert seen.motion == pytest.approx(speed, abs=0.03)
+    bin, reason = choose_bin(seen, 20)
+    assert bin == 1 or (bin * seen.bright <= (FULL if bin == 2 else LIT) and bin * seen.motion <= STILL)
+    assert bin == {0.6: 1, 0.1: 2, 0.03: 4}[rate] or speed > 0
+    assert f"{seen.bright:.2g} spikes a step" in reason
+    assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
+
+
+def test_a_survey_looks_at_the_steps_that_are_shown():
+    # it brightens half way
+    light = np.repeat([[[0.1]], [[0.8]]], 500, 0).astype(np.float32) * np.ones((24, 32), np.float32)
+    spikes = integrate_and_fire(light, np.random.default_rng(0))
+    assert survey(spikes, 0, 450).rate == pytest.approx(0.06, rel=0.02)
+    assert survey(spikes, 550, None).rate == pytest.approx(0.48, rel=0.02)
+    assert survey(spikes).rate == pytest.approx(0.27, rel=0.3)
+
+
+def test_an_exposure_has_its_limits():
+    seen = Survey(0.003, 0.004, 0.0, 10_000)
+    bright = (0.0, 1e-6, 0.54, 1e3)
+    assert [choose_exposure(seen._replace(bright=rate)) for rate in bright] == [
+        1.0,
+        64.0,
+        pytest.approx(1.0),
+        1 / 64,
+    ]
+
+
+def test_a_bin_keeps_within_light_motion_and_length():
+    still = Survey(0.003, 0.004, 0.0, 10_000)
+    assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 7)[0] == 7 and choose_bin(still, 1)[0] == 1
+    for bright, bin in ((0.26, 1), (0.24, 2), (0.03, 2), (0.024, 4), (0.009, 10)):
+        assert choose_bin(still._replace(bright=bright), 20)[0] == bin
+    assert choose_bin(still._replace(motion=0.06), 20) == (
+        5,
+        "bright pixels have 0.004 spikes a step, and things move by 0.06 pixels in one",
+    )
+    # what is that dark may move as it likes
+    assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 10
+    assert choose_bin(still._replace(bright=0.1, motion=None), 20) == (
+        1,
+        "bright pixels have 0.1 spikes a step, and motion cannot be told",
+    )
+    bin, reason = choose_bin(still._replace(steps=200), 20)
+    assert bin == 4 and reason.endswith("wants more than 200 steps")
+    assert choose_bin(still, 20, first=9_900)[0] == 4  # 41 times as many have to fit behind it

@@ -1,0 +1,229 @@
+import errno
+import json
+import os
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from swinsf.recordings import output
+from swinsf.recordings.output import ToneCurve, encode_video, open_output
+from swinsf.utils.cli import UserError
+
+KEYS = range(20, 120, 10)
+ABOUT = {"recording": "a.dat", "stride": 10}
+
+
+def picture(key, height=6, width=10):
+    return np.random.default_rng(key).integers(0, 256, (height, width)).astype(np.uint8)
+
+
+def fill(out, keys=KEYS):
+    for key in keys:
+        out.write(key, picture(key))
+
+
+def make(path, about=ABOUT, keys=KEYS):
+    return open_output(path, about, (6, 10), keys)
+
+
+def test_the_grey_curve():
+    levels = np.float32([[-3, 0, 51, 102, 255, 400]])
+    np.testing.assert_array_equal(ToneCurve()(levels), [[0, 0, 51, 102, 255, 255]])
+    np.testing.assert_array_equal(ToneCurve(exposure=2)(levels), [[0, 0, 102, 204, 255, 255]])
+    # 255 sqrt(0.2), 255 sqrt(0.4)
+    np.testing.assert_array_equal(ToneCurve(gamma=2)(levels), [[0, 0, 114, 161, 255, 255]])
+    np.testing.assert_array_equal(ToneCurve(2, 2)(levels), [[0, 0, 161, 228, 255, 255]])
+    assert ToneCurve(2, 2)(levels).dtype == np.uint8
+    wide = ToneCurve(gamma=2, bits=16)(levels)  # 65535 sqrt(0.2), 65535 sqrt(0.4)
+    np.testing.assert_array_equal(wide, [[0, 0, 29308, 41448, 65535, 65535]])
+    np.testing.assert_array_equal(ToneCurve(2, 2, 16)(levels)[0, 2:4], [41448, 58616])
+    assert wide.dtype == np.uint16
+    np.testing.assert_array_equal(ToneCurve(exposure=2, bits=32)(levels), 2 * levels)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.avi", "x.mp4", "x"])
+def test_an_output_is_there_when_it_is_whole(tmp_path, name):
+    out = make(tmp_path / name)
+    out.claim()
+    fill(out, KEYS[:4])
+    out.close()
+    final = tmp_path / name / "reconstruct.json" if name == "x" else tmp_path / name
+    assert not final.exists() or not json.loads(final.read_text())["whole"]
+    # Another process of the same settings resumes; what is done is kept, in whatever order it came.
+    again = make(tmp_path / name)
+    again.claim()
+    assert sorted(again.done()) == list(KEYS[:4])
+    assert "4 of 10 pictures are kept" in again.kept()
+    fill(again, reversed(KEYS[4:]))
+    for key in KEYS:
+        np.testing.assert_array_equal(again.read(key), picture(key))
+    again.finish(len(KEYS))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == ({name} if name == "x" else {name, f".{name}.json"})
+    if name == "x":
+        assert {path.name for path in (tmp_path / "x").iterdir()} == {f"{key:08d}.png" for key in KEYS} | {
+            "reconstruct.json"
+        }
+        shown = cv2.imread(str(tmp_path / "x/00000050.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(shown, picture(50))
+    elif name == "x.npy":
+        np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_the_bytes_of_a_picture_of_16_bits_are_its_upper_ones(tmp_path, name):
+    """However dark it is."""
+    out = open_output(tmp_path / name, ABOUT, (6, 10), KEYS, bits=16)
+    out.claim()
+    for key, upper in ((KEYS[1], picture(3)), (KEYS[2], picture(3) // 20)):
+        wide = upper.astype(np.uint16) * 256 + picture(4)
+        out.write(key, wide)
+        np.testing.assert_array_equal(out.read(key), wide)
+        np.testing.assert_array_equal(out.read_bytes(key), upper)
+        assert out.read_bytes(key).dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
+    out = make(tmp_path / name)
+    out.claim()
+    fill(out)
+    out.finish(len(KEYS))
+    out.close()
+    with pytest.raises(UserError, match=rf"--output .*{name}: is there already; add --overwrite"):
+        make(tmp_path / name).claim()
+    out = make(tmp_path / name)
+    out.claim(overwrite=True)
+    assert not out.done()
+    assert name == "x" or (tmp_path / name).exists()  # the old file stays until the new one is whole
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x"])
+def test_other_settings_do_not_resume_an_unfinished_output(tmp_path, name):
+    out = make(tmp_path / name)
+    out.claim()
+    fill(out, KEYS[:3])
+    out.close()
+    other = make(tmp_path / name, {**ABOUT, "stride": 5})
+    with pytest.raises(
+        UserError, match=r"an unfinished run lies there, with stride 10, not 5; .* --overwrite to start again"
+    ):
+        other.claim()
+    assert len(out.done()) == 3
+    other.claim(overwrite=True)
+    assert not other.done()
+
+
+def test_an_unfinished_output_of_a_pipe_starts_again(tmp_path):
+    out = open_output(tmp_path / "x.npy", ABOUT, (6, 10), KEYS, piped=True)
+    out.claim()
+    fill(out, KEYS[:3])
+    assert "starts again" in out.kept()
+    out.close()
+    out = open_output(tmp_path / "x.npy", ABOUT, (6, 10), KEYS, piped=True)
+    out.claim()
+    assert not out.done()
+    fill(out, KEYS[:2])
+    out.finish(2)
+    assert np.load(tmp_path / "x.npy").shape == (2, 6, 10)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_one_run_at_a_time(tmp_path, name):
+    out = make(tmp_path / name)
+    out.claim()
+    fill(out, KEYS[:3])
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="another run is writing it"):
+            make(tmp_path / name, {**ABOUT, "stride": 5}).claim(overwrite)
+    assert len(out.done()) == 3
+
+
+def test_of_a_recording_that_has_grown_it_says_how_to_resume(tmp_path):
+    about = {"first": 20, "stride": 10, "pictures": 10}
+    out = make(tmp_path / "x.npy", about)
+    out.claim()
+    out.close()
+    with pytest.raises(
+        UserError, match=r"with pictures 10, not 15; add --stop 111 to resume, or --overwrite"
+    ):
+        make(tmp_path / "x.npy", {**about, "pictures": 15}, range(20, 170, 10)).claim()
+    assert len(range(20, 111, 10)) == 10
+
+
+def test_places_that_are_not_ours_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/holiday.png").write_bytes(b"")
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.npy").mkdir()
+    for name, words in (
+        ("photos", "has files but no reconstruct.json"),
+        ("file", "is a file; take a folder"),
+        ("folder.npy", "is a folder"),
+        ("x.mkv", r"\.mkv is not written; take \.mp4, \.avi, \.gif, \.npy, or a folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make(tmp_path / name).claim(overwrite=True)
+    assert (tmp_path / "photos/holiday.png").exists()
+
+
+def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 599})()
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"x\.npy: 10 pictures need .* raise --stride"):
+        make(tmp_path / "x.npy").claim()
+    assert list(tmp_path.iterdir()) == []
+    usage.free = 600
+    make(tmp_path / "x.npy").claim()
+    for bits, need in ((16, 1200), (32, 2400)):
+        usage.free = need - 1
+        with pytest.raises(UserError, match=r"y\.npy: 10 pictures need"):
+            open_output(tmp_path / "y.npy", ABOUT, (6, 10), KEYS, bits=bits).claim()
+
+
+def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
+    out = make(tmp_path / "x.npy")
+    out.claim()
+    fill(out, KEYS[:3])
+    pwrite = os.pwrite
+
+    def full(file, data, offset):
+        if len(data) <= 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(file, data[:20], offset)  # as a disk does that has room for a part
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left .*x\.npy"):
+        out.write(KEYS[3], picture(KEYS[3]))
+    monkeypatch.undo()
+    assert out.done() == set(KEYS[:3])
+    fill(out, KEYS[3:])
+    out.finish(10)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
+
+
+@pytest.mark.parametrize("suffix, codec, tolerance", [("mp4", "h264", 2.5), ("avi", "mjpeg", 1.5)])
+def test_a_video_plays_and_shows_the_pictures(tmp_path, suffix, codec, tolerance):
+    """At a size that is odd both ways; the grey levels keep their range."""
+    noise = [np.random.default_rng(i).random((61, 81), np.float32) for i in range(12)]
+    pictures = [
+        cv2.normalize(cv2.GaussianBlur(n, None, 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        for n in noise
+    ]
+    path = tmp_path / f"x.{suffix}"
+    encode_video(path, pictures, 12.5)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == codec and float(stream.average_rate) == 12.5
+        assert (stream.height, stream.width) == (62, 82)
+        if suffix == "mp4":  # what browsers play
+            assert stream.codec_context.pix_fmt == "yuv420p" and path.read_bytes().index(
+                b"moov"
+            ) < path.read_bytes().index(b"mdat")
+        shown = [frame.to_ndarray(format="gray") for frame in container.decode(stream)]
+    assert len(shown) == 12
+    for frame, picture in zip(shown, pictures):
+        difference = frame[:61, :81].astype(float) - picture
+        assert np.sqrt((difference**2).mean()) < tolerance and abs(difference.mean()) < 1

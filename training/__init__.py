@@ -1,0 +1,1 @@
+"""Training: settings, recipes, one epoch, the state and the folder of a run."""

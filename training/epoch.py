@@ -1,0 +1,104 @@
+"""One epoch of training."""
+
+import math
+import time
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from swinsf.datasets.augment import unpack
+from swinsf.evaluation.evaluate import calibration_of
+from swinsf.models import fast
+from swinsf.training.recipes import RECIPES, reconstruction_loss
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import gather, rank_and_size, sum_gradients
+
+
+class NotFinite(UserError):
+    """A loss or a gradient is not finite. All processes see it after the same step, before the weights
+    change."""
+
+
+class Forward(nn.Module):
+    """What DataParallel spreads: packed spikes (B, 6, H, W) -> `Reconstruction`, in bfloat16 where it is safe
+    if `amp`.
+
+    Autocast stands inside, since DataParallel's threads take over that it is on, but not its type.
+    """
+
+    def __init__(self, model, amp=False):
+        super().__init__()
+        self.model, self.amp = model, amp
+
+    def forward(self, packed, calibration=None):
+        """calibration: see `SwinSF`, or None."""
+        with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
+            return fast.forward(self.model, unpack(packed), calibration)
+
+
+def train_one_epoch(state, forward, loader, settings, total_steps, device, after_step=lambda: False):
+    """The rest of the current epoch, batch by batch; counts in `state`, over all processes.
+
+    forward: `Forward` of state.model, or DataParallel round it. loader: of `settings.accumulate` pieces a
+    batch, see `EpochBatches`. after_step() is called after each step; a true value stops. Raises NotFinite
+    for a loss or gradient that is not, before it reaches the weights.
+    """
+    forward.train()
+    recipe, (rank, _) = RECIPES[settings.recipe], rank_and_size()
+    batches = zip(*[iter(loader)] * settings.accumulate)
+    count = state.batch + len(loader) // settings.accumulate
+    label = f"epoch {state.epoch + 1}"  # from 1 on the screen
+    bar = tqdm(batches, label, count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
+    begin = time.perf_counter()
+    for pieces in bar:
+        for group in state.optimizer.param_groups:
+            group["lr"] = recipe.schedule(settings.lr, state.step, state.epoch, total_steps)
+        state.optimizer.zero_grad(set_to_none=True)
+        figures = backward(forward, pieces, recipe.loss, device)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+        # the one time that a step waits for the GPU
+        loss, pictures, norm = torch.cat([figures, norm[None]]).tolist()
+        if not math.isfinite(loss + norm):  # in one process and so in all
+            names = {
+                name for part in gather([name for piece in pieces for name in piece["name"]]) for name in part
+            }
+            raise NotFinite(
+                f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch + 1}, batch {state.batch}: "
+                f"{', '.join(sorted(names))}; the weights before it are kept. Look at these samples, or lower --lr"
+            )
+        state.optimizer.step()
+        state.step += 1
+        if state.ema:
+            state.ema.update(state.model, step=state.step)
+        now = time.perf_counter()
+        state.batch += 1
+        state.totals["loss"] += loss * pictures
+        state.totals["pictures"] += round(pictures)
+        state.totals["seconds"] += now - begin
+        begin = now
+        bar.set_postfix(
+            loss=f"{state.totals['loss'] / state.totals['pictures']:.4g}",
+            pictures_s=f"{state.totals['pictures'] / state.totals['seconds']:.3g}",
+        )
+        if after_step():
+            break
+
+
+def backward(forward, pieces, loss, device):
+    """Add the gradients of a batch to the weights' `grad`; returns a tensor (2,), the batch's mean loss and
+    its pictures.
+
+    pieces: this process's share of the batch, see `EpochBatches`. All is summed over the processes once,
+    after the last piece.
+    """
+    figures = []
+    for piece in pieces:
+        batch = {
+            key: value.to(device, non_blocking=True) for key, value in piece.items() if torch.is_tensor(value)
+        }
+        part = reconstruction_loss(forward(batch["spikes"], calibration_of(batch)), batch, loss)
+        part = batch["weight"].sum().to(part.dtype) * part
+        part.backward()
+        figures.append(torch.stack([part.detach(), (batch["weight"] > 0).sum().to(part.dtype)]))
+    return sum_gradients(forward.parameters(), torch.stack(figures).sum(0))
