@@ -112,9 +112,13 @@ def open_one(name, settings, like=None):
     """The spikes of a recording. like: one whose format a `.dat` file has, if the flags leave it open: the
     dark shows nothing."""
     height, width, order = settings.height, settings.width, settings.bit_order
-    if isinstance(like, DatFile) and Path(name).suffix.lower() not in (".npy", ".npz"):
-        height, width = (height, width) if height else like.camera[:2]
-        order = order or like.bitorder
+    if (
+        like is not None
+        and isinstance(like.source, DatFile)
+        and Path(name).suffix.lower() not in (".npy", ".npz")
+    ):
+        height, width = (height, width) if height else like.source.camera[:2]
+        order = order or like.source.bitorder
     spikes, lines = open_recording(name, height, width, settings.flip, bitorder=order)
     for line in lines:
         cli.log(line)

@@ -122,11 +122,16 @@ def likely_bit_order(packed, height, width):
 
 def bit_order_of(path, height, width):
     """`likely_bit_order` of a `.dat` file, by the steps in its middle."""
+    return likely_bit_order(middle_bytes(path, height, width), height, width)
+
+
+def middle_bytes(path, height, width):
+    """The bytes of `LOOK` whole steps in the middle of a `.dat` file, or of as many as there are."""
     step = height * width // 8
     total, _ = whole_steps(path, height, width)
     look = min(LOOK, total)
     packed = np.fromfile(path, np.uint8, look * step, offset=(total - look) // 2 * step)
-    return likely_bit_order(packed[: packed.size // step * step], height, width)
+    return packed[: packed.size // step * step]
 
 
 def rate_picture(spikes):
@@ -139,45 +144,45 @@ def rate_picture(spikes):
     return fired / (stop - start)
 
 
+def correlation(a, b):
+    """Pearson's correlation of two pictures; 0 if one is flat, or has no pixels."""
+    if not a.size:
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / size) if size > 1e-9 else 0.0
+
+
 def neighbour_correlations(picture):
-    """Pearson's correlation of a picture's pixels with their neighbours (below, to the right); 0 where all
-    are alike."""
-
-    def correlation(a, b):
-        if not a.size:  # of a single row
-            return 0.0
-        a, b = a - a.mean(), b - b.mean()
-        size = np.sqrt((a * a).sum() * (b * b).sum())
-        return float((a * b).sum() / size) if size > 1e-9 else 0.0
-
+    """The `correlation` of a picture's pixels with their neighbours (below, to the right)."""
     return correlation(picture[1:], picture[:-1]), correlation(picture[:, 1:], picture[:, :-1])
 
 
-def likeness(path, camera):
-    """How much a `.dat` file looks like steps of a `Camera`: the smaller of its `neighbour_correlations`."""
-    return min(neighbour_correlations(rate_picture(DatFile(path, camera))))
+def better_camera(packed, camera):
+    """(the camera that bytes of steps look like far more than like steps of `camera`, its likeness, the given
+    one's), or None. Likeness is the smaller of `neighbour_correlations`.
 
-
-def better_camera(path, height, width):
-    """(the camera that a `.dat` file looks like far more than like steps of this size, its likeness, that of
-    this size), or None.
-
-    Known sensors are tried, and height and width in turn. None too where the file looks like a picture under
+    Known sensors are tried, and height and width exchanged. None too if the bytes look like a picture under
     no size.
     """
-    length, given = Path(path).stat().st_size, likeness(path, camera_of(height, width))
+
+    def likeness(camera):
+        step = camera.height * camera.width // 8
+        steps = len(packed) // step if camera.height * camera.width % 8 == 0 else 0
+        if not steps:
+            return -1.0
+        whole = (np.frombuffer(packed, np.uint8, step, i * step) for i in range(steps))
+        fired = sum(unpack(one, camera.height, camera.width, False)[0].astype(np.int32) for one in whole)
+        return min(neighbour_correlations(fired[:, : camera.columns] / steps))
+
+    given = likeness(camera)
     if given >= LIKE_A_PICTURE:
         return None
     others = [
-        camera
-        for camera in (*CAMERAS, camera_of(width, height))
-        if (camera.height, camera.width) != (height, width)
+        other for other in (*CAMERAS, camera_of(camera.width, camera.height)) if other[:2] != camera[:2]
     ]
-    found = [
-        (likeness(path, camera), camera) for camera in others if length >= camera.height * camera.width // 8
-    ]
-    best, camera = max(found, default=(-1, None), key=lambda pair: pair[0])
-    return (camera, best, given) if best >= max(LIKE_A_PICTURE, given + MARGIN) else None
+    best, other = max((likeness(other), other) for other in others)
+    return (other, best, given) if best >= max(LIKE_A_PICTURE, given + MARGIN) else None
 
 
 def look_at(path, height, width):
@@ -190,7 +195,7 @@ def look_at(path, height, width):
 @functools.lru_cache(maxsize=4096)
 def _look_at(path, height, width, *_):
     order, texts = bit_order_of(path, height, width), []
-    better = better_camera(path, height, width)
+    better = better_camera(middle_bytes(path, height, width), camera_of(height, width))
     if better:
         camera, its, given = better
         texts.append(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from swinsf.datasets import rates
 from swinsf.datasets.augment import to_item
-from swinsf.datasets.dat import camera_of, count_steps, look_at, read_steps
+from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, read_steps
 from swinsf.datasets.size import guess_camera
 from swinsf.utils.choices import NO_DATA
 from swinsf.utils.cli import UserError
@@ -365,13 +365,6 @@ class Truth:
 def has_truth(folder):
     """Whether a split has a folder of pictures."""
     return Truth(folder).folder.is_dir()
-
-
-def correlation(a, b):
-    """Pearson's correlation of two pictures; 0 where one is flat."""
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / size) if size > 1e-9 else 0.0
 
 
 def read_picture(path, height, width):

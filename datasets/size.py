@@ -1,49 +1,42 @@
 """The size of a `.dat` file's steps, found out by what they look like."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from swinsf.datasets.dat import (
     CAMERAS,
     LIKE_A_PICTURE,
+    LOOK,
     MARGIN,
-    camera_of,
-    likeness,
+    Camera,
+    DatFile,
+    better_camera,
     neighbour_correlations,
-    unpack,
+    rate_picture,
 )
 from swinsf.utils.cli import UserError
+from swinsf.utils.timing import STEPS
+
+NOTHING = 0.015  # correlation of neighbours, at most, in pictures of nothing but noise: five standard errors
+CLOSER = 1 / 3  # of the other's distance from a correlation of 1, at most, or
+FAINT = 0.06  # the same in pictures that do not tell enough for their size to be known by them
+TWICE = 2.0  # times the other's correlation, in the dark
+MOST_OF = 0.5  # part of the correlation that single steps promise; motion takes some
+AS_ALIKE = 0.8  # times the correlation along a row that there is along a column, under the right size
 
 
 def describe_better(name, packed, camera):
-    """Lines of text where bytes of whole steps look far more like steps of another size than like those of
-    `camera`.
-
-    Known sensors are tried, and height and width in turn.
-    """
-
-    def alike(camera):
-        step = camera.height * camera.width // 8
-        steps = len(packed) // step
-        if not steps or camera.height * camera.width % 8:
-            return -1.0
-        whole = (np.frombuffer(packed, np.uint8, step, i * step) for i in range(steps))
-        rate = (
-            sum(unpack(one, camera.height, camera.width, False)[0].astype(np.int32) for one in whole) / steps
-        )
-        return min(neighbour_correlations(rate[:, : camera.columns]))
-
-    given = alike(camera)
-    if given >= LIKE_A_PICTURE:
+    """Lines of text if bytes of whole steps look far more like steps of another size than like those of
+    `camera`; see `dat.better_camera`."""
+    better = better_camera(packed, camera)
+    if not better:
         return []
-    sizes = [other for other in (*CAMERAS, camera_of(camera.width, camera.height)) if other[:2] != camera[:2]]
-    best, other = max((alike(other), other) for other in sizes)
-    if best < max(LIKE_A_PICTURE, given + MARGIN):
-        return []
+    other, its, given = better
     return [
         f"warning: {name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} (neighbours "
-        f"correlate by {best:.2f} and by {given:.2f}); check --height and --width"
+        f"correlate by {its:.2f} and by {given:.2f}); check --height and --width"
     ]
 
 
@@ -56,13 +49,55 @@ def describe_bit_order(name, found, given):
     ]
 
 
+class Candidate(NamedTuple):
+    """A known camera that a `.dat` file may be of, and what speaks for it."""
+
+    camera: Camera
+    below: float  # correlation of pixels with those below
+    beside: float  # and with those to the right, which all sizes keep together
+    steps: int
+    left_over: int  # bytes after the last whole step
+    expected: float  # correlation of neighbours under the right size, if nothing moves
+
+    @property
+    def alike(self):
+        """The smaller correlation."""
+        return min(self.below, self.beside)
+
+    def __str__(self):
+        left = f" ({self.left_over} bytes left over)" if self.left_over else ""
+        return f"{self.camera.height}x{self.camera.width} {self.alike:.2f}{left}"
+
+    def leads(self, other: "Candidate") -> bool:
+        """Whether the pictures, or they and the file's length, speak for this one rather than for the other."""
+        if not self.left_over and other.left_over:
+            return self.alike > other.alike
+        near = 1 - self.alike <= CLOSER * (1 - other.alike)
+        return near or self.alike - other.alike >= MARGIN or self.alike >= TWICE * max(other.alike, NOTHING)
+
+    @property
+    def shows_all(self):
+        """Whether the pictures show about what single steps promise. Under a wrong size steps are displaced
+        against each other, and their mean loses it."""
+        return self.alike >= MOST_OF * self.expected or self.expected < FAINT
+
+    @property
+    def is_picture(self):
+        """Whether it looks like pictures. Noise lowers all correlations of dark ones; but under the right size
+        rows are as alike as columns, and the length fits."""
+        if self.alike >= LIKE_A_PICTURE:
+            return True
+        rows_as_columns = self.below + NOTHING >= AS_ALIKE * self.beside
+        return self.alike > NOTHING and not self.left_over and rows_as_columns and self.shows_all
+
+
 def guess_camera(path):
-    """(the known camera that a `.dat` file is of, how that was told). Raises UserError with the candidates
-    where none stands out.
+    """(the known camera that a `.dat` file is of, how that was told). Raises UserError with the candidates if
+    none stands out.
 
     Under the right size neighbours in the picture of firing rates are alike, along rows and along columns.
     Under a wrong one a pixel's upper neighbour comes from elsewhere, and each step is displaced against the
-    one before.
+    one before. A length of whole steps counts as well. If the pictures show nothing, it decides alone.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -72,33 +107,68 @@ def guess_camera(path):
     length = path.stat().st_size
     if not length:
         raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
-    alike = {
-        camera: likeness(path, camera) for camera in CAMERAS if length >= camera.height * camera.width // 8
-    }
-    ranking = sorted(alike, key=alike.get, reverse=True)
-    fits = {camera: length % (camera.height * camera.width // 8) for camera in ranking}
-    found = [
-        f"{camera.height}x{camera.width} {alike[camera]:.2f}"
-        + (f" ({fits[camera]} bytes left over)" if fits[camera] else "")
-        for camera in ranking
-    ]
-    scores = [alike[camera] for camera in ranking] + [-1, -1]
-    # that divides the length
-    alone = bool(ranking) and not fits[ranking[0]] and all(fits[camera] for camera in ranking[1:])
-    if scores[0] >= LIKE_A_PICTURE and (alone or scores[0] - scores[1] >= MARGIN):
-        return (
-            ranking[0],
-            f"by its pictures: neighbours correlate by {found[0]}; other sizes: {', '.join(found[1:]) or 'none'}",
+    ranking = sorted(candidates(path, length), key=lambda one: one.alike, reverse=True)
+    listed = ", ".join(map(str, ranking))
+    for one in ranking:
+        if one.is_picture and all(one.leads(other) for other in ranking if other is not one):
+            others = ", ".join(str(other) for other in ranking if other is not one)
+            return (
+                one.camera,
+                f"by its pictures: neighbours correlate by {one}; other sizes: {others or 'none'}",
+            )
+    whole = [one for one in ranking if not one.left_over and one.steps >= STEPS]
+    if len(whole) == 1 and whole[0].shows_all and has_spikes(path, length):
+        (one,) = whole
+        size = f"{one.camera.height}x{one.camera.width}"
+        return one.camera, (
+            f"by its length alone, {one.steps} whole steps of {size}, since its pictures show nothing that tells: neighbours "
+            f"correlate by {listed}; --height and --width set another"
         )
-    middle = np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist()
-    reason = {(0,): "it has not one spike", (255,): "every pixel fires at every step"}.get(tuple(middle))
     raise UserError(
-        f"{path}: its size cannot be told from its {length} bytes"
-        + (f", since {reason}" if reason else "")
+        f"{path}: its size cannot be told from its {length} bytes{describe_monotony(path, length)}"
         + (
-            f"; neighbours correlate as {', '.join(found)}; wanted is one of {LIKE_A_PICTURE} with a lead of {MARGIN}"
-            if found
+            f"; neighbours correlate as {listed}; the right size needs {LIKE_A_PICTURE}, or less in the dark, and to "
+            "stand out"
+            if ranking
             else ", less than a step of any known sensor"
         )
         + "; give --height and --width"
     )
+
+
+def candidates(path, length) -> list[Candidate]:
+    """The known cameras of which a file has a step, with what speaks for each."""
+    found, single = [], correlation_in_a_step(path, length)
+    for camera in CAMERAS:
+        steps, left_over = divmod(length, camera.height * camera.width // 8)
+        if steps:
+            below, beside = neighbour_correlations(rate_picture(DatFile(path, camera)))
+            n = min(LOOK, steps)
+            expected = n * single / (1 + (n - 1) * single)  # noise falls with n, or faster
+            found.append(Candidate(camera, below, beside, steps, left_over, expected))
+    return found
+
+
+def correlation_in_a_step(path, length) -> float:
+    """The correlation of pixels with their right neighbours within single steps, whatever their size."""
+    bits = np.unpackbits(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2))
+    rate = float(bits.mean())
+    if rate in (0.0, 1.0):
+        return 0.0
+    both = np.count_nonzero(bits[1:] & bits[:-1]) / (bits.size - 1)
+    return max(0.0, (both - rate**2) / (rate * (1 - rate)))
+
+
+def bytes_in_the_middle(path, length) -> tuple:
+    """The different bytes in the middle of a file."""
+    return tuple(np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist())
+
+
+def has_spikes(path, length) -> bool:
+    """Whether some pixels fire in the middle of a file, and some do not."""
+    return bytes_in_the_middle(path, length) not in ((0,), (255,))
+
+
+def describe_monotony(path, length) -> str:
+    reasons = {(0,): ", since it has not one spike", (255,): ", since every pixel fires at every step"}
+    return reasons.get(bytes_in_the_middle(path, length), "")

@@ -13,7 +13,7 @@ import torch
 from swinsf.models.attention import TSA_CHOICES
 from swinsf.models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
 from swinsf.models.variants import VARIANTS
-from swinsf.utils import checkpoint
+from swinsf.utils import checkpoint, choices
 from swinsf.utils.cli import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -99,11 +99,14 @@ def load_model(path, device="cpu", precision="fp32"):
 
 
 def weights_file(path):
-    """The path of a weights file: in a run's folder its best.pth, or last.pth where it has not validated.
+    """The path of a weights file: in a run's folder its best.pth, or last.pth if it has not validated; the
+    shipped file for one of the names `choices.SHIPPED`, unless there is a file or folder of that name.
 
     Raises UserError for a folder with neither.
     """
     path = Path(path)
+    if str(path) in choices.SHIPPED and not path.exists():
+        return shipped_weights(str(path))
     if not path.is_dir():
         return path
     for name in ("best.pth", "last.pth"):
@@ -199,9 +202,9 @@ def check_config(config):
             raise ValueError(
                 f"{name}={value!r:.80}: a {'whole ' if kind is int else ''}number from {least} to {most} is wanted"
             )
-    for name, choices in CHOICES.items():
-        if not isinstance(getattr(config, name), str) or getattr(config, name) not in choices:
-            raise ValueError(f"{name}={getattr(config, name)!r:.80}: choose from {', '.join(choices)}")
+    for name, allowed in CHOICES.items():
+        if not isinstance(getattr(config, name), str) or getattr(config, name) not in allowed:
+            raise ValueError(f"{name}={getattr(config, name)!r:.80}: choose from {', '.join(allowed)}")
     if (
         not all(type(depth) is int and depth > 0 for depth in config.depths)
         or not 0 < sum(config.depths) <= MOST_BLOCKS

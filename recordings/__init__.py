@@ -1,13 +1,12 @@
 """Recordings of spike cameras: of any kind, their size found out, what they are like."""
 
 from swinsf.datasets.size import guess_camera
-from swinsf.recordings.arrays import open_array
 from swinsf.recordings.calibration import Calibration, Pixels, correct, load_calibration, look_at_pixels
-from swinsf.recordings.crop import crop
 from swinsf.recordings.listing import list_recordings, output_paths
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.pipes import PipedSpikes
 from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.survey import choose_bin, choose_exposure, survey
 
@@ -16,16 +15,15 @@ __all__ = [
     "PipedSpikes",
     "Pixels",
     "Plan",
+    "Recording",
     "choose_bin",
     "choose_exposure",
     "correct",
-    "crop",
     "guess_camera",
     "list_recordings",
     "load_calibration",
     "look_at_pixels",
     "make_plan",
-    "open_array",
     "open_recording",
     "output_paths",
     "repair",

@@ -5,16 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from swinsf.datasets.dat import (
-    LIKE_A_PICTURE,
-    LOOK,
-    StepFile,
-    check_size,
-    neighbour_correlations,
-    rate_picture,
-)
+from swinsf.datasets.dat import StepFile, check_size
+from swinsf.recordings.axes import time_is_last
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import check_archive
+from swinsf.utils.guard import MOST_UNPACKED, check_archive
 from swinsf.utils.spikes import describe_spikes
 
 
@@ -56,18 +50,16 @@ class NpyFile(StepFile):
 
 
 def open_array(path, flip=False):
-    """The array of spikes (T, H, W) in a `.npy` file, read as it is sliced, or the only one in a `.npz` file;
-    or UserError."""
+    """(spikes (T, H, W), lines on them) of a `.npy` file, read as they are sliced, or of the only array in a
+    `.npz` file.
+
+    An array (H, W, T) is turned, and so is read whole. Raises UserError for anything else.
+    """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file of spikes; check the path")
     check_archive(path)
     try:
-        if Path(path).suffix.lower() != ".npz":
-            spikes = NpyFile(path, flip)
-            check_axes(path, spikes)
-            return spikes
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
+        spikes = NpyFile(path) if Path(path).suffix.lower() != ".npz" else read_archive(path)
     except (UserError, OSError):
         raise
     except Exception as error:  # numpy and zipfile fail in many ways
@@ -75,6 +67,26 @@ def open_array(path, flip=False):
         raise UserError(
             f"{path}: not an array that numpy reads ({first}); save spikes (T, H, W) by numpy.save"
         ) from None
+    turned = ""
+    if time_is_last(spikes, path):
+        turned = f", turned from (H, W, T) {spikes.shape}, since its last axis is time"
+        if math.prod(spikes.shape) > MOST_UNPACKED:
+            raise UserError(f"{path}: (H, W, T), and too large to turn; save numpy.moveaxis(spikes, -1, 0)")
+        spikes = np.ascontiguousarray(np.moveaxis(spikes[:], -1, 0))
+        check_size(path, *spikes.shape[1:])
+    count, height, width = spikes.shape
+    lines = [f"{path}: {count} steps of {height}x{width}{turned}"]
+    if flip and isinstance(spikes, NpyFile):
+        spikes.flip = True
+    elif flip:
+        spikes = spikes[:, ::-1]
+    return spikes, lines
+
+
+def read_archive(path):
+    """The only array of spikes in a `.npz` file, as uint8 (T, H, W) of 0 and 1."""
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
     found = [
         array for array in arrays.values() if array.ndim == 3 and array.dtype.kind in "buif" and array.size
     ]
@@ -85,18 +97,4 @@ def open_array(path, flip=False):
     wrong = describe_spikes(found[0])
     if wrong:
         raise UserError(f"{path}: {wrong}")
-    spikes = (found[0] != 0).view(np.uint8)
-    check_axes(path, spikes)
-    return spikes[:, ::-1] if flip else spikes
-
-
-def check_axes(path, spikes):
-    """Raises UserError where spikes (T, H, W) look like nothing, and like a picture as (H, W, T)."""
-    given = min(neighbour_correlations(rate_picture(spikes)))
-    first = max(0, (len(spikes) - LOOK) // 2)
-    turned = min(neighbour_correlations(spikes[first : first + LOOK].mean(2)))
-    if turned >= LIKE_A_PICTURE and 1 - turned < (1 - given) / 3:
-        raise UserError(
-            f"{path}: looks like (H, W, T), not like (T, H, W) (neighbours correlate by {turned:.2f} and by {given:.2f}); save "
-            "numpy.moveaxis(spikes, -1, 0)"
-        )
+    return (found[0] != 0).view(np.uint8)

@@ -6,8 +6,11 @@ becomes a brighter one that moves N times as fast, and pictures that are made of
 grey levels of the recording.
 """
 
+import sys
+
 import numpy as np
 
+from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import KEY_FRAMES, STEPS
 
@@ -36,75 +39,52 @@ def check_bin(bin, stride):
         )
 
 
-def bin_steps(spikes, bin, key=0):
-    """A recording with `bin` steps as one: `Binned`, or `PipedBinned` where its length is not known.
+class Binned(Recording):
+    """A recording with `bin` steps as one: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
+    bin, at a time."""
 
-    spikes: an array (T, H, W) of spikes, or whatever gives one for a slice. key: a step that is to lie in the
-    middle of a bin, and so is every bin-th before and after it.
-    """
-    return (Binned if hasattr(spikes, "__len__") else PipedBinned)(spikes, bin, key)
-
-
-class PipedBinned:
-    """`bin` steps as one: gives uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one bin, at a
-    time."""
-
-    def __init__(self, spikes, bin, key=0):
-        self.spikes, self.bin = spikes, bin
+    def __init__(self, spikes, bin: int, key: int = 0):
+        self.steps, self.bin = Recording.of(spikes), bin
         self.first = (key - bin // 2) % bin  # step of the recording that the first bin begins at
-        self.ended = False
-        self.none = None  # no steps, of the size that steps had
+        self.name, self.size = self.steps.name, self.steps.size
+        length = self.steps.length
+        self.length = None if length is None else max(0, length - self.first) // bin
 
-    @property
-    def shape(self):
-        """(None, H, W)"""
-        return None, *self.spikes.shape[-2:]
-
-    def bin_of(self, key):
+    def bin_of(self, key: int) -> int:
         """The bin whose middle a step of the recording is."""
         return (key - self.first) // self.bin
 
-    def key_of(self, index):
+    def key_of(self, index: int) -> int:
         """The step of the recording that is a bin's middle."""
         return self.first + index * self.bin + self.bin // 2
 
     @property
-    def position(self):
-        """Of a recording from a pipe: how many bins were read."""
-        return max(0, self.spikes.position - self.first) // self.bin
+    def position(self) -> int:
+        """Number of bins of a pipe that were read."""
+        return max(0, self.steps.source.position - self.first) // self.bin
 
     def __getitem__(self, bins):
-        whole, at_a_time = [], max(1, BLOCK // self.bin)
-        for start in range(bins.start, bins.stop, at_a_time):
-            if self.ended:
-                break
-            stop = min(start + at_a_time, bins.stop)
-            steps = np.asarray(self.spikes[self.first + start * self.bin : self.first + stop * self.bin])
+        start, stop, step = bins.indices(sys.maxsize if self.length is None else self.length)
+        if step != 1:
+            raise ValueError(f"{bins}: bins are taken in a row")
+        whole, at_a_time = [np.zeros((0, *self.size), np.uint8)], max(1, BLOCK // self.bin)
+        for begin in range(start, stop, at_a_time):
+            end = min(begin + at_a_time, stop)
+            steps = np.asarray(self.steps[self.first + begin * self.bin : self.first + end * self.bin])
             fired = (steps != 0).view(np.uint8)
             if self.bin > 1:
                 fired = fired[: len(fired) // self.bin * self.bin].reshape(-1, self.bin, *fired.shape[1:])
                 fired = np.bitwise_or.reduce(fired, axis=1)
             whole.append(fired)
-            self.ended, self.none = len(fired) < stop - start, fired[:0]
-        if whole:
-            return np.concatenate(whole)
-        return np.zeros((0, *self.shape[1:]), np.uint8) if self.none is None else self.none
+            if len(fired) < end - begin:  # the recording ends
+                break
+        return np.concatenate(whole) if len(whole) != 2 else whole[1]
 
 
-class Binned(PipedBinned):
-    """`PipedBinned` of a recording whose length is known."""
+def bin_steps(spikes, bin: int, key: int = 0) -> Binned:
+    """Bin the steps of a recording: `bin` of them as one.
 
-    @property
-    def shape(self):
-        """(T, H, W)"""
-        # whatever gives arrays need not have a shape itself
-        return len(self), *np.shape(self.spikes[0:0])[-2:]
-
-    def __len__(self):
-        return max(0, len(self.spikes) - self.first) // self.bin
-
-    def __getitem__(self, bins):
-        start, stop, step = bins.indices(len(self))
-        if step != 1:
-            raise ValueError(f"{bins}: bins are taken in a row")
-        return super().__getitem__(slice(start, stop))
+    spikes: a `Recording`, an array (T, H, W), or whatever gives one for a slice. key: a step that is to lie in
+    the middle of a bin, and so is every bin-th before and after it.
+    """
+    return Binned(spikes, bin, key)

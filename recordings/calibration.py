@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from swinsf.datasets.dat import MOST_PIXELS
+from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import find_bad_pixels, nearest_good
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
@@ -110,10 +111,9 @@ def look_at_pixels(
     else those that the recording shows (see `find_bad_pixels`); or "none". Raises UserError if the
     calibration cannot be read, or is of another camera.
     """
+    spikes = Recording.of(spikes)
     if repair == "none" and not calibration:
-        return Pixels(
-            np.zeros(np.shape(spikes[0:0])[-2:] if not hasattr(spikes, "shape") else spikes.shape[-2:], bool)
-        )
+        return Pixels(np.zeros(spikes.size, bool))
     found, maps = find_bad_pixels(spikes), None
     if calibration:
         loaded = load_calibration(calibration)

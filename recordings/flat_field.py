@@ -57,7 +57,7 @@ def read_halves(name: str, spikes) -> tuple[Spikes, Spikes]:
 
 def read_part(spikes, start, stop, bar):
     """The `Spikes` of steps start..stop-1, counted from start."""
-    shape = spikes.shape[-2:]
+    shape = spikes.shape[1:]
     count, first, last = np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
     for at in range(start, stop, BLOCK):
         block = np.asarray(spikes[at : min(at + BLOCK, stop)]) != 0

@@ -9,19 +9,21 @@ it.
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.recordings.recording import Recording, spread
 from swinsf.recordings.repair import find_bad_pixels
 from swinsf.recordings.survey import (
     BRIGHT,
     FULL,
-    Survey,
     choose_bin,
     choose_exposure,
-    look_long_enough,
+    look_over,
+    looks_of,
     speeds,
+    summarize,
 )
 from swinsf.utils import cli
 from swinsf.utils.files import atomic_write
-from swinsf.utils.timing import RATE
+from swinsf.utils.timing import RATE, STRIDE
 
 PLACES = 60  # windows that are looked at
 PICTURES = 12  # of the sheet
@@ -39,35 +41,27 @@ def inspect(spikes):
     the steps, and at none. "motion": (median, 95th percentile) in pixels a step, over where there is texture;
     None where it cannot be told. "survey": a `Survey`.
     """
-    length = len(look_long_enough(lambda steps: spikes[: min(steps, len(spikes))]))
-    last = max(0, len(spikes) - length)
-    starts = sorted({last * i // (PLACES - 1) for i in range(PLACES)})
-    shown = {starts[(len(starts) - 1) * i // max(1, PICTURES - 1)] for i in range(PICTURES)}
-    facts = {
-        "starts": starts,
-        "rates": [],
-        "pictures": [],
-        "picture_starts": sorted(shown),
-        "saturated": 0.0,
-        "dark": 0.0,
-    }
-    told, bright = [], []
-    for start in tqdm(starts, "inspect", unit="window", dynamic_ncols=True, leave=False):
-        window = np.asarray(spikes[start : start + length]) != 0
+    recording = Recording.of(spikes)
+    starts, length = looks_of(recording, PLACES)
+    shown = {starts[i] for i in spread(PICTURES, 0, len(starts) - 1)}
+    facts = {"starts": starts, "picture_starts": sorted(shown), "rates": [], "pictures": []}
+    saturated, dark, motion, bright = [], [], [], []
+    looks = look_over(recording, PLACES)
+    for start, window in tqdm(looks, "inspect", len(starts), unit="window", dynamic_ncols=True, leave=False):
         rate = window.mean(0, dtype=np.float32)
         facts["rates"].append(float(rate.mean()))
-        facts["saturated"] += float((rate > SATURATED).mean()) / len(starts)
-        facts["dark"] += float((rate == 0).mean()) / len(starts)
+        saturated.append(float((rate > SATURATED).mean()))
+        dark.append(float((rate == 0).mean()))
         if start in shown:
             facts["pictures"].append(rate)
-            told.append(speeds(window))
+            motion.append(speeds(window))
             bright.append(float(np.quantile(rate, BRIGHT)))
-    told = np.concatenate(told)
+    told = np.concatenate(motion)
     facts["motion"] = tuple(np.quantile(told, (0.5, 0.95)).tolist()) if told.size else None
-    motion = float(np.quantile(told, 0.75)) if told.size else None
-    facts["survey"] = Survey(float(np.mean(facts["rates"])), float(np.mean(bright)), motion, len(spikes))
+    facts["survey"] = summarize(facts["rates"], bright, motion, recording.length)
+    facts["saturated"], facts["dark"] = float(np.mean(saturated)), float(np.mean(dark))
     facts["length"] = length
-    _, facts["hot"], facts["dead"] = find_bad_pixels(spikes)
+    _, facts["hot"], facts["dead"] = find_bad_pixels(recording)
     return facts
 
 
@@ -103,7 +97,7 @@ def describe(facts, steps_per_second):
 
 def advice(seen):
     """What to reconstruct a recording with, by a `Survey`: flags and why."""
-    bin, reason = choose_bin(seen, 20)
+    bin, reason = choose_bin(seen, STRIDE)
     if not seen.bright:
         return "there is no light in it"
     if seen.motion is not None and seen.motion > FAST:

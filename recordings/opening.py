@@ -1,5 +1,4 @@
-"""A recording of any kind as one thing: `.dat`, `.npy`, `.npz` or a pipe -> an array (T, H, W) that is read
-as it is sliced."""
+"""Opens a recording of any kind: `.dat`, `.npy`, `.npz`, gzip, standard input."""
 
 import io
 import os
@@ -7,49 +6,76 @@ import sys
 import weakref
 from pathlib import Path
 
-from swinsf.datasets.dat import LOOK, DatFile, bit_order_of, camera_of, describe_left_over, rate_picture
+from swinsf.datasets.dat import (
+    LOOK,
+    DatFile,
+    bit_order_of,
+    camera_of,
+    describe_left_over,
+    middle_bytes,
+    rate_picture,
+)
 from swinsf.datasets.size import describe_better, describe_bit_order, guess_camera
 from swinsf.recordings.arrays import open_array
 from swinsf.recordings.beginnings import GZIP, NUMPY, first_bytes, refuse_other_kinds, unpack_gzip
 from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.pipes import PipedSpikes
+from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 
 
-def open_recording(path, height=None, width=None, flip=None, bin=1, bitorder=None):
-    """(spikes, lines of text on it) of a recording: `.npy`, `.npz`, "-" for standard input, else a `.dat`
-    file, also in gzip.
+def open_recording(
+    path: str | Path,
+    height: int | None = None,
+    width: int | None = None,
+    flip: bool | None = None,
+    bin: int = 1,
+    bitorder: str | None = None,
+) -> tuple[Recording, list[str]]:
+    """(`Recording`, lines of text on it): `.npy`, `.npz`, "-" for standard input, else a `.dat` file, also in
+    gzip.
 
-    spikes has `shape` (T, H, W) and gives arrays for slices; that of a pipe (`PipedSpikes`) has no T. height,
-    width: of the steps of a `.dat` file or a pipe; a known sensor's are found out where they are not given.
-    flip: whether steps are stored upside down; by default that goes by the sensor. bin: steps that are taken
-    as one, see `recordings.binning`. bitorder: "little" or "big", the bit of a byte that is first; by default
-    it is found out. Raises UserError where the recording cannot be read, or its size cannot be told.
+    height, width: of the steps of a `.dat` file or a pipe; by default the size is found out, which a pipe
+    does not allow. flip: whether steps are stored upside down; by default as the camera of that size stores
+    them. bin: number of steps to bin, see `recordings.binning`. bitorder: "little" or "big", the bit of a
+    byte that is first; by default it is found out. Raises UserError if the recording cannot be read, or its
+    size cannot be told.
     """
     path = str(path)
     if (height is None) != (width is None):
         raise UserError(f"--height {height} --width {width}: give both, or none to have the size found out")
     if path == "-":
-        spikes, lines = open_pipe(height, width, flip, bitorder)
+        source, lines = open_pipe(height, width, flip, bitorder)
+        recording = Recording(source, "standard input")
     else:
-        head = first_bytes(path)
-        if Path(path).suffix.lower() in (".npy", ".npz") or head.startswith(NUMPY):
-            if height:
-                raise UserError(f"{path}: has its size in it; leave out --height and --width")
-            spikes, lines = open_array(path, flip), []
-        elif head.startswith(GZIP):
-            spikes, lines = open_gzip(path, height, width, flip, bitorder)
-        else:
-            refuse_other_kinds(path, head)
-            spikes, lines = open_dat_file(path, height, width, flip, bitorder)
-        lines = lines or [f"{path}: {len(spikes)} steps of {spikes.shape[1]}x{spikes.shape[2]}"]
-        seen = rate_picture(spikes)
-        if seen.min() == seen.max() and seen.min() in (0, 1):
-            always = "not one spike" if seen.max() == 0 else "a spike of every pixel at every step"
-            lines.append(
-                f"warning: {path}: {always} in the {LOOK} steps in its middle; the pictures will show nothing"
-            )
-    return (bin_steps(spikes, bin, bin // 2) if bin > 1 else spikes), lines
+        source, lines = open_file(path, height, width, flip, bitorder)
+        recording = Recording(source, path)
+        lines = [*lines, *describe_nothing(recording)]
+    return (bin_steps(recording, bin, bin // 2) if bin > 1 else recording), lines
+
+
+def open_file(path, height, width, flip, bitorder):
+    """(an array or what is sliced like one, lines on it) of a plain file."""
+    head = first_bytes(path)
+    if Path(path).suffix.lower() in (".npy", ".npz") or head.startswith(NUMPY):
+        if height:
+            raise UserError(f"{path}: has its size in it; leave out --height and --width")
+        return open_array(path, flip)
+    if head.startswith(GZIP):
+        return open_gzip(path, height, width, flip, bitorder)
+    refuse_other_kinds(path, head)
+    return open_dat_file(path, height, width, flip, bitorder)
+
+
+def describe_nothing(recording):
+    """A warning if a recording has no spikes, or nothing but spikes."""
+    seen = rate_picture(recording)
+    if seen.min() != seen.max() or seen.min() not in (0, 1):
+        return []
+    always = "not one spike" if seen.max() == 0 else "a spike of every pixel at every step"
+    return [
+        f"warning: {recording.name}: {always} in the {LOOK} steps in its middle; the pictures will show nothing"
+    ]
 
 
 def open_dat_file(path, height, width, flip, bitorder):
@@ -61,12 +87,8 @@ def open_dat_file(path, height, width, flip, bitorder):
     lines = [f"{path}: {len(spikes)} steps of {camera} ({text})"]
     if spikes.left_over:
         lines.append(f"warning: {path}: {describe_left_over(spikes)}")
-    middle = max(0, (len(spikes) - LOOK) // 2)
     if height:
-        with open(path, "rb") as file:
-            step = height * width // 8
-            file.seek(middle * step)
-            lines += describe_better(path, file.read(LOOK * step), camera)
+        lines += describe_better(path, middle_bytes(path, height, width), camera)
     spikes.bitorder = bitorder or bit_order_of(path, camera.height, camera.width)
     return spikes, lines + describe_bit_order(path, spikes.bitorder, bitorder)
 
@@ -94,8 +116,7 @@ def open_pipe(height, width, flip, bitorder):
         raise UserError("standard input: its size cannot be looked for; give --height and --width")
     if sys.stdin is None:
         raise UserError("standard input: it is closed; name a file")
-    # Unbuffered: a thread that waits in a buffered file would hold its lock, which the end of the process
-    # wants.
+    # Unbuffered: a thread that waits in a buffered file would hold its lock, which the process needs to end.
     pipe = io.FileIO(sys.stdin.fileno(), closefd=False)
     spikes = PipedSpikes(pipe, camera_of(height, width, flip), bitorder)
     return spikes, [f"standard input: {spikes.camera}", *spikes.look()]

@@ -43,6 +43,10 @@ class ToneCurve:
     gamma: float = 1.0
     bits: int = 8
 
+    def clipped(self, picture):
+        """The part of a picture's pixels, (H, W) floats, that are above white."""
+        return float(np.mean(picture * self.exposure > 255))
+
     def __call__(self, picture):
         """(H, W) floats -> (H, W) uint8, uint16 or float32."""
         if self.bits == 32:
@@ -59,6 +63,11 @@ class ToneCurve:
 def picture_name(key):
     """What a key frame's picture is called, without .png."""
     return f"{key:08d}"
+
+
+def moment_name(key, steps_per_second):
+    """A step and its time, as text."""
+    return f"step {key}, {key / steps_per_second * 1e3:.4g} ms"
 
 
 TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # of pictures, by bits

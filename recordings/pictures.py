@@ -3,17 +3,17 @@
 import os
 
 from swinsf.models import load_model, weights_for
-from swinsf.recordings import choose_bin, choose_exposure, look_at_pixels, open_recording, survey
+from swinsf.recordings import Recording, choose_bin, choose_exposure, look_at_pixels, open_recording, survey
 from swinsf.recordings import repair as fill
 from swinsf.recordings.output import ToneCurve
-from swinsf.recordings.stream import check_recording, key_frames, reconstruct
+from swinsf.recordings.stream import key_frames, reconstruct
 from swinsf.utils.distributed import pick_device
-from swinsf.utils.timing import RATE
+from swinsf.utils.timing import RATE, STRIDE
 
 
 def pictures(
     spikes,
-    stride=20,
+    stride=STRIDE,
     start=None,
     stop=None,
     bin="auto",
@@ -40,9 +40,7 @@ def pictures(
     Raises UserError where a file cannot be read or its size not be told; ValueError where an array is not (T,
     H, W), or no key frame has a whole window.
     """
-    if isinstance(spikes, str | os.PathLike):
-        spikes, _ = open_recording(spikes)
-    check_recording(spikes)
+    spikes = open_recording(spikes)[0] if isinstance(spikes, str | os.PathLike) else Recording.of(spikes)
     model = model or load_model(weights_for("recordings"), pick_device(None))
     pixels = look_at_pixels(spikes, calibration, repair)
     spikes = fill(spikes, pixels.bad)
@@ -55,5 +53,5 @@ def pictures(
     made = reconstruct(spikes, model, stride, start, stop, bin, calibration=pixels.maps, **options)
     return (
         (step, curve(pixels.limit(picture, bin)))
-        for step, picture in zip(key_frames(len(spikes), start, stop, stride, bin), made)
+        for step, picture in zip(key_frames(spikes.length, start, stop, stride, bin), made)
     )

@@ -1,17 +1,18 @@
-"""Which steps of a recording are shown, how many are taken as one, and how light and fast: by the settings
-and a look at it."""
+"""Which steps of a recording are shown, how many are binned, and how light and fast: by the settings and a
+look at it."""
 
 from dataclasses import dataclass
 
 from swinsf.recordings.binning import check_bin
 from swinsf.recordings.calibration import Pixels
 from swinsf.recordings.output import ToneCurve
+from swinsf.recordings.recording import Recording
 from swinsf.recordings.stream import key_frames
-from swinsf.recordings.survey import choose_bin, choose_exposure, survey
+from swinsf.recordings.survey import Survey, choose_bin, choose_exposure, survey
 from swinsf.utils.cli import UserError
-from swinsf.utils.timing import RATE, STEPS
+from swinsf.utils.timing import RATE, STEPS, STRIDE
 
-STRIDE, FPS = 20, 25.0  # by default
+FPS = 25.0  # by default
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,64 @@ class Plan:
     pixels: Pixels | None = None  # what is done about bad pixels and their differences
 
 
-def in_steps(moment, settings):
+def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pixels | None = None) -> Plan:
+    """The `Plan` of a recording. Raises UserError if there is no picture to show.
+
+    settings: the flags of reconstruct.py. weights: the network's path, None for other methods. fit: what they
+    were fitted to, with `light` and `motion`, if known. pixels: the recording's `Pixels`, which have been
+    dealt with in what it gives.
+    """
+    start, stop = in_steps(settings.start, settings), in_steps(settings.stop, settings)
+    stride, fps = choose_pace(settings)
+    steps = recording.length
+    if steps is not None and start is not None and start >= steps:
+        raise UserError(
+            f"--start {start}: {settings.recording} ends before, it has {steps} step{'s' * (steps != 1)}, "
+            f"{1e3 * steps / settings.steps_per_second:.4g} ms; no picture to show"
+        )
+    seen, lines = survey(recording, start or 0, stop), describe_rounding(settings)
+    bin = 1 if settings.bin == "auto" else settings.bin
+    if settings.bin == "auto" and weights:
+        bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
+        lines.append(
+            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)"
+        )
+    gain, line = choose_gain(seen, settings, pixels.dark if pixels else 0.0)
+    lines += line
+    lines += [
+        f"warning: {weights.name} was fitted to other data: {line}"
+        for line in describe_outside(seen, bin, fit)
+    ]
+    keys = key_frames(steps, start, stop, stride, bin)
+    if not keys:
+        raise UserError(
+            f"{settings.recording}: no picture to show{describe_shortage(steps, start, stop, bin)}"
+        )
+    curve = ToneCurve(gain * RATE / (settings.rate or RATE), settings.gamma, settings.bits)
+    return Plan(keys, bin, curve, fps, tuple(lines), pixels)
+
+
+def in_steps(moment, settings) -> int | None:
     """A `cli.moment` in steps."""
     if moment is None:
         return None
     value, unit = moment
     return value if unit == "steps" else round(value * settings.steps_per_second)
+
+
+def describe_rounding(settings) -> list[str]:
+    """A line on a stride that was given as a time and is no whole number of steps."""
+    if settings.stride is None or settings.stride[1] == "steps":
+        return []
+    exact, taken = settings.stride[0] * settings.steps_per_second, in_steps(settings.stride, settings)
+    if abs(exact - taken) < 1e-6:
+        return []
+    drift = 1e3 * (taken - exact) / exact
+    return [
+        f"stride: {1e3 * settings.stride[0]:.6g} ms is {exact:.6g} steps; {taken} are taken, "
+        f"{1e3 * taken / settings.steps_per_second:.6g} ms, so that pictures come {abs(drift):.3g} ms "
+        f"{'later' if drift > 0 else 'earlier'} with each second of the recording"
+    ]
 
 
 def choose_pace(settings):
@@ -56,58 +109,30 @@ def choose_pace(settings):
     return stride, second / stride
 
 
-def make_plan(spikes, settings, weights=None, fit=None, pixels=None):
-    """The `Plan` of a recording (T, H, W). Raises UserError where there is no picture to show.
-
-    weights: the network's path, None for other methods. fit: what they were fitted to, with `light` and
-    `motion`, if known. pixels: the recording's `Pixels`, which have been dealt with in `spikes`.
-    """
-    start, stop = in_steps(settings.start, settings), in_steps(settings.stop, settings)
-    stride, fps = choose_pace(settings)
-    steps = len(spikes) if hasattr(spikes, "__len__") else None
-    if steps is not None and start is not None and start >= steps:
-        raise UserError(
-            f"--start {start}: {settings.recording} ends before, it has {steps} step{'s' * (steps != 1)}, "
-            f"{1e3 * steps / settings.steps_per_second:.4g} ms; no picture to show"
-        )
-    seen, lines = survey(spikes, start or 0, stop), []
-    bin = 1 if settings.bin == "auto" else settings.bin
-    if settings.bin == "auto" and weights:
-        bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
-        lines.append(
-            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)"
-        )
-    rate = settings.rate or RATE
+def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[str]]:
+    """(factor on the grey levels, a line on it if it was chosen here). dark: dark charge, spikes a step."""
     # who says what is white is not to be corrected
     exposure = settings.exposure or (1.0 if settings.rate else "auto")
-    if exposure == "auto":
-        dark = pixels.dark if pixels else 0.0
-        exposure = (
-            1.0 if settings.bits == 32 else choose_exposure(seen._replace(bright=seen.bright - dark), rate)
-        )
-        chosen = (
-            "1, as numbers are to be left"
-            if settings.bits == 32
-            else f"{exposure:.3g}, so that bright pixels are white"
-        )
-        lines.append(f"exposure: grey levels times {chosen} (--exposure says it otherwise)")
-    lines += [
-        f"warning: {weights.name} was fitted to other data: {line}"
-        for line in describe_outside(seen, bin, fit)
-    ]
-    keys = key_frames(steps, start, stop, stride, bin)
-    if not keys:
-        asked = "".join(
-            f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None
-        )
-        has = "its steps" if steps is None else f"{steps} step{'s' * (steps != 1)}"
-        raise UserError(
-            f"{settings.recording}: no picture to show of {has}{asked and ' with' + asked}: one wants "
-            f"{STEPS * bin} steps, half of them on either side of its own; record more, or widen --start and --stop"
-            + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
-        )
-    return Plan(
-        keys, bin, ToneCurve(exposure * RATE / rate, settings.gamma, settings.bits), fps, tuple(lines), pixels
+    if exposure != "auto":
+        return exposure, []
+    if settings.bits > 8 and settings.exposure is None:
+        gain, chosen = 1.0, "1, so that numbers stay as they are"
+    else:
+        gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
+        chosen = f"{gain:.3g}, so that bright pixels are white"
+    return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
+
+
+def describe_shortage(steps, start, stop, bin) -> str:
+    """What a recording that has no picture to show lacks, as text."""
+    asked = "".join(
+        f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None
+    )
+    has = "its steps" if steps is None else f"{steps} step{'s' * (steps != 1)}"
+    return (
+        f" of {has}{asked and ' with' + asked}: a picture needs {STEPS * bin} steps, half of them on either side of "
+        "its key frame; record more, or widen --start and --stop"
+        + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
     )
 
 

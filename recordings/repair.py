@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from swinsf.recordings.recording import Recording, spread
 from swinsf.utils.timing import STEPS
 
 LOOKS = 16  # pieces of a recording that are looked at, at most
@@ -43,7 +44,7 @@ def find_bad_pixels(spikes) -> BadPixels:
     or comes and goes, does so for a while only. A still point of light reaches the neighbours as well, since
     lenses blur. Less than a window's steps tell nothing. The work does not grow with the recording.
     """
-    looks, steps = rates_of(spikes)
+    looks, steps = rates_of(Recording.of(spikes))
     total, excess, squares, above, count = 0.0, 0.0, 0.0, 0.0, 0
     for rate in looks:
         over = rate - cv2.dilate(rate, RING, **BORDER)
@@ -76,13 +77,12 @@ def find_bad_pixels(spikes) -> BadPixels:
     return BadPixels(rate, np.argwhere(hot), np.argwhere(dead))
 
 
-def rates_of(spikes):
+def rates_of(recording: Recording):
     """(iterator of mean rates (H, W) float32 of pieces of a recording, evenly spread; steps in each)."""
-    if hasattr(spikes, "peek"):
-        spikes = spikes.peek(PEEKED)
+    spikes = recording.peek(PEEKED) if recording.length is None else recording
     count = max(2, min(LOOKS, len(spikes) // STEPS))
     steps = max(1, min(LOOK, len(spikes) // count))
-    starts = [(len(spikes) - steps) * i // (count - 1) for i in range(count)]
+    starts = spread(count, 0, len(spikes) - steps)
     return (
         np.count_nonzero(spikes[start : start + steps], axis=0).astype(np.float32) / steps for start in starts
     ), steps
@@ -102,7 +102,7 @@ def repair(spikes, bad: np.ndarray):
     nearest good one."""
     if not bad.any() or bad.all():
         return spikes
-    return (Repaired if hasattr(spikes, "__len__") else PipedRepaired)(spikes, bad)
+    return Recording.of(spikes).changed(Filler(bad))
 
 
 class Filler:
@@ -115,31 +115,3 @@ class Filler:
         steps = np.array(steps)
         steps[..., self.bad[0], self.bad[1]] = steps[..., self.good[0], self.good[1]]
         return steps
-
-
-class PipedRepaired:
-    """`repair` of a recording whose length is not known. What it has besides steps is the recording's."""
-
-    def __init__(self, spikes, bad):
-        self.spikes, self.fill = spikes, Filler(bad)
-
-    @property
-    def shape(self):
-        """(T, H, W), T None of a pipe."""
-        return self.spikes.shape
-
-    def __getitem__(self, steps):
-        return self.fill(self.spikes[steps])
-
-    def __getattr__(self, name):
-        if name == "peek":
-            peek = self.spikes.peek  # AttributeError if it is no pipe
-            return lambda steps: self.fill(peek(steps))
-        return getattr(self.spikes, name)
-
-
-class Repaired(PipedRepaired):
-    """`repair` of a recording whose length is known."""
-
-    def __len__(self):
-        return len(self.spikes)

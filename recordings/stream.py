@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import os
 import queue
 import sys
 import threading
@@ -14,8 +13,9 @@ import torch
 from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
 from swinsf.recordings.binning import bin_steps, check_bin, first_key, last_key
+from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
-from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS
+from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
@@ -64,7 +64,7 @@ def plan_passes(keys, group):
     ]
 
 
-def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, rate=RATE, **options):
+def reconstruct(spikes, model, stride=STRIDE, start=None, stop=None, bin=1, rate=RATE, **options):
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels
     0..255, not clamped.
 
@@ -77,30 +77,19 @@ def reconstruct(spikes, model, stride=20, start=None, stop=None, bin=1, rate=RAT
     Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window,
     UserError for a stride that is no multiple of bin.
     """
-    check_recording(spikes)
+    recording = Recording.of(spikes)
     check_bin(bin, stride)
-    steps = len(spikes) if hasattr(spikes, "__len__") else None
+    steps = recording.length
     keys = key_frames(steps, start, stop, stride, bin)
     if not keys:
         asked = "".join(
             f", {name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None
         )
-        raise ValueError(f"no key frame: {steps} steps{asked}; a picture wants {STEPS * bin} steps")
+        raise ValueError(f"no key frame: {steps} steps{asked}; a picture needs {STEPS * bin} steps")
     return (
         picture * (RATE / rate)
-        for _, picture in reconstruct_binned(spikes, model, keys, stride, bin, **options)
+        for _, picture in reconstruct_binned(recording, model, keys, stride, bin, **options)
     )
-
-
-def check_recording(spikes):
-    """Raises TypeError for a path in place of spikes, ValueError for an array of other than three
-    dimensions."""
-    if isinstance(spikes, str | os.PathLike):
-        raise TypeError(
-            f"{spikes!s:.80}: a {type(spikes).__name__}, not an array of spikes (T, H, W); open a file by open_dat"
-        )
-    if len(getattr(spikes, "shape", "THW")) != 3:
-        raise ValueError(f"spikes of shape {tuple(spikes.shape)}: expected (T, H, W)")
 
 
 def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):

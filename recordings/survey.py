@@ -1,5 +1,4 @@
-"""A recording's light and motion, by a few looks at it, and what follows: steps to take as one, and an
-exposure."""
+"""A recording's light and motion, by a few looks at it, and what follows: how many steps to bin, and a gain."""
 
 from typing import NamedTuple
 
@@ -7,6 +6,7 @@ import cv2
 import numpy as np
 
 from swinsf.recordings.binning import first_key, last_key
+from swinsf.recordings.recording import Recording, spread
 from swinsf.utils.timing import RATE, STEPS
 
 PLACES = 5  # of a recording that are looked at
@@ -35,30 +35,44 @@ class Survey(NamedTuple):
     steps: int | None  # of the recording; None where it comes through a pipe
 
 
-def survey(spikes, first=0, stop=None):
-    """The `Survey` of steps first..stop-1 of a recording (T, H, W); of a pipe, which has a method `peek`, of
-    its next steps."""
-    if hasattr(spikes, "peek"):
-        total, looks = None, [look_long_enough(spikes.peek)]
-    else:
-        total = len(spikes)
-        stop = min(total, total if stop is None else stop)
-        spare = max(0, LONGEST - (stop - first)) // 2  # of a short piece, what lies round it too
-        first, stop = max(0, min(first, stop) - spare), min(total, stop + spare)
-        length = len(look_long_enough(lambda steps: spikes[first : min(first + steps, stop)]))
-        starts = sorted({first + (stop - first - length) * i // (PLACES - 1) for i in range(PLACES)})
-        looks = (np.asarray(spikes[start : start + length]) != 0 for start in starts)
+def survey(spikes, first: int = 0, stop: int | None = None) -> Survey:
+    """The `Survey` of steps first..stop-1 of a recording (T, H, W); of a pipe, of its next steps."""
+    recording = Recording.of(spikes)
     rates, bright, motion = [], [], []
-    for look in looks:
+    for _, look in look_over(recording, PLACES, first, stop):
         rate = look.mean(0, dtype=np.float32)
         rates.append(float(rate.mean()))
         bright.append(float(np.quantile(rate, BRIGHT)))
-        found = speeds(look)
-        # what is fast shows in fewer steps
-        motion.append(found if len(found) else speeds(look[: len(look) // 2]))
-    motion = [part for part in motion if len(part)]
-    told = float(np.quantile(np.concatenate(motion), 0.75)) if motion else None
-    return Survey(float(np.mean(rates)), float(np.mean(bright)), told, total)
+        motion.append(speeds(look))
+    return summarize(rates, bright, motion, recording.length)
+
+
+def summarize(rates: list, bright: list, motion: list, steps: int | None) -> Survey:
+    """The `Survey` of what looks tell: rates of all and of bright pixels, and `speeds`."""
+    told = np.concatenate(motion)
+    fast = float(np.quantile(told, 0.75)) if told.size else None
+    return Survey(float(np.mean(rates)), float(np.mean(bright)), fast, steps)
+
+
+def look_over(recording: Recording, places: int, first: int = 0, stop: int | None = None):
+    """Yields (first step, steps as bool (t, H, W)) of up to `places` looks, evenly spread over steps
+    first..stop-1. A look has 41 steps, and more in the dark. A pipe has one look, its next steps."""
+    if recording.length is None:
+        yield 0, look_long_enough(recording.peek)
+        return
+    starts, length = looks_of(recording, places, first, stop)
+    for start in starts:
+        yield start, np.asarray(recording[start : start + length]) != 0
+
+
+def looks_of(recording: Recording, places: int, first: int = 0, stop: int | None = None):
+    """(first steps of the looks of `look_over`, steps in each). Around a short piece it looks further."""
+    total = recording.length
+    stop = min(total, total if stop is None else stop)
+    spare = max(0, LONGEST - (stop - first)) // 2
+    first, stop = max(0, min(first, stop) - spare), min(total, stop + spare)
+    length = len(look_long_enough(lambda steps: recording[first : min(first + steps, stop)]))
+    return spread(places, first, stop - length), length
 
 
 def look_long_enough(read):
@@ -72,7 +86,13 @@ def look_long_enough(read):
         length *= 2
 
 
-def speeds(look):
+def speeds(look: np.ndarray) -> np.ndarray:
+    """`flow_speeds`; what is fast shows in fewer steps."""
+    found = flow_speeds(look)
+    return found if len(found) else flow_speeds(look[: len(look) // 2])
+
+
+def flow_speeds(look):
     """Speeds (N,) in pixels a step where there is texture, by optical flow from the first half of steps (t,
     H, W) to the second.
 

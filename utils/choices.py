@@ -9,6 +9,7 @@ from pathlib import Path
 
 from swinsf.utils.cli import UserError
 
+SHIPPED = ("small", "camera", "1000", "250")  # weights by name
 VARIANTS = ("250", "1000", "small")
 TSA = ("released", "paper")
 SKIP = ("none", "motion", "aligned")
@@ -38,9 +39,10 @@ def look_at_dataset(path):
 
 
 def look_at_weights(path):
-    """Raises UserError where there is nothing at a path of weights; none is passed over."""
-    if path and not Path(path).exists():
-        raise UserError(f"{path}: no such weights file; check the path")
+    """Raises UserError if there is nothing at a path of weights, and it is no shipped file's name. None
+    passes."""
+    if path and not Path(path).exists() and str(path) not in SHIPPED:
+        raise UserError(f"{path}: no such weights file; check the path, or name one of {', '.join(SHIPPED)}")
 
 
 def look_at_calibration(path):

@@ -235,6 +235,21 @@ def named_folder(text):
     return name, folder
 
 
+def word_or(kind, *words):
+    """argparse type for one of some words, or a value of a kind."""
+    return lambda text: text if text in words else kind(text)
+
+
+def part(text):
+    """argparse type for y0:y1,x0:x1, each end with a default -> ((y0, y1), (x0, x1)), None if there is no
+    number."""
+    found = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
+    ends = [int(number) if number else None for number in found.groups()]
+    return tuple(ends[:2]), tuple(ends[2:])
+
+
 def moment(text):
     """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds,
     "seconds")."""

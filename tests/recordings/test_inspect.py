@@ -5,7 +5,7 @@ import pytest
 import reconstruct as script
 from swinsf.datasets.dat import write_dat
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern
-from swinsf.recordings.inspect import bad_pixels, describe, inspect
+from swinsf.recordings.inspect import describe, inspect
 from swinsf.utils.cli import UserError
 from tests.conftest import moving_scene
 
@@ -55,15 +55,6 @@ def test_a_recording_shorter_than_a_window():
     facts = inspect(moving_scene(40, 48, 10))
     assert len(facts["rates"]) == 1 and facts["pictures"][0].shape == (40, 48)
     assert len(facts["hot"]) == len(facts["dead"]) == 0  # of so few steps nothing can be told
-
-
-@pytest.mark.parametrize("steps, told", [(100, False), (400, True)])
-def test_a_pixel_is_bad_where_chance_cannot_make_it_so(steps, told):
-    """Beside pixels of 0.05 spikes a step: 100 steps without one are chance, and 3 spikes more are too."""
-    rate = np.full((20, 30), 0.05)
-    rate[5, 7], rate[12, 20] = 0.0, 0.05 + 3.5 / 100
-    hot, dead = bad_pixels(rate, steps)
-    assert (hot.tolist(), dead.tolist()) == (([[12, 20]], [[5, 7]]) if told else ([], []))
 
 
 def test_a_dark_recording_with_specks():

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from swinsf.datasets.dat import CAMERAS, Camera, camera_of, write_dat
-from swinsf.datasets.simulation.sensor import Sensor
 from swinsf.datasets.size import guess_camera
-from swinsf.recordings import PipedSpikes, crop, open_recording
+from swinsf.recordings import PipedSpikes, Recording, open_recording
 from swinsf.utils.cli import UserError
 from tests.conftest import moving_scene, random_spikes
 
@@ -160,11 +159,13 @@ def test_a_pipe_is_read_in_order_to_its_end():
 def test_the_part_of_a_pipe_is_what_a_look_ahead_sees_too():
     spikes = random_spikes(30, 6, 16)
     data = np.packbits(spikes.reshape(30, -1), axis=1, bitorder="little").tobytes()
-    part = crop(PipedSpikes(io.BytesIO(data), camera_of(6, 16)), (1, 4), (5, None))
+    piped = Recording(PipedSpikes(io.BytesIO(data), camera_of(6, 16)))
+    part = piped.crop(*piped.spans((1, 4), (5, None)))
     np.testing.assert_array_equal(part.peek(9), spikes[:9, 1:4, 5:])
     np.testing.assert_array_equal(part[2:30], spikes[2:, 1:4, 5:])
-    assert part.shape == (None, 3, 11) and not hasattr(part, "__len__") and part.position == 30
-    assert not hasattr(crop(spikes, (1, 4), (5, None)), "peek")
+    assert part.shape == (None, 3, 11) and part.length is None and part.source.position == 30
+    with pytest.raises(TypeError, match="comes through a pipe"):
+        len(part)
 
 
 def test_the_trailer_of_a_raw_dump_is_left_out_of_a_pipe_too():
@@ -258,17 +259,6 @@ def test_arrays_that_hold_something_else_are_refused(tmp_path, suffix):
         (np.save if suffix == "npy" else np.savez)(tmp_path / f"a.{suffix}", stored)
         with pytest.raises(UserError, match=rf"a\.{suffix}: {words}"):
             open_recording(tmp_path / f"a.{suffix}")
-
-
-@pytest.mark.parametrize("rate", [0.6, 0.1])
-@pytest.mark.parametrize("speed", [0.0, 0.3])
-def test_time_that_comes_last_is_refused(tmp_path, rate, speed):
-    spikes = moving_scene(120, 160, 200, speed, sensor=Sensor(rate=rate))
-    np.save(tmp_path / "right.npy", spikes)
-    np.save(tmp_path / "turned.npy", np.ascontiguousarray(spikes.transpose(1, 2, 0)))
-    open_recording(tmp_path / "right.npy")
-    with pytest.raises(UserError, match=r"turned\.npy: looks like \(H, W, T\), not like \(T, H, W\)"):
-        open_recording(tmp_path / "turned.npy")
 
 
 def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):

@@ -218,7 +218,7 @@ def test_what_gives_no_picture_is_an_error_and_not_nothing(tmp_path):
         (spikes, {"start": 50}),
         (spikes, {"stop": 10}),
     ):
-        with pytest.raises(ValueError, match=r"no key frame: .* a picture wants 41 steps"):
+        with pytest.raises(ValueError, match=r"no key frame: .* a picture needs 41 steps"):
             reconstruct(too_short, model, **options)
     with pytest.raises(ValueError, match="expected"):
         reconstruct(spikes[0], model)

@@ -19,6 +19,8 @@ from swinsf.datasets.simulation.sensor import Sensor
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.models import load_model
 from swinsf.models.classical import tfi, tfp
+from swinsf.recordings import batch, job
+from swinsf.recordings.output import moment_name
 from swinsf.utils.cli import UserError
 from tests.conftest import (
     ROOT,
@@ -391,8 +393,8 @@ def test_several_recordings_by_one_command(tmp_path, capsys):
 
 
 def test_one_model_serves_all_recordings(tmp_path, options, monkeypatch):
-    loads, load = [], script.load_model
-    monkeypatch.setattr(script, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    loads, load = [], batch.load_model
+    monkeypatch.setattr(batch, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
     for name in "ab":
         np.save(tmp_path / f"{name}.npy", random_spikes(60, 24, 32))
     assert run(tmp_path / "a.npy", tmp_path / "b.npy", *options, "--output", tmp_path / "{name}.avi") == 0
@@ -464,8 +466,7 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
 
 
 def test_a_moment_is_called_by_its_step_and_time():
-    settings = script.parse_settings(["a.dat", "--steps_per_second", "40000"])
-    assert script.moment_name(150, settings) == "step 150, 3.75 ms"
+    assert moment_name(150, 40000.0) == "step 150, 3.75 ms"
 
 
 def test_a_recording_is_not_written_over(tmp_path):
@@ -477,7 +478,7 @@ def test_a_recording_is_not_written_over(tmp_path):
 
 def test_a_hole_in_the_pictures_is_no_whole_output(recording, tmp_path, monkeypatch):
     path, _ = recording
-    monkeypatch.setattr(script, "share", lambda job, *_: (list(job.keys)[:2], 2))
+    monkeypatch.setattr(job.Job, "share", lambda one, *_: (list(one.plan.keys)[:2], 2))
     with pytest.raises(UserError, match="1 pictures are missing"):
         run(path, "--method", "tfp", "--stride", 50, "--output", tmp_path / "x.npy")
     monkeypatch.undo()
@@ -554,7 +555,7 @@ def test_standard_input(recording, options, tmp_path):
     assert result.returncode == 0 and "its last 5 bytes are no whole step" in result.stdout
     assert np.load(tmp_path / "cut.npy").shape == (1, 250, 400)
     result = piped(12_500 * 30, "--output", tmp_path / "short.npy")
-    assert result.returncode == 2 and "ended after 30 steps; a picture wants 41" in result.stderr
+    assert result.returncode == 2 and "ended after 30 steps; a picture needs 41" in result.stderr
     assert not list(tmp_path.glob(".short*"))
 
 
@@ -570,7 +571,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
             [path, *options, "--start", "5s"],
             r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms",
         ),
-        ([path, *options, "--variant", "small"], "--load_model .* with --variant small"),
+        ([path, "--variant", "small"], "unrecognized arguments: --variant small"),
         ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
         ([path, *options, "--tile", "10"], "--tile 10"),
         ([path, "--load_model", "none.pth"], r"none\.pth"),
@@ -587,7 +588,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
         (["-"], "give --height and --width"),
         (
             [tmp_path / "small.dat", *options, "--height", "8", "--width", "8"],
-            "8x8; the network wants 20 pixels a side",
+            "8x8; the network needs 20 pixels a side",
         ),
         ([path, *options, "--device", "cuda:77"], "cuda:77"),
     ):
@@ -598,14 +599,14 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
 
 def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
-    read = script.reconstruct_binned
+    read = job.reconstruct_binned
 
     def cut(*arguments, **settings):
         with open(tmp_path / "rec.dat", "r+b") as file:
             file.truncate(96 * 70)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(script, "reconstruct_binned", cut)
+    monkeypatch.setattr(job, "reconstruct_binned", cut)
     arguments = [
         tmp_path / "rec.dat",
         "--height",
@@ -678,11 +679,11 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
         "--exposure",
         "auto",
     )
-    (settings,) = script.for_each(
-        script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), ".mp4"
+    (settings,) = batch.list_jobs(
+        script.parse_settings([str(flag) for flag in (tmp_path / "rec.dat", *flags)]), 1
     )
-    first = script.prepare(settings, None, None)
+    first = job.prepare(settings, job.Network())
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
-    second = script.prepare(settings, None, None, first.plan)
+    second = job.prepare(settings, job.Network(), first.plan)
     assert (second.plan, second.output.about) == (first.plan, first.output.about)
-    assert script.prepare(settings, None, None).keys != first.keys
+    assert job.prepare(settings, job.Network()).keys != first.keys

@@ -1,0 +1,149 @@
+"""All recordings of one `reconstruct.py` command, one after the other, with one model."""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+from swinsf.models import fit_of, load_model, weights_file, weights_for
+from swinsf.recordings.inspect import contact_sheet, describe, inspect, is_sheet
+from swinsf.recordings.job import Job, Network, open_shown, prepare
+from swinsf.recordings.listing import list_recordings, output_paths
+from swinsf.recordings.plan import choose_gain, in_steps
+from swinsf.recordings.report import page_path
+from swinsf.recordings.survey import survey
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import broadcast, pick_device
+from swinsf.utils.timing import RATE
+
+
+def list_jobs(settings, size: int) -> list[argparse.Namespace]:
+    """The settings of each recording, with its `recording` and `output`. Raises UserError for flags that do
+    not go together; size: number of processes."""
+    recordings = list_recordings(settings.recordings)
+    paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
+    if not settings.inspect:
+        check_flags(settings, recordings, size)
+    batch = [
+        argparse.Namespace(**{**vars(settings), "recording": recording, "output": path})
+        for recording, path in zip(recordings, paths)
+    ]
+    if settings.exposure == "batch" and not settings.inspect:
+        gain = batch_gain(batch)
+        cli.log(
+            f"exposure: grey levels times {gain:.3g} in all {len(batch)} recordings (--exposure sets another)"
+        )
+        for one in batch:
+            one.exposure = gain
+    return batch
+
+
+def check_flags(settings, recordings: list[str], size: int):
+    """Raises UserError for flags that do not go together."""
+    piped = "-" in recordings
+    if settings.stamp and settings.bits == 32:
+        raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
+    if settings.bits == 32 and settings.gamma != 1:
+        raise UserError(
+            f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out"
+        )
+    if settings.compare and not settings.report:
+        raise UserError("--compare: its pictures are for the page; add --report")
+    if settings.compare and len(recordings) > 1:
+        raise UserError(f"--compare with {len(recordings)} recordings: name one, whose pictures they are")
+    if piped and size > 1:
+        raise UserError(
+            f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun"
+        )
+    if piped and (settings.report or settings.exposure == "batch"):
+        flag = "--report" if settings.report else "--exposure batch"
+        raise UserError(f"{flag} with standard input: it takes a second look at the recording; name a file")
+
+
+def batch_gain(batch: list[argparse.Namespace]) -> float:
+    """The gain at which bright pixels of the brightest recording are white, for all of them."""
+    gains = []
+    for settings in batch:
+        with contextlib.suppress(UserError, OSError):  # which its own job will name
+            recording, _, pixels, _ = open_shown(settings)
+            start, stop = (in_steps(moment, settings) for moment in (settings.start, settings.stop))
+            seen = survey(recording, start or 0, stop)
+            one = argparse.Namespace(**{**vars(settings), "exposure": "auto"})
+            if seen.bright:
+                gains.append(choose_gain(seen, one, pixels.dark)[0])
+    return min(gains, default=1.0)
+
+
+def load_network(settings) -> tuple[Network, str]:
+    """(the `Network`, a line on it); an empty one for TFP and TFI."""
+    if settings.method != "swinsf":
+        return Network(), ""
+    weights = weights_file(settings.load_model) if settings.load_model else weights_for("recordings")
+    fit = fit_of(weights)
+    model = load_model(weights, pick_device(settings.device), settings.precision)
+    return Network(weights, model), f"weights: {weights}{f', for {fit.purpose}' if fit else ''}"
+
+
+def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
+    """Reconstruct each recording; returns the exit status. What is wrong with one of several stops that one
+    alone."""
+    status = 0
+    for settings in batch:
+        try:
+            job, finished = start(settings, network, rank)
+            with contextlib.closing(job.output):
+                if finished and rank == 0:
+                    job.show_finished()
+                ended = 0 if finished else job.run(bar, rank, size)
+            if ended:
+                return ended
+        except (UserError, OSError) as error:
+            if len(batch) == 1 or size > 1:  # other processes wait for this one
+                raise
+            print(f"error: {cli.one_line(error)}", file=sys.stderr)
+            status = 2
+    return status
+
+
+def start(settings, network: Network, rank: int) -> tuple[Job, bool]:
+    """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or
+    an error."""
+    job, finished = None, False
+    if rank == 0:
+        job = prepare(settings, network)
+        page_path(job.output.path, settings)
+        finished = not settings.overwrite and job.output.is_finished()
+        if not finished:
+            job.output.claim(settings.overwrite)
+        for line in job.lines:
+            cli.log(line)
+    plan, finished = broadcast((job.plan, finished) if rank == 0 else None)
+    return job or prepare(settings, network, plan), finished
+
+
+def show_inspection(settings):
+    """What --inspect does: lines on the recording, and the sheet of pictures."""
+    if settings.recording == "-":
+        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
+    path = settings.output
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(
+            f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
+        )
+    if path.exists() and not settings.overwrite and not is_sheet(path):
+        raise UserError(
+            f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
+        )
+    # Without a calibration the sheet shows bad pixels as they are.
+    repair_as = None if settings.calibration else "none"
+    recording, lines, pixels, parts = open_shown(settings, repair_as=repair_as)
+    speed = settings.steps_per_second
+    for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):
+        cli.log(line)
+    facts = inspect(recording)
+    facts["pictures"] = [parts.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
+    for line in describe(facts, speed):
+        cli.log(line)
+    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, speed)
+    cli.log(f"pictures: {path}")

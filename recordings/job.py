@@ -1,0 +1,290 @@
+"""One recording from its file to its pictures, as `reconstruct.py` makes them."""
+
+import argparse
+import collections
+import contextlib
+import hashlib
+import itertools
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from swinsf.evaluation import tables
+from swinsf.models import SwinSF, fit_of
+from swinsf.models.classical import tfi_pictures, tfp_pictures
+from swinsf.models.tiling import check_tile
+from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.calibration import Pixels, look_at_pixels
+from swinsf.recordings.opening import open_recording
+from swinsf.recordings.output import Output, moment_name, open_output, stamp
+from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.recording import Recording
+from swinsf.recordings.repair import repair
+from swinsf.recordings.report import check_compared, page_path, write_report
+from swinsf.recordings.stream import group_size, prefetch, reconstruct_binned
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import wait_for_all
+from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS
+
+
+class Network(NamedTuple):
+    """Weights and their model; None and None for TFP and TFI."""
+
+    path: Path | None = None
+    model: SwinSF | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording, what is to be made of it and where that goes."""
+
+    settings: argparse.Namespace  # with `recording` and `output` of this one
+    recording: Recording
+    lines: list  # of text on the recording
+    plan: Plan
+    pixels: Pixels  # of the part that is shown
+    model: SwinSF | None  # of method swinsf
+    output: Output
+    clipped: list = field(default_factory=list)  # of each picture that is made, the part above white
+
+    @property
+    def piped(self) -> bool:
+        """Whether the recording comes from a pipe, so that the number of pictures shows only at the end."""
+        return self.recording.length is None
+
+    def share(self, rank: int, size: int) -> tuple[list[int] | range, int | None]:
+        """(the key frames that are left for this process, how many are left for all). Whole groups, see
+        `stream.plan_passes`."""
+        keys = self.plan.keys
+        if self.piped:
+            return keys, None
+        done = self.output.done()
+        group = group_size(keys.step // self.plan.bin, self.settings.outputs) if self.model else 1
+        groups = [keys[i : i + group] for i in range(0, len(keys), group)]
+        left = [part for part in groups if not done.issuperset(part)]
+        own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
+        return list(itertools.chain(*own)), sum(map(len, left))
+
+    def run(self, bar, rank: int, size: int) -> int:
+        """Make what is left of a claimed output; returns the exit status."""
+        left, total = self.share(rank, size)
+        wait_for_all()  # all have seen what is done before anyone continues
+        bar.total = None if self.piped else (bar.total or 0) + len(left)  # of the recordings so far
+        begin = time.perf_counter()
+        try:
+            remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
+            with cli.memory_errors(remedy), cli.Stopper() as stopper:
+                made = self.write_pictures(left, bar, stopper)
+            if stopper():
+                if rank == 0:
+                    cli.log(f"stopped. {self.output.kept()}")
+                return 128 + stopper.signal
+            wait_for_all()
+            if rank == 0:
+                self.conclude(made if self.piped else total, time.perf_counter() - begin)
+        except (UserError, OSError) as error:
+            raise UserError(f"{cli.one_line(error)}. {self.output.kept()}") from None
+        return 0
+
+    def write_pictures(self, keys, bar, should_stop) -> int:
+        """Make and write the pictures at the key frames; returns how many there were. Threads of their own
+        read and write.
+
+        The network has the main thread, where PyTorch is a quarter faster on a CPU than in another.
+        """
+        made, pictures, written = 0, self.make_pictures(keys, should_stop), collections.deque()
+        with contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
+            for key, picture in pictures:
+                written.append(writer.submit(self.write, key, picture))
+                if len(written) > 2:
+                    written.popleft().result()
+                made += 1
+                bar.update()
+                if should_stop():
+                    break
+            for future in written:
+                future.result()
+        return made
+
+    def make_pictures(self, keys, should_stop):
+        """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and
+        TFI make ahead."""
+        settings, bin, stride = self.settings, self.plan.bin, self.plan.keys.step
+        if self.model:
+            options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
+            options |= {"calibration": self.pixels.maps, "should_stop": should_stop}
+            made = reconstruct_binned(self.recording, self.model, keys, stride, bin, **options)
+            return limited(made, self.pixels, bin)
+        binned = bin_steps(self.recording, bin, self.plan.keys.start)
+        window = [settings.window] if settings.method == "tfp" else []
+        made = (tfp_pictures if window else tfi_pictures)(binned, map(binned.bin_of, keys), *window)
+        pictures = ((key, self.pixels.correct(picture / bin, bin)) for key, picture in zip(keys, made))
+        if self.piped:
+            return prefetch(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
+        return prefetch(pictures, should_stop=should_stop)
+
+    def write(self, key: int, picture: np.ndarray):
+        """Write the picture (H, W), in grey levels, of a key frame."""
+        self.clipped.append(self.plan.curve.clipped(picture))
+        shown = self.plan.curve(picture)
+        if self.settings.stamp:
+            shown = stamp(shown, moment_name(key, self.settings.steps_per_second))
+        self.output.write(key, shown)
+
+    def conclude(self, made: int, seconds: float):
+        """The page of the report, the output under its final name, and a line on both. Raises UserError if
+        some are missing."""
+        keys, path = self.plan.keys, self.output.path
+        if self.piped:
+            keys = keys[:made]
+            self.check_end_of_pipe(made)
+        missing = len(keys) - len(self.output.done().intersection(keys))
+        if missing:
+            raise UserError(f"{path}: {missing} pictures are missing, though every process came to its end")
+        self.report(seconds / made if made else math.nan)
+        self.output.finish(len(keys))
+        fps = self.plan.fps
+        several = (
+            f"pictures of steps {keys[0]} to {keys[-1]}" if len(keys) > 1 else f"picture of step {keys[0]}"
+        )
+        cli.log(
+            f"{self.output.place()}: {len(keys)} {several}, {made} made now in {seconds:.1f} s "
+            f"({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {fps:.4g} pictures a second, "
+            f"{self.settings.steps_per_second / (keys.step * fps):.3g} times slower than life"
+        )
+        if self.settings.bits == 16 and self.clipped:
+            part = float(np.mean(self.clipped))
+            remedy = f"; --exposure {RATE:g} shows a spike at every step as white" if part else ""
+            cli.log(f"clipped: {part:.1%} of the pixels are above white, 65535{remedy}")
+
+    def check_end_of_pipe(self, made: int):
+        """Warn of a pipe that ended within a step. Raises UserError if it ended before the first picture."""
+        pipe = self.recording.source
+        if pipe.left_over:
+            cli.log(f"warning: standard input: its last {pipe.left_over} bytes are no whole step")
+        if not made:
+            self.output.discard()
+            raise UserError(
+                f"standard input: ended after {pipe.position} steps; a picture needs {STEPS * self.plan.bin}"
+                + (f" with {self.plan.bin} steps as one; take --bin 1" if self.plan.bin > 1 else "")
+            )
+
+    def report(self, seconds: float):
+        """The page of --report, if that is set. seconds: of one picture."""
+        if self.settings.report:
+            path = page_path(self.output.path, self.settings)
+            write_report(path, self, seconds)
+            cli.log(f"report: {path}")
+
+    def show_finished(self):
+        """A command whose output is there already still writes the page of --report."""
+        self.report(math.nan)
+        cli.log(
+            f"{self.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)"
+        )
+
+
+def open_shown(settings, pixels: Pixels | None = None, repair_as: str | None = None):
+    """(`Recording`, lines on it, `Pixels`, those of the part that is shown) by the flags: opened, bad pixels
+    filled, cropped.
+
+    pixels: of the whole picture, if they were found before. repair_as: in place of --repair.
+    """
+    size, name = (settings.height, settings.width), settings.recording
+    recording, lines = open_recording(name, *size, settings.flip, bitorder=settings.bit_order)
+    pixels = pixels or look_at_pixels(recording, settings.calibration, repair_as or settings.repair, name)
+    shown, parts = (
+        repair(recording, pixels.bad),
+        pixels,
+    )  # filled before the crop: a part looks as in the whole
+    if settings.crop:
+        spans = recording.spans(*settings.crop)
+        shown, parts = shown.crop(*spans), pixels.crop(*spans)
+    return shown, lines, pixels, parts
+
+
+def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
+    """The `Job` of one recording; nothing is written yet. Raises UserError for whatever is wrong with it or
+    the settings.
+
+    plan: what process 0 chose, for the others; a recording may have grown since.
+    """
+    recording, lines, pixels, parts = open_shown(settings, plan and plan.pixels)
+    weights, model = network
+    plan = plan or make_plan(recording, settings, weights, weights and fit_of(weights), pixels)
+    check_compared(settings, plan.keys, recording.size)
+    size = "x".join(map(str, recording.size))
+    if model:
+        check_tile(settings.tile, model.config.window * model.config.patch)
+        group_size(plan.keys.step // plan.bin, settings.outputs)
+        if min(recording.size) < LEAST_SIDE:
+            raise UserError(
+                f"{settings.recording}: {size}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"
+            )
+    path, piped = settings.output, recording.length is None
+    if not piped and path.exists() and path.samefile(settings.recording):
+        raise UserError(f"--output {path}: is the recording itself; take another name")
+    about = {
+        "recording": "-" if piped else str(Path(settings.recording).resolve()),
+        "size": size,
+        "contents": None if piped else fingerprint(recording, plan.keys[0]),
+        "pictures": "as many as come" if piped else len(plan.keys),
+        **describe_settings(settings, plan, weights),
+    }
+    output = open_output(path, about, recording.size, plan.keys, piped, plan.fps, settings.bits)
+    return Job(settings, recording, [*lines, *pixels.lines, *plan.lines], plan, parts, model, output)
+
+
+def fingerprint(recording: Recording, key: int) -> str:
+    """A hash of the first window. Detects a replaced file; appended steps do not matter."""
+    window = np.asarray(recording[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0
+    return hashlib.sha256(window.tobytes()).hexdigest()
+
+
+def describe_settings(settings, plan: Plan, weights: Path | None) -> dict:
+    """name -> plain value of what the pictures depend on. Some flags are there only if they are used."""
+    about = {
+        **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
+        **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
+    }
+    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8}
+    about.update(
+        {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
+    )
+    if weights:
+        about.update(
+            {name: getattr(settings, name) for name in ("precision", "tile", "outputs")},
+            weights=tables.sha256(weights),
+        )
+    if plan.pixels.bad.any():
+        rows, columns = np.nonzero(plan.pixels.bad)
+        places = tables.sha256_of(np.stack([rows, columns]).astype("<i8").tobytes())
+        about["repair"] = f"{len(rows)} pixels ({places[:8]})"
+    if settings.calibration:
+        about["calibration"] = tables.sha256(settings.calibration)
+    if settings.method == "tfp":
+        about["window"] = settings.window
+    return about
+
+
+def limited(pictures, pixels: Pixels, bin: int):
+    """The (key frame, picture) of an iterator, the pictures as `Pixels.limit` cuts them."""
+    with contextlib.closing(pictures):
+        for key, picture in pictures:
+            yield key, pixels.limit(picture, bin)
+
+
+def of_whole_windows(pictures, piped):
+    """Drop key frames that are followed by fewer than 20 steps, as the network does."""
+    held = collections.deque()
+    for item in pictures:
+        held.append(item)
+        while held and piped.bin_of(held[0][0]) + STEPS // 2 < piped.position:
+            yield held.popleft()
+    yield from (item for item in held if piped.bin_of(item[0]) + STEPS // 2 < piped.position)
