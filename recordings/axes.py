@@ -13,6 +13,7 @@ RARER = 0.8  # times as many spikes in a row along time as along another axis, a
 FEWEST = 100  # spikes in a row that chance would make; fewer tell nothing
 REACH = 512  # steps that are looked at, at most; the dark has few spikes
 PIXELS = 20_000  # in each
+MOST_BYTES = 2**26  # that are read for a look
 
 
 def spikes_in_a_row(spikes: np.ndarray) -> float:
@@ -25,13 +26,17 @@ def spikes_in_a_row(spikes: np.ndarray) -> float:
     return np.count_nonzero(spikes[1:] & spikes[:-1]) / chance if chance >= FEWEST else 1.0
 
 
-def middle(spikes, axis: int) -> np.ndarray:
-    """Up to `REACH` places in the middle of the first or the last axis, as bool (t, N)."""
-    start = max(0, (spikes.shape[axis] - REACH) // 2)
-    part = spikes[start : start + REACH] if axis == 0 else spikes[..., start : start + REACH]
-    part = np.moveaxis(np.asarray(part), axis, 0)
-    part = part.reshape(len(part), -1)
-    return part[:, :: max(1, part.shape[1] // PIXELS)] != 0
+def around_middle(spikes, most: int) -> np.ndarray:
+    """Up to `most` places in the middle of the first axis, fewer if they are large."""
+    count = max(2, min(most, MOST_BYTES // max(1, spikes.shape[1] * spikes.shape[2])))
+    start = max(0, (len(spikes) - count) // 2)
+    return np.asarray(spikes[start : start + count])
+
+
+def as_steps(spikes: np.ndarray) -> np.ndarray:
+    """(t, H, W) -> bool (t, N), of up to `PIXELS` pixels."""
+    steps = spikes.reshape(len(spikes), -1)
+    return steps[:, :: max(1, steps.shape[1] // PIXELS)] != 0
 
 
 def time_is_last(spikes, name: str) -> bool:
@@ -40,17 +45,18 @@ def time_is_last(spikes, name: str) -> bool:
     Raises UserError if they look like a picture as (H, W, T) only, but their spikes do not say which axis is
     time.
     """
-    rows = spikes[max(0, (len(spikes) - LOOK) // 2) :][:LOOK]  # of the picture, if time is last
-    first, last = spikes_in_a_row(middle(spikes, 0)), spikes_in_a_row(middle(np.asarray(rows), 2))
+    rows = around_middle(spikes, LOOK)  # of the picture, if time is last
+    turned = around_middle(np.moveaxis(rows, -1, 0), REACH)
+    first, last = spikes_in_a_row(as_steps(around_middle(spikes, REACH))), spikes_in_a_row(as_steps(turned))
     if last < RARER * first:
         return True
     if first < RARER * last:
         return False
     given = min(neighbour_correlations(rate_picture(spikes)))
-    turned = min(neighbour_correlations((np.asarray(rows) != 0).mean(2)))
-    if turned >= LIKE_A_PICTURE and 1 - turned < (1 - given) / 3:
+    as_turned = min(neighbour_correlations((rows != 0).mean(2)))
+    if as_turned >= LIKE_A_PICTURE and 1 - as_turned < (1 - given) / 3:
         raise UserError(
-            f"{name}: may be (T, H, W) or (H, W, T); neighbours correlate by {given:.2f} and by {turned:.2f}, and its "
+            f"{name}: may be (T, H, W) or (H, W, T); neighbours correlate by {given:.2f} and by {as_turned:.2f}, and its "
             "spikes do not say which axis is time; if it is (H, W, T), save numpy.moveaxis(spikes, -1, 0)"
         )
     return False

@@ -1,0 +1,107 @@
+"""What is chosen by the flags: strides given as times, gains."""
+
+import re
+
+import numpy as np
+import pytest
+
+import reconstruct as script
+from swinsf.datasets.simulation.sensor import integrate_and_fire
+from swinsf.models import shipped_weights
+from swinsf.recordings.plan import choose_gain, describe_rounding
+from swinsf.recordings.survey import Survey
+from swinsf.utils.cli import UserError
+from tests.conftest import random_spikes
+
+
+def run(*arguments):
+    return script.main([*map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    "stride, words",
+    [
+        # 0.333 of 666.667 steps are 0.5 ms of a second, and 20 ms in 40 s
+        (
+            "33.3333ms",
+            r"33\.3333 ms is 666\.666 steps; 667 are taken, 33\.35 ms, .* come 0\.501 ms later with each",
+        ),
+        ("0.07ms", r"0\.07 ms is 1\.4 steps; 1 are taken, 0\.05 ms, .* come 286 ms earlier with each second"),
+        ("0.5ms", None),
+        ("7", None),
+        (None, None),
+    ],
+)
+def test_a_line_says_what_a_stride_in_time_is_rounded_to(stride, words):
+    flags = ["--stride", stride] if stride else []
+    lines = describe_rounding(script.parse_settings(["a.dat", *flags]))
+    assert len(lines) == (words is not None) and all(re.search(words, line) for line in lines)
+
+
+def test_more_than_8_bits_keep_the_scale_unless_told_otherwise():
+    seen = Survey(0.05, 0.1, 0.0, 1000)
+    for flags, gain in (
+        ([], 0.9 * 0.6 / 0.1),
+        (["--bits", "16"], 1.0),
+        (["--bits", "32"], 1.0),
+        (["--bits", "16", "--exposure", "auto"], 5.4),
+        (["--exposure", "3"], 3.0),
+        (["--rate", "0.3"], 1.0),
+        (["--rate", "0.3", "--exposure", "auto"], 2.7),
+    ):
+        assert choose_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
+
+
+def test_16_bits_are_linear_and_clipped_pixels_are_counted(tmp_path, capsys):
+    light = np.full((24, 32), 0.5, np.float32)
+    light[:, :8] = 1.5  # a quarter is above white
+    np.save(tmp_path / "a.npy", integrate_and_fire([light] * 60, np.random.default_rng(0)))
+    arguments = [tmp_path / "a.npy", "--method", "tfp", "--bits", 16, "--output"]
+    run(*arguments, tmp_path / "x.npy")
+    text = capsys.readouterr().out
+    assert "grey levels times 1, so that numbers stay as they are" in text
+    assert (
+        "clipped: 25.0% of the pixels are above white, 65535; --exposure 0.6 shows a spike at every step"
+        in text
+    )
+    picture = np.load(tmp_path / "x.npy")[0]
+    assert picture[:, 8:].mean() == pytest.approx(65535 * 0.5, rel=0.05) and (picture[:, :8] == 65535).all()
+    run(*arguments, tmp_path / "y.npy", "--exposure", 0.6)
+    assert "clipped: 0.0% of the pixels are above white, 65535\n" in capsys.readouterr().out
+
+
+def test_one_gain_for_a_batch_is_that_of_the_brightest(tmp_path, capsys):
+    for name, level in (("dim", 0.1), ("bright", 0.5)):
+        light = np.full((24, 32), level, np.float32)
+        np.save(tmp_path / f"{name}.npy", integrate_and_fire([light] * 400, np.random.default_rng(0)))
+    np.save(tmp_path / "bad.npy", np.arange(60 * 24 * 32).reshape(60, 24, 32) % 7)
+    arguments = [
+        "--method",
+        "tfp",
+        "--window",
+        201,
+        "--exposure",
+        "batch",
+        "--output",
+        tmp_path / "{name}_out.npy",
+    ]
+    assert run(*(tmp_path / f"{name}.npy" for name in ("dim", "bright")), *arguments) == 0
+    means = {name: np.load(tmp_path / f"{name}_out.npy").mean() for name in ("dim", "bright")}
+    assert means["bright"] == pytest.approx(0.9 * 255, rel=0.08)
+    assert means["dim"] == pytest.approx(means["bright"] / 5, rel=0.05)
+    assert "in all 2 recordings" in capsys.readouterr().out
+    # a bad one stops itself alone
+    assert run(tmp_path / "bad.npy", tmp_path / "dim.npy", *arguments, "--overwrite") == 2
+    assert np.load(tmp_path / "dim_out.npy").mean() == pytest.approx(0.9 * 255, rel=0.08)
+    with pytest.raises(UserError, match="--exposure batch with standard input"):
+        run("-", "--height", 24, "--width", 32, *arguments)
+
+
+def test_weights_are_named_or_a_file(tmp_path):
+    np.save(tmp_path / "a.npy", random_spikes(60, 24, 32))
+    flags = ["--device", "cpu", "--stop", 21, "--output"]
+    with pytest.raises(UserError, match=r"smal: no such weights file"):
+        run(tmp_path / "a.npy", "--load_model", "smal", *flags, tmp_path / "x.npy")
+    run(tmp_path / "a.npy", "--load_model", "small", *flags, tmp_path / "x.npy")
+    run(tmp_path / "a.npy", "--load_model", shipped_weights("small"), *flags, tmp_path / "y.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), np.load(tmp_path / "y.npy"))
