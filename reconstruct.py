@@ -168,9 +168,8 @@ def look():
 if __name__ == "__main__":
     cli.begin(look)  # before the imports that take seconds
 
-from tqdm import tqdm
-
-from swinsf.recordings.batch import list_jobs, load_network, show_inspection, work_through
+from swinsf.recordings.batch import list_jobs, reconstruct_all
+from swinsf.recordings.inspect import show_inspection
 from swinsf.utils.allocator import tune_allocator
 from swinsf.utils.distributed import broadcast, processes, set_tf32
 
@@ -180,16 +179,11 @@ def main(arguments=None):
     set_tf32(False)
     with processes() as (rank, size):
         batch = broadcast(list_jobs(settings, size) if rank == 0 else None)
-        if settings.inspect:
-            for one in batch if rank == 0 else []:
-                show_inspection(one)
-            return 0
-        network, line = load_network(settings)
-        if line and rank == 0:
-            cli.log(line)
-        label = "reconstruct" if size == 1 else f"process 0 of {size}"
-        with tqdm(desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0, delay=0.5) as bar:
-            return work_through(batch, network, bar, rank, size)
+        if not settings.inspect:
+            return reconstruct_all(batch, rank, size)
+        for one in batch if rank == 0 else []:
+            show_inspection(one)
+        return 0
 
 
 if __name__ == "__main__":

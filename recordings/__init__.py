@@ -5,10 +5,10 @@ from swinsf.recordings.calibration import Calibration, Pixels, correct, load_cal
 from swinsf.recordings.listing import list_recordings, output_paths
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.pipes import PipedSpikes
-from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.plan import Plan, choose_bin, choose_exposure, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
-from swinsf.recordings.survey import choose_bin, choose_exposure, survey
+from swinsf.recordings.survey import survey
 
 __all__ = [
     "Calibration",

@@ -3,19 +3,17 @@
 import argparse
 import contextlib
 import sys
-from pathlib import Path
+
+from tqdm import tqdm
 
 from swinsf.models import fit_of, load_model, weights_file, weights_for
-from swinsf.recordings.inspect import contact_sheet, describe, inspect, is_sheet
 from swinsf.recordings.job import Job, Network, open_shown, prepare
 from swinsf.recordings.listing import list_recordings, output_paths
 from swinsf.recordings.plan import choose_gain, in_steps
-from swinsf.recordings.report import page_path
 from swinsf.recordings.survey import survey
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import broadcast, pick_device
-from swinsf.utils.timing import RATE
 
 
 def list_jobs(settings, size: int) -> list[argparse.Namespace]:
@@ -85,6 +83,16 @@ def load_network(settings) -> tuple[Network, str]:
     return Network(weights, model), f"weights: {weights}{f', for {fit.purpose}' if fit else ''}"
 
 
+def reconstruct_all(batch: list[argparse.Namespace], rank: int, size: int) -> int:
+    """Reconstruct the recordings by one model; returns the exit status."""
+    network, line = load_network(batch[0])
+    if line and rank == 0:
+        cli.log(line)
+    label = "reconstruct" if size == 1 else f"process 0 of {size}"
+    with tqdm(desc=label, unit="picture", dynamic_ncols=True, disable=rank > 0, delay=0.5) as bar:
+        return work_through(batch, network, bar, rank, size)
+
+
 def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
     """Reconstruct each recording; returns the exit status. What is wrong with one of several stops that one
     alone."""
@@ -112,7 +120,6 @@ def start(settings, network: Network, rank: int) -> tuple[Job, bool]:
     job, finished = None, False
     if rank == 0:
         job = prepare(settings, network)
-        page_path(job.output.path, settings)
         finished = not settings.overwrite and job.output.is_finished()
         if not finished:
             job.output.claim(settings.overwrite)
@@ -120,30 +127,3 @@ def start(settings, network: Network, rank: int) -> tuple[Job, bool]:
             cli.log(line)
     plan, finished = broadcast((job.plan, finished) if rank == 0 else None)
     return job or prepare(settings, network, plan), finished
-
-
-def show_inspection(settings):
-    """What --inspect does: lines on the recording, and the sheet of pictures."""
-    if settings.recording == "-":
-        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
-    path = settings.output
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise UserError(
-            f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
-        )
-    if path.exists() and not settings.overwrite and not is_sheet(path):
-        raise UserError(
-            f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
-        )
-    # Without a calibration the sheet shows bad pixels as they are.
-    repair_as = None if settings.calibration else "none"
-    recording, lines, pixels, parts = open_shown(settings, repair_as=repair_as)
-    speed = settings.steps_per_second
-    for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):
-        cli.log(line)
-    facts = inspect(recording)
-    facts["pictures"] = [parts.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
-    for line in describe(facts, speed):
-        cli.log(line)
-    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, speed)
-    cli.log(f"pictures: {path}")

@@ -6,22 +6,24 @@ recording's length. A window has 41 steps, and more in the dark, until a bright 
 it.
 """
 
+from pathlib import Path
+
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.recordings.job import open_shown
+from swinsf.recordings.plan import FULL, choose_bin, choose_exposure
 from swinsf.recordings.recording import Recording, spread
 from swinsf.recordings.repair import find_bad_pixels
 from swinsf.recordings.survey import (
     BRIGHT,
-    FULL,
-    choose_bin,
-    choose_exposure,
     look_over,
     looks_of,
     speeds,
     summarize,
 )
 from swinsf.utils import cli
+from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 from swinsf.utils.timing import RATE, STRIDE
 
@@ -145,3 +147,30 @@ def is_sheet(path):
         return False
     with open(path, "rb") as file:
         return MARK.encode() in file.read(2000)
+
+
+def show_inspection(settings):
+    """What --inspect does: lines on the recording, and the sheet of pictures."""
+    if settings.recording == "-":
+        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
+    path = settings.output
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(
+            f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
+        )
+    if path.exists() and not settings.overwrite and not is_sheet(path):
+        raise UserError(
+            f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
+        )
+    # Without a calibration the sheet shows bad pixels as they are.
+    repair_as = None if settings.calibration else "none"
+    recording, lines, pixels, parts = open_shown(settings, repair_as=repair_as)
+    speed = settings.steps_per_second
+    for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):
+        cli.log(line)
+    facts = inspect(recording)
+    facts["pictures"] = [parts.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
+    for line in describe(facts, speed):
+        cli.log(line)
+    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, speed)
+    cli.log(f"pictures: {path}")

@@ -25,7 +25,7 @@ from swinsf.recordings.output import Output, moment_name, open_output, stamp
 from swinsf.recordings.plan import Plan, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
-from swinsf.recordings.report import check_compared, page_path, write_report
+from swinsf.recordings.report import check_report, page_path, write_report
 from swinsf.recordings.stream import group_size, prefetch, reconstruct_binned
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
@@ -178,7 +178,7 @@ class Job:
     def report(self, seconds: float):
         """The page of --report, if that is set. seconds: of one picture."""
         if self.settings.report:
-            path = page_path(self.output.path, self.settings)
+            path = page_path(self.settings)
             write_report(path, self, seconds)
             cli.log(f"report: {path}")
 
@@ -218,7 +218,7 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
     recording, lines, pixels, parts = open_shown(settings, plan and plan.pixels)
     weights, model = network
     plan = plan or make_plan(recording, settings, weights, weights and fit_of(weights), pixels)
-    check_compared(settings, plan.keys, recording.size)
+    check_report(settings, plan.keys, recording.size)
     size = "x".join(map(str, recording.size))
     if model:
         check_tile(settings.tile, model.config.window * model.config.patch)

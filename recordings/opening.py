@@ -61,10 +61,16 @@ def open_file(path, height, width, flip, bitorder):
         if height:
             raise UserError(f"{path}: has its size in it; leave out --height and --width")
         return open_array(path, flip)
-    if head.startswith(GZIP):
-        return open_gzip(path, height, width, flip, bitorder)
-    refuse_other_kinds(path, head)
-    return open_dat_file(path, height, width, flip, bitorder)
+    plain = unpack_gzip(path) if head.startswith(GZIP) else path
+    try:
+        spikes, lines = open_dat_file(plain, height, width, flip, bitorder)
+    except UserError as error:
+        if plain != path:
+            os.unlink(plain)
+        raise UserError(str(error).replace(plain, path)) from None
+    if plain != path:  # a temporary file, which goes when nobody reads it any more
+        weakref.finalize(spikes, Path(plain).unlink, missing_ok=True)
+    return spikes, [line.replace(plain, path) for line in lines]
 
 
 def describe_nothing(recording):
@@ -80,6 +86,10 @@ def describe_nothing(recording):
 
 def open_dat_file(path, height, width, flip, bitorder):
     """(`DatFile`, lines on it)"""
+    head = first_bytes(path)
+    if head.startswith(NUMPY):
+        raise UserError(f"{path}: holds a .npy file; unpack it by gunzip")
+    refuse_other_kinds(path, head)
     camera, text = (camera_of(height, width), "as given") if height else guess_camera(path)
     if flip is not None:
         camera = camera._replace(flip=flip)
@@ -91,23 +101,6 @@ def open_dat_file(path, height, width, flip, bitorder):
         lines += describe_better(path, middle_bytes(path, height, width), camera)
     spikes.bitorder = bitorder or bit_order_of(path, camera.height, camera.width)
     return spikes, lines + describe_bit_order(path, spikes.bitorder, bitorder)
-
-
-def open_gzip(path, height, width, flip, bitorder):
-    """`open_dat_file` of what a gzip file holds: unpacked to a temporary file, which goes when nobody reads
-    it any more."""
-    unpacked = unpack_gzip(path)
-    try:
-        head = first_bytes(unpacked)
-        if head.startswith(NUMPY):
-            raise UserError(f"{path}: holds a .npy file; unpack it by gunzip")
-        refuse_other_kinds(path, head)
-        spikes, lines = open_dat_file(unpacked, height, width, flip, bitorder)
-    except UserError as error:
-        os.unlink(unpacked)
-        raise UserError(str(error).replace(unpacked, path)) from None
-    weakref.finalize(spikes, Path(unpacked).unlink, missing_ok=True)
-    return spikes, [line.replace(unpacked, path) for line in lines]
 
 
 def open_pipe(height, width, flip, bitorder):

@@ -3,16 +3,23 @@ look at it."""
 
 from dataclasses import dataclass
 
-from swinsf.recordings.binning import check_bin
+from swinsf.recordings.binning import check_bin, first_key, last_key
 from swinsf.recordings.calibration import Pixels
 from swinsf.recordings.output import ToneCurve
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.stream import key_frames
-from swinsf.recordings.survey import Survey, choose_bin, choose_exposure, survey
+from swinsf.recordings.survey import WHITE, Survey, survey
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 FPS = 25.0  # by default
+# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
+# more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
+# simulates and scores.
+FULL = 0.5  # spikes of a bright pixel at most
+LIT = 0.1  # the same where more than two steps are one
+UNSEEN = 0.06  # the same where motion cannot be told
+STILL = 0.3  # pixels that things move by at most
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,42 @@ def choose_pace(settings):
     second = settings.steps_per_second / slowmo  # steps that are shown in a second
     stride = stride or max(1, round(second / (fps or FPS) / bin)) * bin
     return stride, second / stride
+
+
+def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
+    """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures
+    stay where they are.
+
+    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
+    between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
+    light is not more of their pattern.
+    """
+    best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
+    for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
+        light = bin * seen.bright
+        if light > (FULL if bin == 2 or calibrated else LIT):
+            break
+        if seen.motion is None and light > UNSEEN:
+            limit += ", and motion cannot be told"
+            break
+        if seen.motion is not None and bin * seen.motion > STILL:
+            limit += f", and things move by {seen.motion:.2g} pixels in one"
+            break
+        if seen.steps is not None:
+            last = min(last_key(seen.steps, bin), (seen.steps if stop is None else stop) - 1)
+            if max(first_key(bin), first or 0) > last:
+                limit += f", and a picture of more as one wants more than {seen.steps} steps"
+                break
+        best = bin
+    return best, limit
+
+
+def choose_exposure(seen, rate=RATE):
+    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 if there is no light.
+
+    rate: spikes a step at grey level 255.
+    """
+    return min(64.0, max(1 / 64, WHITE * rate / seen.bright)) if seen.bright > 0 else 1.0
 
 
 def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[str]]:

@@ -31,9 +31,10 @@ def moments(keys: range) -> list[int]:
     return [keys[i] for i in spread(min(MOMENTS, len(keys)), 0, len(keys) - 1)]
 
 
-def check_compared(settings, keys: range, shape: tuple):
-    """Raises UserError for pictures of --compare that are missing or do not fit: better before the work than
-    after."""
+def check_report(settings, keys: range, shape: tuple):
+    """Raises UserError if a page cannot be written, or pictures of --compare are missing or do not fit: better
+    before the work than after."""
+    page_path(settings)
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, method_name(settings)))
     for _, folder in settings.compare:
@@ -41,8 +42,9 @@ def check_compared(settings, keys: range, shape: tuple):
             page.read_compared(folder, name, shape)
 
 
-def page_path(output: Path, settings) -> Path:
-    """Where the page of an output goes. Raises UserError if another file than such a page is there."""
+def page_path(settings) -> Path:
+    """Where the page goes. Raises UserError if another file than such a page is there."""
+    output = settings.output
     is_file = output.suffix and not output.is_dir()
     path = output.with_suffix(".html") if is_file else output / "report.html"
     if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):

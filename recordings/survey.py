@@ -1,26 +1,18 @@
-"""A recording's light and motion, by a few looks at it, and what follows: how many steps to bin, and a gain."""
+"""A recording's light and motion, by a few looks at it."""
 
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from swinsf.recordings.binning import first_key, last_key
 from swinsf.recordings.recording import Recording, spread
-from swinsf.utils.timing import RATE, STEPS
+from swinsf.utils.timing import STEPS
 
 PLACES = 5  # of a recording that are looked at
 ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it has them,
 LONGEST = 8 * STEPS  # up to so many steps
 BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
 WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
-# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
-# more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
-# simulates and scores.
-FULL = 0.5  # spikes of a bright pixel at most
-LIT = 0.1  # the same where more than two steps are one
-UNSEEN = 0.06  # the same where motion cannot be told
-STILL = 0.3  # pixels that things move by at most
 TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
 LEAST_TEXTURE = 0.002  # part of the pixels that have it, or motion cannot be told
 AGREE = 0.5  # pixels by which the way there and the way back may differ, plus a twentieth of the way
@@ -119,39 +111,3 @@ def flow_speeds(look):
     way, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (there, there + back))
     told = way[(slope > TEXTURED) & (differ < AGREE + way / 20)] / (len(look) - half)
     return told if len(told) >= LEAST_TEXTURE * slope.size else none
-
-
-def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
-    """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures
-    stay where they are.
-
-    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
-    between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
-    light is not more of their pattern.
-    """
-    best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
-    for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
-        light = bin * seen.bright
-        if light > (FULL if bin == 2 or calibrated else LIT):
-            break
-        if seen.motion is None and light > UNSEEN:
-            limit += ", and motion cannot be told"
-            break
-        if seen.motion is not None and bin * seen.motion > STILL:
-            limit += f", and things move by {seen.motion:.2g} pixels in one"
-            break
-        if seen.steps is not None:
-            last = min(last_key(seen.steps, bin), (seen.steps if stop is None else stop) - 1)
-            if max(first_key(bin), first or 0) > last:
-                limit += f", and a picture of more as one wants more than {seen.steps} steps"
-                break
-        best = bin
-    return best, limit
-
-
-def choose_exposure(seen, rate=RATE):
-    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 if there is no light.
-
-    rate: spikes a step at grey level 255.
-    """
-    return min(64.0, max(1 / 64, WHITE * rate / seen.bright)) if seen.bright > 0 else 1.0

@@ -13,8 +13,9 @@ from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_an
 from swinsf.models import Reconstruction
 from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
 from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.plan import FULL, LIT, STILL
 from swinsf.recordings.stream import key_frames, reconstruct
-from swinsf.recordings.survey import FULL, LIT, STILL, WHITE, Survey
+from swinsf.recordings.survey import WHITE, Survey
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE
 from tests.conftest import moving_scene, random_spikes
