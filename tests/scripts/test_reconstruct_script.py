@@ -686,4 +686,4 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     write_dat(tmp_path / "rec.dat", np.concatenate([random_spikes(100, 24, 32), np.ones((200, 24, 32))]))
     second = job.prepare(settings, job.Network(), first.plan)
     assert (second.plan, second.output.about) == (first.plan, first.output.about)
-    assert job.prepare(settings, job.Network()).keys != first.keys
+    assert job.prepare(settings, job.Network()).plan.keys != first.plan.keys
