@@ -10,7 +10,7 @@ A name is imported when it is first used, so that `import swinsf` takes no time.
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __path__ = [str(Path(__file__).resolve().parent)]
 
@@ -65,11 +65,11 @@ _HOMES = {  # public name -> where it lies
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'swinsf' has no attribute {name!r}")
     return getattr(importlib.import_module(f"swinsf.{_HOMES[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])

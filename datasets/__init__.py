@@ -3,15 +3,10 @@
 import signal
 from pathlib import Path
 
-import cv2
-
+from swinsf.utils import opencv
 from swinsf.utils.choices import PAIRED, SCENES
 from swinsf.utils.cli import STOPPING, UserError
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
-
-# OpenCV's threads do not live on in a worker that is forked, which would wait for them for ever; work is
-# shared by workers.
-cv2.setNumThreads(0)
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # the sensor of simulated scenes, by data mode
 FIXED_SCENES = 20  # scenes, at least, in the val and test split of photos:DIR and videos:DIR
@@ -120,6 +115,6 @@ def start_worker(_):
     Ctrl-C and many schedulers signal every process of a job; a worker that died of it would tear the current
     step.
     """
-    cv2.setNumThreads(0)  # where workers are not forked
+    opencv.set_up()  # its threads do not survive a fork; without this a worker would wait for them forever
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

@@ -31,7 +31,6 @@ class Camera(NamedTuple):
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
-BIT_ORDERS = ("little", "big")  # as numpy calls them: the lowest or the highest bit of a byte is the first
 LOOK = 64  # steps in the middle of a recording that are looked at
 # least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
 LIKE_A_PICTURE = 0.6
@@ -209,13 +208,21 @@ def _look_at(path, height, width, *_):
     return order, tuple(texts)
 
 
-def read_dat(path, height, width, start=0, stop=None, flip=None, bitorder=None):
+def read_dat(
+    path: str | Path,
+    height: int,
+    width: int,
+    start: int = 0,
+    stop: int | None = None,
+    flip: bool | None = None,
+    bitorder: str | None = None,
+) -> np.ndarray:
     """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a
     few in the middle.
 
     flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that
-    size stores them, which also says which columns are no picture. bitorder: one of `BIT_ORDERS`; by default
-    it is found out. What looks wrong is warned of.
+    size stores them, which also says which columns are no picture. bitorder: "little" or "big" (the lowest or the
+    highest bit of a byte comes first); by default it is found out. What looks wrong is warned of.
 
     Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or
     loses them meanwhile.
@@ -250,7 +257,7 @@ def read_steps(path, height, width, start, stop, flip, bitorder="little"):
 
 
 def unpack(packed, height, width, flip, bitorder="little"):
-    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: one of `BIT_ORDERS`."""
+    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: "little" or "big"."""
     if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
     spikes = np.unpackbits(packed.reshape(-1), bitorder=bitorder).reshape(-1, height, width)
@@ -291,7 +298,7 @@ class DatFile(StepFile):
     """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number
     of bytes after them.
 
-    bitorder: one of `BIT_ORDERS`.
+    bitorder: "little" or "big".
 
     Raises UserError as `read_dat` does, but for a length that does not fit.
     """
@@ -312,7 +319,9 @@ class DatFile(StepFile):
         return steps[..., : camera.columns]
 
 
-def open_dat(path, height, width, flip=None, bitorder=None):
+def open_dat(
+    path: str | Path, height: int, width: int, flip: bool | None = None, bitorder: str | None = None
+) -> "DatFile":
     """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a
     `DatFile`.
 
@@ -336,7 +345,7 @@ def describe_left_over(file):
     )
 
 
-def write_dat(path, spikes, flip=None):
+def write_dat(path: str | Path, spikes: np.ndarray, flip: bool | None = None) -> None:
     """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a
     multiple of 8.
 

@@ -2,26 +2,34 @@
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from swinsf.datasets import scored_output
 from swinsf.datasets.loader import make_loader
-from swinsf.models import fast
+from swinsf.models import SwinSF, fast
 from swinsf.models.classical import tfi, tfp
 from swinsf.models.tiling import check_tile, tiled
 from swinsf.utils.distributed import rank_and_size
 from swinsf.utils.timing import KEY_FRAMES, RATE
 
+# (spikes (B, 41, H, W), output, calibration (B, 2, H, W) if there is one) -> (B, H, W) in grey levels, 255 for
+# a firing rate of 0.6
+Method = Callable[..., torch.Tensor]
+# (picture (H, W), truth (H, W) or None) -> figures
+Score = Callable[[np.ndarray, np.ndarray | None], dict[str, float]]
 
-def calibrated(picture, calibration, rate=RATE):
-    """A picture (B, H, W) in grey levels of the spikes' rate, with a camera's calibration (B, 2, H, W) or
-    None applied to it.
 
-    The rate of the light is (spikes a step - dark) / response.
+def calibrated(picture: torch.Tensor, calibration: torch.Tensor | None, rate: float = RATE) -> torch.Tensor:
+    """A picture (B, H, W) in grey levels of the spikes' rate, corrected by a camera's calibration (B, 2, H, W).
+
+    The firing rate of the light is (spikes per step - dark) / response.
     """
     if calibration is None:
         return picture
@@ -29,23 +37,21 @@ def calibrated(picture, calibration, rate=RATE):
     return (picture - 255 / rate * dark) / response
 
 
-def baseline(method, *options):
+def baseline(method: Method, *options: int) -> Method:
+    """A method of models.classical as one for `evaluate`."""
     return lambda spikes, output, maps=None: calibrated(method(spikes, KEY_FRAMES[output], *options), maps)
 
 
-# methods for `evaluate`
 BASELINES = {"TFI": baseline(tfi), "TFP41": baseline(tfp, 41), "TFP21": baseline(tfp, 21)}
 
 
-def calibration_of(batch):
-    """The calibration (B, 2, H, W) for `SwinSF` of a batch with `dark` and `response`, (B, 1, H, W) each;
-    else None."""
+def calibration_of(batch: dict[str, Any]) -> torch.Tensor | None:
+    """The calibration (B, 2, H, W) for `SwinSF` from `dark` and `response`, (B, 1, H, W) each, or None."""
     return torch.cat([batch["dark"], batch["response"]], 1) if "dark" in batch else None
 
 
-def network(model, tile=0):
-    """A method for `evaluate`: the model's picture at the key frame of an output, in tiles of a side or (0)
-    whole.
+def network(model: SwinSF, tile: int = 0) -> Method:
+    """A method for `evaluate`: the model on whole pictures (0) or in tiles of a side.
 
     Raises UserError for tiles that are too small.
     """
@@ -59,18 +65,30 @@ def network(model, tile=0):
     return method
 
 
-@torch.inference_mode()
-def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixels=0, scorers=0):
-    """Reconstruct and score a dataset; training's validation and test.py both call this.
+def limited(method: Method, limit: float) -> Method:
+    """The method with its pictures clamped to a largest grey level."""
+    return lambda *arguments: method(*arguments).clamp(max=limit)
 
-    methods: name -> function of spikes (B, 41, H, W), an output's name and, if the items have one, a
-    calibration (B, 2, H, W); it returns (B, H, W) in grey levels, 255 for 0.6 spikes a step. They are brought
-    to the item's own levels by its `rate`. score(picture, truth): numpy (H, W) arrays, truth None where there
-    is none -> dict of figures. Scenes that have a `white` are scored as if they were exposed up to it.
-    pixels: streams of one size in a row go through a method together, as long as they have no more pixels
-    than that; 0: each alone. scorers: threads that score while a method runs; 0: scoring waits for the
-    method, and the method for it. Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds":
-    ...}}) for each stream, in their order.
+
+@torch.inference_mode()
+def evaluate(
+    methods: dict[str, Method],
+    dataset: Any,
+    device: torch.device,
+    score: Score,
+    workers: int = 0,
+    label: str = "evaluate",
+    pixels: int = 0,
+    scorers: int = 0,
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray], dict[str, dict[str, float]]]]:
+    """Reconstruct and score a dataset. Training's validation and test.py both call this.
+
+    Pictures are brought from a firing rate of 0.6 at white to the item's own `rate`. Scenes with a `white` are
+    scored as if exposed up to it.
+    pixels: consecutive streams of one size go through a method together if they have no more pixels than
+    this; 0: each alone. scorers: number of threads that score while a method runs; 0: score in between.
+    Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream, in
+    their order.
 
     Of N processes each takes every N-th stream; `interleaved` puts their lists together.
     """
@@ -80,7 +98,7 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
     bar = tqdm(
         total=len(share), desc=label, unit="picture", dynamic_ncols=True, leave=False, disable=rank > 0
     )
-    waiting = deque()  # (item, pictures, figures), or what will be that
+    waiting = deque()  # calls that return (item, pictures, figures)
 
     def figures_of(item, pictures, seconds):
         output, white = scored_output(item), item.get("white", 1.0)
@@ -100,7 +118,7 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
             for name, method in methods.items():
                 begin = time.perf_counter()
                 pictures[name] = method(batch["spikes"], scored_output(items[0]), *maps).cpu().numpy()
-                # of reconstruction; scoring takes its own time
+                # without the time of scoring
                 seconds[name] = (time.perf_counter() - begin) / len(items)
             for i, item in enumerate(items):
                 levels = RATE / item.get("rate", RATE)
@@ -116,9 +134,8 @@ def evaluate(methods, dataset, device, score, workers=0, label="evaluate", pixel
             bar.update()
 
 
-def together(items, pixels):
-    """Lists of items in a row of one shape, one key frame and all calibrated or none, up to so many pixels
-    each."""
+def together(items: Iterable[dict[str, Any]], pixels: int) -> Iterator[list[dict[str, Any]]]:
+    """Group consecutive items of one shape and key frame, all calibrated or none, up to a number of pixels."""
     group, kind = [], None
     for item in items:
         if group and kind != (item["spikes"].shape, scored_output(item), "dark" in item):

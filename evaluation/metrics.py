@@ -1,4 +1,4 @@
-"""PSNR and SSIM by protocol: figures of the field compare only where the protocol is named."""
+"""PSNR and SSIM by protocol: published figures compare only under the same protocol."""
 
 import math
 from typing import NamedTuple
@@ -9,29 +9,27 @@ PROTOCOLS = ("released", "kair")
 
 
 class Scores(NamedTuple):
-    """The figures of a picture compared with its ground truth."""
+    """Scores of a picture against its ground truth."""
 
     psnr: float  # dB
     ssim: float
 
 
-def to_bytes(picture):
-    """Grey levels clamped to 0..255 and truncated to uint8, as the released protocol scores and test.py
-    writes them."""
+def to_bytes(picture: np.ndarray) -> np.ndarray:
+    """Grey levels clamped to 0..255 and truncated to uint8, as the released protocol does."""
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def psnr_ssim(picture, truth, protocol="released"):
-    """The `Scores` of a picture (H, W) compared with its ground truth, both in grey levels 0..255. Equal
-    pictures: inf, 1.
+def psnr_ssim(picture: np.ndarray, truth: np.ndarray, protocol: str = "released") -> Scores:
+    """`Scores` of a picture (H, W) against its ground truth, in grey levels 0..255; (inf, 1) if equal.
 
-    "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", that of WGSE, STIR, SSIR, BSF
+    "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", as in WGSE, STIR, SSIR, BSF
     and SpikeCV: float64, clamped, not quantised; SSIM with an 11x11 Gaussian of sigma 1.5 over its valid
     area. Raises ValueError for another protocol or pictures of different shapes.
     """
     if picture.shape != truth.shape:
         raise ValueError(f"a picture of {picture.shape} with a ground truth of {truth.shape}")
-    from skimage.metrics import structural_similarity  # with scipy, which takes its time to import
+    from skimage.metrics import structural_similarity  # slow to import
 
     if protocol == "released":
         picture, truth = to_bytes(picture), to_bytes(truth)

@@ -1,9 +1,8 @@
 """NIQE, a score of pictures without ground truth; lower is better.
 
 Mittal, Soundararajan, Bovik: "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013, in the form
-that the spike camera field computes it (two scales, blocks of 96x96, none of a scored picture dropped). The
-figure depends on the pristine pictures behind the statistics: values with different statistics cannot be
-compared. The statistics next to this file were fitted by
+that the spike camera field uses (two scales, blocks of 96x96, all blocks of a scored picture count). Values
+with different statistics of pristine pictures do not compare. Those next to this file were fitted by
 
     python -m swinsf.evaluation.niqe FOLDER_OF_PHOTOGRAPHS evaluation/niqe_pristine.npz
 """
@@ -11,39 +10,42 @@ compared. The statistics next to this file were fitted by
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from swinsf.utils.choices import PRISTINE
-from swinsf.utils.cli import Parser, UserError, run
+from swinsf.utils.cli import Parser, UserError, plural, run
 from swinsf.utils.files import atomic_write
 from swinsf.utils.guard import check_archive, read_grey, visible
 
 BLOCK = 96
-MOST_BYTES = 2**18  # of a file of statistics
-SHAPES = np.arange(0.2, 10, 0.001)  # shape parameters that a fit chooses from
+MOST_BYTES = 2**18  # largest file of statistics
+SHAPES = np.arange(0.2, 10, 0.001)  # candidate shape parameters
 NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))  # rows, columns
 
+Statistics = tuple[np.ndarray, np.ndarray]  # mean (36,), covariance (36, 36)
 
-def gamma(x):
-    from scipy.special import gamma  # most runs want no NIQE, and scipy takes its time to import
+
+def gamma(x: Any) -> Any:
+    from scipy.special import gamma  # slow to import
 
     return gamma(x)
 
 
 @lru_cache
-def ratios():
-    """mean(|x|)^2 / mean(x^2) of each of SHAPES."""
+def ratios() -> np.ndarray:
+    """mean(|x|)^2 / mean(x^2) for each of SHAPES."""
     return gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
 
 
-def fit_asymmetric_gaussian(x):
-    """(shape, scale left of zero, scale right of it) of the asymmetric generalised Gaussian with the moments
-    of x."""
+def fit_asymmetric_gaussian(x: np.ndarray) -> tuple[float, float, float]:
+    """(shape, left scale, right scale) of the asymmetric generalised Gaussian with the moments of x."""
     left, right = x[x < 0], x[x >= 0]
     sigma_left = np.sqrt(np.mean(left**2)) if left.size else 0.0
     sigma_right = np.sqrt(np.mean(right**2)) if right.size else 0.0
@@ -56,7 +58,7 @@ def fit_asymmetric_gaussian(x):
     return alpha, sigma_left * scale, sigma_right * scale
 
 
-def block_features(block):
+def block_features(block: np.ndarray) -> list[float]:
     """The 18 features of a block of locally normalised grey levels."""
     alpha, left, right = fit_asymmetric_gaussian(block)
     features = [alpha, (left + right) / 2]
@@ -66,7 +68,7 @@ def block_features(block):
     return features
 
 
-def features(picture):
+def features(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """uint8 (H, W) -> ((blocks, 36) features, (blocks,) mean local contrast at full scale).
 
     Raises ValueError for a picture of fewer than two blocks.
@@ -91,19 +93,18 @@ def features(picture):
     return np.hstack(table), contrast
 
 
-def is_scorable(picture):
+def is_scorable(picture: np.ndarray) -> bool:
     """Whether a picture (H, W) has the two blocks that NIQE needs."""
     return (picture.shape[0] // BLOCK) * (picture.shape[1] // BLOCK) >= 2
 
 
-def cut_blocks(x, side):
+def cut_blocks(x: np.ndarray, side: int) -> np.ndarray:
     rows, columns = x.shape[0] // side, x.shape[1] // side
     return x.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
-def niqe(picture, statistics):
-    """NIQE of a uint8 picture (H, W), H and W in all at least two blocks of 96x96; `statistics` as of
-    `read_statistics`."""
+def niqe(picture: np.ndarray, statistics: Statistics) -> float:
+    """NIQE of a uint8 picture (H, W) with at least two blocks of 96x96; statistics: see `read_statistics`."""
     mean, covariance = statistics
     table, _ = features(picture)
     distance = table.mean(0) - mean
@@ -111,9 +112,11 @@ def niqe(picture, statistics):
     return float(np.sqrt(distance @ inverse @ distance))
 
 
-def fit_statistics(pictures):
-    """(mean (36,), covariance (36, 36)) over the sharp blocks of pristine pictures: those with at least three
-    quarters of the local contrast of their picture's sharpest block, as in the paper."""
+def fit_statistics(pictures: Iterable[np.ndarray]) -> Statistics:
+    """Statistics of the sharp blocks of pristine pictures.
+
+    Sharp blocks have at least 75 % of the local contrast of the sharpest one in their picture, as in the paper.
+    """
     tables = []
     for picture in pictures:
         table, contrast = features(picture)
@@ -123,9 +126,8 @@ def fit_statistics(pictures):
 
 
 @lru_cache(maxsize=2)
-def read_statistics(path=PRISTINE):
-    """(mean, covariance) from a .npz of ours or a .mat of the original, keys `mean` and `cov`. Raises
-    UserError."""
+def read_statistics(path: str | Path = PRISTINE) -> Statistics:
+    """Statistics from our .npz or the original .mat, keys `mean` and `cov`. Raises UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file of NIQE statistics; check --niqe_params")
@@ -152,9 +154,9 @@ def read_statistics(path=PRISTINE):
     return mean, covariance
 
 
-def load_matlab(path):
-    """The variables `mean` and `cov` of a .mat file. Raises ValueError where it has none, or is damaged."""
-    # In a process of its own, since a damaged file can end the process that reads it.
+def load_matlab(path: Path) -> dict[str, Any]:
+    """The variables `mean` and `cov` of a .mat file. Raises ValueError if they are missing or damaged."""
+    # In a process of its own, because a damaged file can crash the process that reads it.
     code = (
         "import json, sys, numpy, scipy.io; data = scipy.io.loadmat(sys.argv[1], variable_names=['mean', 'cov']); "
         "print(json.dumps({name: numpy.asarray(data[name], float).tolist() for name in ('mean', 'cov')}))"
@@ -167,7 +169,7 @@ def load_matlab(path):
     return json.loads(result.stdout)
 
 
-def main():
+def main() -> None:
     parser = Parser("Fit NIQE's pristine statistics on a folder of photographs.")
     parser.add_argument("photographs", type=Path)
     parser.add_argument("output", type=Path)
@@ -179,7 +181,7 @@ def main():
     mean, covariance = fit_statistics(tqdm(photos, unit="photo"))
     with atomic_write(arguments.output) as file:
         np.savez(file, mean=mean, cov=covariance)
-    print(f"{arguments.output}: from {len(photos)} photographs")
+    print(f"{arguments.output}: from {plural(len(photos), 'photograph')}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""The page of a report: one HTML file with everything in it, to be opened in any browser, without a
-network."""
+"""The report page: one HTML file for any browser, which needs no network."""
 
 import base64
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,17 +19,17 @@ from swinsf.utils.guard import read_levels
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = b'<meta name="generator" content="SwinSF">'
-TRUTH = "ground truth"  # title of the picture that the others' errors are taken against
-STREAMS = 60  # that a page shows pictures of; its tables have all
+TRUTH = "ground truth"  # title of the picture that the others are compared with
+STREAMS = 60  # number of streams whose pictures a page shows; its tables have all
 
 
-def picture_address(picture):
-    """Grey levels (H, W), clamped and truncated to bytes, as a data address that keeps every one of them."""
+def picture_address(picture: np.ndarray) -> str:
+    """Grey levels (H, W), clamped and truncated to bytes, as a lossless data URL."""
     _, data = cv2.imencode(".png", to_bytes(picture))
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def make_frame(pictures, label=""):
+def make_frame(pictures: dict[str, np.ndarray], label: str = "") -> dict[str, Any]:
     """One moment of a stream. pictures: title -> (H, W) grey levels."""
     shape = next(iter(pictures.values())).shape
     return {
@@ -38,12 +39,20 @@ def make_frame(pictures, label=""):
     }
 
 
-def write_page(path, title, kind, about, rows, streams, shown):
+def write_page(
+    path: Path,
+    title: str,
+    kind: str,
+    about: dict[str, str],
+    rows: list[dict[str, Any]],
+    streams: dict[str, list[dict[str, Any]]],
+    shown: tuple[str, str],
+) -> None:
     """Write the page.
 
-    kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: as `report.mean_figures`
-    takes them. streams: name -> list of `make_frame`; several are the moments of a recording. shown: titles
-    of the two pictures to begin with, ours the second.
+    kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: see
+    `tables.mean_figures`. streams: name -> list of `make_frame`, one for each moment of a recording. shown:
+    titles of the two pictures to begin with, ours second.
     """
     methods = [key for key in rows[0] if key != "name"]
     contents = {
@@ -68,45 +77,44 @@ def write_page(path, title, kind, about, rows, streams, shown):
     }
     text = json.dumps(plain(contents, nan=None, inf="∞"), allow_nan=False).replace(
         "<", "\\u003c"
-    )  # so that no name ends the script
+    )  # no name may end the script
     with atomic_write(path, "w") as file:
         file.write(TEMPLATE.read_text().replace("/*DATA*/", text))
 
 
-def is_page(path):
-    """Whether a file is a page that `write_page` wrote."""
+def is_page(path: Path) -> bool:
+    """Whether a file was written by `write_page`."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
         return MARK in file.read(2000)
 
 
-def check_folders(folders, names, reserved):
-    """Raises UserError where `folders`, [(method, folder)] of --compare, lack a picture, or a method is named
-    as another.
+def check_folders(folders: list[tuple[str, str]], names: list[str], reserved: Iterable[str]) -> None:
+    """Raises UserError if a folder of --compare lacks a picture, or two methods have one name.
 
-    reserved: the names of our own methods.
+    folders: (method, folder). names: of the streams. reserved: names of our own methods.
     """
     for method, folder in folders:
         if method in (*reserved, "name", "spikes", TRUTH) or [m for m, _ in folders].count(method) > 1:
-            raise UserError(f"--compare {method}={folder}: the name {method} is taken; take another")
+            raise UserError(f"--compare {method}={folder}: the name {method} is taken; choose another")
         missing = [name for name in names if not (Path(folder) / f"{name}.png").is_file()]
         if missing:
             raise UserError(
-                f"--compare {method}={folder}: {len(missing)} of {len(names)} pictures are not there, {missing[0]}.png "
-                "among them; pictures are called as ours are"
+                f"--compare {method}={folder}: {len(missing)} of {len(names)} pictures are missing, {missing[0]}.png "
+                "for one; they need the names of our pictures"
             )
 
 
-def read_compared(folder, name, shape):
-    """The picture of another method, (H, W) float32. Raises UserError where it is unreadable or of another
+def read_compared(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The picture of another method, (H, W) float32. Raises UserError if it is unreadable or has another
     size."""
     path = Path(folder) / f"{name}.png"
     picture = read_levels(path)
     if picture is None:
         raise UserError(f"{path}: not a picture; write it again")
     if picture.dtype != np.uint8:
-        raise UserError(f"{path}: a picture of 16 bits, whose white cannot be told; write it with 8 bits")
+        raise UserError(f"{path}: a picture of 16 bits, whose white is unknown; write it with 8 bits")
     if picture.shape != tuple(shape):
         size, wanted = ("x".join(map(str, s)) for s in (picture.shape, shape))
         raise UserError(f"{path}: {size}, but the stream is {wanted}; take pictures of the same streams")

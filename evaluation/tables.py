@@ -1,5 +1,4 @@
-"""Results on disk and on the screen: pictures, tables, the comparison figure. Each file is whole or not
-there."""
+"""Results on disk and on the screen: pictures, tables, figures. All files are written atomically."""
 
 import csv
 import hashlib
@@ -9,6 +8,7 @@ import platform
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,8 @@ from swinsf.evaluation.metrics import to_bytes
 from swinsf.utils.files import atomic_write
 
 METRICS = "metrics.json"
-# Fonts with the characters of China, Japan and Korea, as systems have them.
+Row = dict[str, Any]  # {"name": stream, method: {figure: value}}
+# Fonts with Chinese, Japanese and Korean characters on common systems.
 FONTS = (
     *(
         "Noto Sans CJK SC",
@@ -33,15 +34,15 @@ FONTS = (
 ZOOM = 3  # enlargement of the patch in the comparison figure
 
 
-def write_picture(path, picture):
+def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write grey levels (H, W), clamped to 0..255 and truncated to bytes, as PNG."""
     _, data = cv2.imencode(".png", to_bytes(picture))
     with atomic_write(path) as file:
         file.write(data.tobytes())
 
 
-def mean_figures(rows):
-    """method -> {figure: mean over the rows}. rows: a list of {"name": text, method: {figure: value}}."""
+def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """method -> {figure: mean over the rows}."""
     methods = [key for key in rows[0] if key != "name"]
     return {
         m: {figure: float(np.mean([row[m][figure] for row in rows])) for figure in rows[0][m]}
@@ -49,10 +50,10 @@ def mean_figures(rows):
     }
 
 
-def format_table(rows, steps=None):
-    """Text: one row a stream and one of means; a column a method, its figures PSNR / SSIM or NIQE.
+def format_table(rows: list[Row], steps: dict[str, int] | None = None) -> str:
+    """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM or NIQE.
 
-    steps: name -> the step that was scored, counted from 1; the heading has them.
+    steps: name -> scored step, counted from 1, for the heading.
     """
 
     def cell(figures):
@@ -72,9 +73,8 @@ def format_table(rows, steps=None):
     return "\n".join([head, rule, *body, rule, mean])
 
 
-def text_table(lines):
-    """Lists of cells -> lines of text, a rule below the first; the first column to the left, the others to
-    the right."""
+def text_table(lines: list[list[str]]) -> list[str]:
+    """Lists of cells -> lines of text, a rule below the first. The first column is aligned left."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))])
@@ -83,11 +83,16 @@ def text_table(lines):
     return [text[0], "-" * len(text[0]), *text[1:]]
 
 
-def write_metrics(folder, rows, main_method, about, steps=None):
-    """metrics.csv: name and the figures of the main method, then of the others. metrics.json: means, count,
-    and `about`.
+def write_metrics(
+    folder: Path,
+    rows: list[Row],
+    main_method: str,
+    about: dict[str, Any],
+    steps: dict[str, int] | None = None,
+) -> None:
+    """metrics.csv: names, figures of the main method, figures of the others. metrics.json: means, count, about.
 
-    steps: name -> the step that was scored, counted from 1: a last column.
+    steps: name -> scored step, counted from 1, for a last column.
     """
     others = [key for key in rows[0] if key not in ("name", main_method)]
     methods, figures = (main_method, *others), list(rows[0][main_method])
@@ -103,9 +108,8 @@ def write_metrics(folder, rows, main_method, about, steps=None):
         json.dump(plain(contents), file, indent=1)
 
 
-def plain(value, nan="nan", inf="inf"):
-    """The same value with what JSON has no number for as `nan` and `inf`, such as the infinite PSNR of equal
-    pictures."""
+def plain(value: Any, nan: str | None = "nan", inf: str = "inf") -> Any:
+    """The value with `nan` and `inf` for numbers that JSON lacks, as the infinite PSNR of equal pictures."""
     if isinstance(value, dict):
         return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -115,8 +119,8 @@ def plain(value, nan="nan", inf="inf"):
     return nan if math.isnan(value) else inf if value > 0 else f"-{inf}"
 
 
-def device_name(device):
-    """What a device is called, for a table of figures."""
+def device_name(device: torch.device) -> str:
+    """The name of a device, for a table of figures."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -124,15 +128,15 @@ def device_name(device):
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def sha256(path):
+def sha256(path: Path) -> str:
     return sha256_of(path.read_bytes())
 
 
-def sha256_of(data):
+def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sharpest_patch(picture, height, width):
+def sharpest_patch(picture: np.ndarray, height: int, width: int) -> tuple[int, int]:
     """(top, left) of the height x width patch with the most detail."""
     detail = np.abs(cv2.Laplacian(picture.astype(np.float32), cv2.CV_32F))
     energy = cv2.boxFilter(detail, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
@@ -140,10 +144,9 @@ def sharpest_patch(picture, height, width):
     return np.unravel_index(np.argmax(energy), energy.shape)
 
 
-def save_figure(path, figure):
-    """Write a matplotlib figure as PNG. Names in any script are drawn where the system has a font for it,
-    else as boxes."""
-    from matplotlib import rcParams  # only figures want it, and it takes its time to import
+def save_figure(path: Path, figure: Any) -> None:
+    """Write a matplotlib figure as PNG. Scripts without a font on this system show as boxes."""
+    from matplotlib import rcParams  # slow to import
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
 
@@ -158,11 +161,10 @@ def save_figure(path, figure):
         figure.savefig(file, format="png", dpi=110)
 
 
-def comparison_figure(path, streams):
-    """One row a stream, one column a picture, each with the patch of most detail enlarged in its corner.
+def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]]]) -> None:
+    """One row per stream, one column per picture, each with its most detailed patch enlarged in a corner.
 
-    streams: list of (name, {title: (H, W) grey levels}), all with the same titles; the last picture says
-    where the patch is.
+    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last picture chooses the patch.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -181,7 +183,7 @@ def comparison_figure(path, streams):
             axis.add_patch(
                 Rectangle((left, top), patch[1], patch[0], fill=False, color="tab:red", linewidth=1)
             )
-            # The enlarged patch lies in the corner that is farther from the patch itself.
+            # the corner farthest from the patch
             corner = (
                 0.0 if left + patch[1] / 2 > width / 2 else 1 - ZOOM / 6,
                 0.0 if top < height / 2 else 1 - ZOOM / 6,
@@ -197,11 +199,11 @@ def comparison_figure(path, streams):
     save_figure(path, figure)
 
 
-def learning_curves(path, runs):
-    """Validation PSNR against optimiser steps. runs: name of weights -> the lines of log.jsonl of each run
-    that made them.
+def learning_curves(path: Path, runs: dict[str, list[list[dict[str, float]]]]) -> None:
+    """Validation PSNR against iterations.
 
-    The steps of a run follow those that the run before has logged, with a gap in the line between the two.
+    runs: name of weights -> lines of log.jsonl for each run that led to them. A run continues the count of the
+    one before, with a gap in the line.
     """
     from matplotlib.figure import Figure
 
@@ -216,5 +218,5 @@ def learning_curves(path, runs):
         axis.plot(*np.reshape(points, (-1, 2)).T, marker="o", markersize=3, label=name)
     axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
-    figure.legend(loc="outside right upper")  # beside the curves, of which any place may be full
+    figure.legend(loc="outside right upper")  # beside the curves
     save_figure(path, figure)

@@ -1,6 +1,7 @@
 """The variants by name; building a model and loading weights."""
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ __all__ = [
 MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes four times 4 GB
 
 
-def build_model(variant, **overrides):
+def build_model(variant: str, **overrides: Any) -> SwinSF:
     """A SwinSF with fresh weights: "250", "1000" or "small", with any field of SwinSFConfig replaced.
 
     Raises ValueError for an unknown variant, a value out of range or a network beyond MOST_PARAMETERS,

@@ -6,6 +6,8 @@ frames of a recording that need not fit the memory.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +54,9 @@ def read_steps(spikes, start, stop):
     return torch.from_numpy(np.asarray(spikes[start:stop]) != 0)
 
 
-def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
+def tfp_pictures(
+    spikes: Any, key_frames: Iterable[int], window: int = 41, rate: float = RATE
+) -> Iterator[np.ndarray]:
     """`tfp` at each of `key_frames`, rising, by a running sum: a step is added once and taken away once.
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no
@@ -80,7 +84,7 @@ def tfp_pictures(spikes, key_frames, window=41, rate=RATE):
         yield (total * (255 / rate / len(held))).numpy()
 
 
-def tfi_pictures(spikes, key_frames, rate=RATE):
+def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
     """`tfi` of the whole recording at each of `key_frames`, rising, by one pass forward and one back over
     each block of steps.
 

@@ -1,18 +1,23 @@
 """A network on pictures of any size, in overlapping tiles."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
 from swinsf.utils.cli import UserError
 
-# Windows that neighbouring tiles share. A tile is kept up to the middle of them: what its cut edge changes
+# Windows that neighbouring tiles share, an even number. A tile is kept up to the middle of them: what its cut edge changes
 # has faded there to well under half a grey level.
 OVERLAP = 8
 
 
-def check_tile(tile, multiple, overlap=OVERLAP):
-    """Raises UserError for tiles of that side, 0 for none, that would be all overlap."""
-    least = (overlap + 1) * multiple
+def check_tile(tile: int, multiple: int) -> None:
+    """Raises UserError for a side of tiles (0: none) that is no larger than their overlap."""
+    least = (OVERLAP + 1) * multiple
     if 0 < tile < least:
         raise UserError(
-            f"--tile {tile}: tiles of this network overlap by {overlap * multiple} pixels; take {least} or more, or 0 for none"
+            f"--tile {tile}: tiles of this network overlap by {OVERLAP * multiple} pixels; take {least} or more, or 0 for none"
         )
 
 
@@ -33,26 +38,31 @@ def tile_spans(size, tile, overlap, multiple):
     return [(start, min(start + side, size), *cuts[i : i + 2]) for i, start in enumerate(starts)]
 
 
-def tiled(model, spikes, tile, multiple, overlap=OVERLAP, calibration=None):
+def tiled(
+    model: Callable[..., Any],
+    spikes: torch.Tensor,
+    tile: int,
+    multiple: int,
+    calibration: torch.Tensor | None = None,
+) -> Any:
     """model(spikes), computed tile by tile; model(spikes, calibration) with a calibration (B or 1, 2, H, W).
 
     model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any type
     that the model takes; floats are made of a tile at a time. tile: largest side of a tile in pixels, 0 for
-    the whole picture at once. multiple: side of the network's windows in pixels. overlap: even number of
-    windows that neighbouring tiles share. Returns the model's tuple of (B, 1, H, W). Raises UserError for a
+    the whole picture at once. multiple: side of the network's windows in pixels. Returns the model's tuple of (B, 1, H, W). Raises UserError for a
     tile that is no larger than the overlap.
 
     Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep. Along
     the whole picture's edges the opposite edge of the tile takes the place of the picture's there; inside,
     nothing is seen of it.
     """
-    check_tile(tile, multiple, overlap)
+    check_tile(tile, multiple)
     height, width = spikes.shape[-2:]
     if not tile or max(height, width) <= tile:
         return model(spikes) if calibration is None else model(spikes, calibration)
     whole = None
-    for top, bottom, *rows in tile_spans(height, tile, overlap * multiple, multiple):
-        for left, right, *columns in tile_spans(width, tile, overlap * multiple, multiple):
+    for top, bottom, *rows in tile_spans(height, tile, OVERLAP * multiple, multiple):
+        for left, right, *columns in tile_spans(width, tile, OVERLAP * multiple, multiple):
             given = (spikes,) if calibration is None else (spikes, calibration)
             parts = model(*(whole_size[..., top:bottom, left:right] for whole_size in given))
             if whole is None:

@@ -30,7 +30,7 @@ MOST_BLOCKS = 256
 CHOICES = {"tsa": TSA_CHOICES, "skip": SKIP_CHOICES}
 
 
-def shipped_weights(variant="small"):
+def shipped_weights(variant: str = "small") -> Path:
     """The path of the shipped weights; by default the one for light without noise (see `weights_for`).
 
     Raises UserError where it is not there.
@@ -76,7 +76,7 @@ def fit_of(path):
     return SHIPPED_FOR.get(Path(path).name) if Path(path).resolve().parent == SHIPPED.resolve() else None
 
 
-def load_model(path, device="cpu", precision="fp32"):
+def load_model(path: str | Path, device: str | torch.device = "cpu", precision: str = "fp32") -> SwinSF:
     """The model that a weights file holds, in eval mode on `device`.
 
     path: the project's own checkpoint, a run's folder (see `weights_file`), a released file, or a state_dict

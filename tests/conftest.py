@@ -27,8 +27,10 @@ import torch
 from swinsf.datasets.dat import write_dat
 from swinsf.datasets.simulation.sensor import IDEAL, integrate_and_fire
 from swinsf.models import SwinSF, SwinSFConfig
-from swinsf.utils import checkpoint, cli
+from swinsf.utils import checkpoint, cli, opencv
 from tests.golden import formula
+
+opencv.set_up()  # as `cli.run` does; most tests call a script's main
 
 ROOT = Path(__file__).parent.parent
 # Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without

@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.r
 TOOLS = sorted(
     f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text()
 )
-MODULES = ["swinsf.utils.checkpoint", "swinsf.evaluation.niqe", *TOOLS]  # with a command line of their own
+MODULES = ["swinsf.training.ship", "swinsf.evaluation.niqe", *TOOLS]  # with a command line of their own
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
 # of pip, pytest-xdist and torchrun
 OTHER_FLAGS = {

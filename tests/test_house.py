@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 
 import pytest
@@ -122,3 +123,44 @@ def test_the_map_names_every_file():
     for path in rooms:
         name = str(path.relative_to(ROOT))
         assert f"`{name}`" in text or path.name == "__init__.py", name
+
+
+@pytest.mark.parametrize("script, lines, names", [("train.py", 150, 15), ("test.py", 150, 26)])
+def test_scripts_only_wire(script, lines, names):
+    text = (ROOT / script).read_text()
+    assert len(text.splitlines()) < lines
+    assert len([name for name in imported(ROOT / script) if name.startswith("swinsf.")]) <= names
+
+
+@pytest.mark.parametrize("room", ["training", "evaluation"])
+def test_functions_and_fields_have_type_hints(room):
+    for path in (ROOT / room).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for function in [*tree.body, *(member for c in classes for member in c.body)]:
+            if isinstance(function, ast.FunctionDef):
+                arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+                bare = [a.arg for a in arguments if a.annotation is None and a.arg != "self"]
+                done = function.returns or function.name == "__init__"
+                assert done and not bare, f"{path}: {function.name} {bare}"
+
+
+def test_importing_changes_nothing_in_its_host():
+    """No setting of OpenCV, Pillow or PyTorch, no signal, no environment variable."""
+    code = """
+import importlib, os, pathlib, signal, sys
+import cv2, numpy, torch, PIL.Image
+def look():
+    return (cv2.getNumThreads(), cv2.utils.logging.getLogLevel(), PIL.Image.MAX_IMAGE_PIXELS, dict(os.environ),
+            torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.initial_seed(), numpy.geterr(),
+            [signal.getsignal(s) for s in signal.valid_signals()])
+before = look()
+import swinsf
+root = pathlib.Path(swinsf.__file__).parent
+for path in root.glob("*/**/*.py"):
+    if path.relative_to(root).parts[0] in sys.argv[1:]:
+        importlib.import_module("swinsf." + ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
+assert "swinsf.evaluation.page" in sys.modules and look() == before
+"""
+    result = subprocess.run([sys.executable, "-c", code, *ROOMS], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -75,6 +75,7 @@ def test_the_wheel_has_all_files_and_nothing_else(wheel):
         "swinsf/__init__.py",
         "swinsf/evaluation/page.html",
         "swinsf/evaluation/niqe_pristine.npz",
+        "swinsf/py.typed",
     } <= names
     assert not [
         name

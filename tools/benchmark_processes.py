@@ -21,7 +21,7 @@ from tqdm import tqdm
 from swinsf.datasets.simulation.dataset import demo_photo
 from swinsf.evaluation import tables
 from swinsf.models import VARIANTS
-from swinsf.training.run import read_lines
+from swinsf.training.log import read_lines
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device

@@ -31,7 +31,7 @@ from swinsf.models import SHIPPED, load_model
 from swinsf.models.classical import tfi, tfp
 from swinsf.recordings import choose_bin, survey
 from swinsf.recordings.binning import bin_steps
-from swinsf.training.run import read_lines
+from swinsf.training.log import read_lines
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device

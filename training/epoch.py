@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,40 +11,50 @@ from tqdm import tqdm
 
 from swinsf.datasets.augment import unpack
 from swinsf.evaluation.evaluate import calibration_of
-from swinsf.models import fast
+from swinsf.models import Reconstruction, SwinSF, fast
 from swinsf.training.recipes import RECIPES, reconstruction_loss
+from swinsf.training.settings import TrainSettings
+from swinsf.training.state import TrainingState
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import gather, rank_and_size, sum_gradients
 
 
 class NotFinite(UserError):
-    """A loss or a gradient is not finite. All processes see it after the same step, before the weights
-    change."""
+    """A loss or a gradient is not finite. All processes raise it after the same batch; the weights are
+    unchanged."""
 
 
 class Forward(nn.Module):
-    """What DataParallel spreads: packed spikes (B, 6, H, W) -> `Reconstruction`, in bfloat16 where it is safe
-    if `amp`.
+    """The module that DataParallel spreads: packed spikes (B, 6, H, W) -> `Reconstruction`.
 
-    Autocast stands inside, since DataParallel's threads take over that it is on, but not its type.
+    amp: bfloat16 where it is safe. Autocast is in here because DataParallel's threads would otherwise lose
+    its type.
     """
 
-    def __init__(self, model, amp=False):
+    def __init__(self, model: SwinSF, amp: bool = False):
         super().__init__()
         self.model, self.amp = model, amp
 
-    def forward(self, packed, calibration=None):
+    def forward(self, packed: torch.Tensor, calibration: torch.Tensor | None = None) -> Reconstruction:
         """calibration: see `SwinSF`, or None."""
         with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
             return fast.forward(self.model, unpack(packed), calibration)
 
 
-def train_one_epoch(state, forward, loader, settings, total_steps, device, after_step=lambda: False):
-    """The rest of the current epoch, batch by batch; counts in `state`, over all processes.
+def train_one_epoch(
+    state: TrainingState,
+    forward: nn.Module,
+    loader: Iterable[dict[str, Any]],
+    settings: TrainSettings,
+    total_steps: int,
+    device: torch.device,
+    after_step: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train for the rest of the current epoch; counts in `state`, over all processes.
 
-    forward: `Forward` of state.model, or DataParallel round it. loader: of `settings.accumulate` pieces a
-    batch, see `EpochBatches`. after_step() is called after each step; a true value stops. Raises NotFinite
-    for a loss or gradient that is not, before it reaches the weights.
+    forward: `Forward` of state.model, or a DataParallel of it. loader: gives `settings.accumulate` pieces per
+    batch, see `EpochBatches`. after_step() is called after each iteration; True stops. Raises NotFinite
+    before a bad loss or gradient reaches the weights.
     """
     forward.train()
     recipe, (rank, _) = RECIPES[settings.recipe], rank_and_size()
@@ -57,9 +69,9 @@ def train_one_epoch(state, forward, loader, settings, total_steps, device, after
         state.optimizer.zero_grad(set_to_none=True)
         figures = backward(forward, pieces, recipe.loss, device)
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
-        # the one time that a step waits for the GPU
+        # the only time that an iteration waits for the GPU
         loss, pictures, norm = torch.cat([figures, norm[None]]).tolist()
-        if not math.isfinite(loss + norm):  # in one process and so in all
+        if not math.isfinite(loss + norm):  # the same in all processes
             names = {
                 name for part in gather([name for piece in pieces for name in piece["name"]]) for name in part
             }
@@ -85,12 +97,13 @@ def train_one_epoch(state, forward, loader, settings, total_steps, device, after
             break
 
 
-def backward(forward, pieces, loss, device):
-    """Add the gradients of a batch to the weights' `grad`; returns a tensor (2,), the batch's mean loss and
-    its pictures.
+def backward(
+    forward: nn.Module, pieces: Iterable[dict[str, Any]], loss: Callable, device: torch.device
+) -> torch.Tensor:
+    """Add the gradients of a batch to the weights' `grad`.
 
-    pieces: this process's share of the batch, see `EpochBatches`. All is summed over the processes once,
-    after the last piece.
+    pieces: this process's share of the batch, see `EpochBatches`. Returns a tensor (2,): mean loss and number
+    of pictures. Gradients and figures are summed over the processes once, after the last piece.
     """
     figures = []
     for piece in pieces:

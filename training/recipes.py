@@ -3,32 +3,36 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from swinsf.models import Reconstruction
+from swinsf.training.settings import TrainSettings
 from swinsf.utils.timing import RATE
 
 BETAS = (0.9, 0.999)  # of Adam and AdamW
-SIDE_WEIGHT = 0.1  # of the left and the right picture's loss; the middle one's is 1
+SIDE_WEIGHT = 0.1  # weight of the loss of the left and the right picture; the middle one has 1
 
 
-def smooth_l1(picture, truth):
+def smooth_l1(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """smooth L1, beta 1, on grey levels"""
     return F.smooth_l1_loss(picture, truth, beta=1.0)
 
 
-def charbonnier(picture, truth):
+def charbonnier(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Charbonnier, epsilon 1e-3, on 0..1"""
     return torch.sqrt(((picture - truth) / 255) ** 2 + 1e-6).mean()
 
 
-def halving(lr, step, epoch, total_steps):
+def halving(lr: float, step: int, epoch: int, total_steps: int) -> float:
     """half every 300 epochs"""
     return lr * 0.5 ** (epoch // 300)
 
 
-def warmup_cosine(lr, step, epoch, total_steps):
+def warmup_cosine(lr: float, step: int, epoch: int, total_steps: int) -> float:
     """linear warm-up over 100 steps, a tenth of all at most, then a cosine to a hundredth at the last step"""
     warmup = min(100, total_steps // 10)
     if step < warmup:
@@ -39,19 +43,19 @@ def warmup_cosine(lr, step, epoch, total_steps):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr and weight_decay are defaults, which flags replace; the rest is fixed."""
+    """How to train. lr and weight_decay are defaults of flags; the rest is fixed."""
 
     optimizer: type
     lr: float
     weight_decay: float
-    # (picture, truth), grey levels that nothing clamps: a clamp takes the gradient above 255 -> scalar
+    # (picture, truth) -> scalar; grey levels are not clamped, because a clamp has no gradient above 255
     loss: Callable
-    schedule: Callable  # (lr, step, epoch, total_steps) -> learning rate of the step
+    schedule: Callable  # (lr, step, epoch, total_steps) -> learning rate of the iteration
     clip: float = math.inf  # largest norm of the gradient
     ema: float = 0.0  # largest decay of the moving average of the weights; 0: none
 
-    def describe(self):
-        """The recipe as plain values, which a checkpoint carries."""
+    def describe(self) -> dict[str, Any]:
+        """The recipe as plain values for a checkpoint."""
         return {
             "optimizer": self.optimizer.__name__,
             "betas": BETAS,
@@ -79,16 +83,16 @@ RECIPES = {
 }
 
 
-def reconstruction_loss(pictures, batch, loss):
-    """A recipe's loss of a `Reconstruction` compared with a batch: middle + 0.1 (left + right), of those
-    pictures that it has.
+def reconstruction_loss(
+    pictures: Reconstruction, batch: dict[str, torch.Tensor], loss: Callable
+) -> torch.Tensor:
+    """A recipe's loss: middle + 0.1 (left + right), as far as the batch has these pictures.
 
-    Scenes that say how bright their white is (`white`, as simulated ones do) have their errors divided by its
-    root. That is half way between grey levels, by which dark scenes would be forgotten, and parts of the
-    white, by which they would rule. The network's grey level 255 is 0.6 spikes a step whatever the data's
-    `rate` is, so that all weights have one scale.
+    Simulated scenes say how bright their white is. Divide their errors by sqrt(white): unscaled, dark scenes
+    hardly count; fully normalised, they dominate. The network's grey level 255 is always 0.6 spikes per step,
+    whatever the `rate` of the data, so all weights have one scale.
     """
-    # What autocast left in bfloat16 is too coarse for a loss.
+    # bfloat16, as autocast leaves it, is too coarse for a loss
     pictures = {
         name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()
     }
@@ -103,9 +107,8 @@ def reconstruction_loss(pictures, batch, loss):
     return losses["middle"] + SIDE_WEIGHT * (losses["left"] + losses["right"]) if sides else losses["middle"]
 
 
-def make_optimizer(model, settings):
-    """The recipe's optimiser; weight decay leaves out biases, norms, position biases and the firing-rate
-    kernel."""
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The recipe's optimiser; no weight decay on biases, norms, position biases and segment scores."""
     decay, no_decay = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -118,14 +121,14 @@ def make_optimizer(model, settings):
     return RECIPES[settings.recipe].optimizer(groups, lr=settings.lr, betas=BETAS)
 
 
-def make_average(model, recipe):
-    """The moving average of a model's weights, or None where the recipe has none.
+def make_average(model: nn.Module, recipe: Recipe) -> nn.Module | None:
+    """The moving average of a model's weights (timm's ModelEmaV3), or None if the recipe has none.
 
-    After step n, from 1, its decay is 1 - n^(-2/3), and the recipe's once that is larger; so it forgets the
-    first weights.
+    After iteration n, from 1, its decay is 1 - n^(-2/3), at most the recipe's. So it forgets the first
+    weights.
     """
     if not recipe.ema:
         return None
-    from timm.utils import ModelEmaV3  # takes seconds to import, and only training wants it
+    from timm.utils import ModelEmaV3  # slow to import
 
     return ModelEmaV3(model, decay=recipe.ema, use_warmup=True)

@@ -1,57 +1,157 @@
-"""The state of a run, as a last.pth has it, is set only where it fits the run: the file may be damaged, or
-not ours."""
+"""Reading last.pth. The file may be damaged or not ours, so all of it is checked before it is used."""
 
+import dataclasses
 import math
+import os
+import shlex
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from swinsf.datasets import is_simulated
+from swinsf.datasets.augment import DRAWS
+from swinsf.models.weights import check_fit, read_config
+from swinsf.training.settings import (
+    FIELDS,
+    TrainSettings,
+    contradiction,
+    parse_settings,
+    run_folder,
+)
+from swinsf.training.state import TrainingState
+from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
+from swinsf.utils.timing import RATE
 
+ENTRIES = {"training": dict, "settings": dict, "config": dict, "samples": str, "logged": dict}
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # that Adam and AdamW keep of a weight
+# Only the paper's learning rate does not depend on the length of the run.
+LENGTH = {"epochs", "max_steps"}
+UNDAMAGED = "resume from an undamaged last.pth"
 
 
-def restore(state, saved, path):
-    """Set an training.state.TrainingState to a state_dict of one. Raises UserError where `saved` is none of a
-    run like this one's."""
+def resumed_settings(asked: TrainSettings, given: set[str]) -> tuple[TrainSettings, dict[str, Any]]:
+    """(settings, contents of last.pth) of the run to resume. UserError for a flag that would change it."""
+    path = Path(asked.resume_path)
+    path = path / "last.pth" if path.is_dir() else path
+    saved = checkpoint.load(path)
+    check_entries(saved, path)
+    folder = run_folder(asked.resume_path)  # a run may have been moved
+    place = {"save_path": str(folder.parent), "run_name": folder.name, "resume_path": asked.resume_path}
+    own = dataclasses.replace(saved_settings(saved["settings"], path), **place)
+    new = {name: getattr(asked, name) for name in given}
+    if "save_path" in new:
+        new["save_path"] = os.path.abspath(asked.save_path)
+    for name in sorted(given):
+        old = getattr(own, name)
+        if new[name] == old or FIELDS[name].metadata["may_change"]:
+            continue
+        if name in LENGTH and own.recipe != "paper":
+            raise UserError(train_longer(name, new[name], own, folder))
+        if name not in LENGTH:
+            raise UserError(
+                f"--{name} {new[name]}: the run has {old}, and a resumed run keeps it; leave the flag out, "
+                "or start a new run with --load_model"
+            )
+    return dataclasses.replace(own, **new), saved
+
+
+def train_longer(name: str, value: Any, own: TrainSettings, folder: Path) -> str:
+    """Why a run cannot be made longer, and the command that trains on."""
+    weights = folder / ("best.pth" if (folder / "best.pth").exists() else "last.pth")
+    start = f"python train.py --load_model {shlex.quote(str(weights))} --recipe {own.recipe} --{name} {value}"
+    start += f" --dataset_path {shlex.quote(own.dataset_path)} --data_mode {own.data_mode}"
+    return (
+        f"--{name} {value}: the run has {getattr(own, name)}, and under its recipe, {own.recipe}, the learning rate follows "
+        f"the length of the run; to train longer, start a new run from its weights: {start}, and the other flags as they were"
+    )
+
+
+def check_entries(saved: dict[str, Any], path: Path) -> None:
+    """Raises UserError if last.pth lacks an entry, or its weights do not have its architecture."""
+    if not {"training", "settings", "config", "samples"} <= saved.keys():
+        raise UserError(
+            f"{path}: holds weights but no run's state; resume from a last.pth, or start with --load_model"
+        )
+    if saved.get("draws") != DRAWS:
+        raise UserError(
+            f"{path}: begun by an older version of this program, which draws other samples from a seed; resume it with that "
+            "version, or start a new run with --load_model and its best.pth"
+        )
+    for name, kind in ENTRIES.items():
+        if not isinstance(saved.get(name), kind):
+            raise UserError(f"{path}: its entry {name} is no {kind.__name__}; {UNDAMAGED}")
+    weights = saved["training"].get("model")
+    if not isinstance(weights, dict):
+        raise UserError(f"{path}: its training state has no weights; {UNDAMAGED}")
+    check_fit(read_config(saved["config"], path), weights, path)
+
+
+def saved_settings(saved: dict[str, Any], path: Path) -> TrainSettings:
+    """The settings in last.pth, which must be what their flags give. Older files have fewer of them."""
+    if unknown := saved.keys() - FIELDS.keys():
+        names = ", ".join(map(repr, unknown))
+        raise UserError(f"{path}: its settings {names:.80} are no flags; start a new run with --load_model")
+    try:
+        settings, _ = parse_settings([text for name in saved for text in as_flag(name, saved[name])])
+    except UserError as error:
+        raise UserError(f"{path}: its settings are not those of a run ({error}); {UNDAMAGED}") from None
+    for name, value in saved.items():
+        if repr(getattr(settings, name)) != repr(value):
+            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; {UNDAMAGED}")
+    if wrong := contradiction(settings):
+        raise UserError(f"{path}: its settings are not those of a run: {wrong}")
+    if "rate" not in saved and not is_simulated(settings.dataset_path):
+        return dataclasses.replace(settings, rate=RATE)  # older versions had no other
+    return settings
+
+
+def as_flag(name: str, value: Any) -> list[str]:
+    """The arguments that give a setting its value; none if it is the default."""
+    options = FIELDS[name].metadata["options"]
+    if repr(value) == repr(getattr(TrainSettings(), name)):
+        return []
+    if isinstance(value, bool) and "action" in options:
+        return [f"--{name}" if value else f"--no-{name}"]
+    if (
+        "nargs" in options
+        and isinstance(value, list)
+        and all(isinstance(v, list) and len(v) == 2 for v in value)
+    ):
+        return [f"--{name}", *(f"{field}={number}" for field, number in value)]
+    return [f"--{name}={value}"]
+
+
+def restore(state: TrainingState, saved: dict[str, Any], path: str) -> None:
+    """Load a state_dict of `TrainingState`. Raises UserError if it does not match this run."""
     own = state.state_dict()  # by all processes, so outside of what may fail in one
     try:
         fault = misfit(state, own, saved)
         if not fault:
             state.load_state_dict(saved)
-    except Exception as error:  # the random generators refuse in many ways
+    except Exception as error:  # random generators refuse in many ways
         fault = (str(error).splitlines() or [type(error).__name__])[0]
     if fault:
-        raise UserError(
-            f"{path}: its training state does not fit the run ({fault}); resume from an undamaged last.pth"
-        )
+        raise UserError(f"{path}: its training state does not fit the run ({fault}); {UNDAMAGED}")
 
 
-def totals_logged(saved, training, path):
-    """{loss, pictures} at the last line that was logged of the epoch, of a last.pth's entry; None where it
-    has no such entry.
-
-    Raises UserError where they are not from the epoch.
-    """
-    if saved is None:
-        return None
-    fits = isinstance(saved, dict) and saved.keys() == {"loss", "pictures"}
-    if not fits or not all(
-        type(v) in (int, float) and 0 <= v <= training["totals"][name] for name, v in saved.items()
-    ):
-        raise UserError(
-            f"{path}: its entry logged {saved!s:.80} does not fit the run; resume from an undamaged last.pth"
-        )
-    return saved
+def totals_logged(saved: dict[str, Any], path: str) -> dict[str, float]:
+    """{loss, pictures} of the epoch at the last logged iteration, from last.pth. Raises UserError."""
+    logged, totals = saved["logged"], saved["training"]["totals"]
+    fits = logged.keys() == {"loss", "pictures"}
+    if not fits or not all(type(v) in (int, float) and 0 <= v <= totals[k] for k, v in logged.items()):
+        raise UserError(f"{path}: its entry logged {logged!s:.80} does not fit the run; {UNDAMAGED}")
+    return logged
 
 
-def misfit(state, own, saved):
-    """Text on the first thing in `saved` that training would stumble on later, or "". own: the state_dict as
-    it is."""
+def misfit(state: TrainingState, own: dict[str, Any], saved: dict[str, Any]) -> str:
+    """The first entry of `saved` that training cannot use, or "". own: the state_dict as it is."""
     missing = own.keys() - saved.keys()
     if missing:
         return f"{', '.join(sorted(missing))} missing"
-    counts = {name: saved[name] for name in ("epoch", "batch", "step")}
-    for name, value in counts.items():
+    for name in ("epoch", "batch", "step"):
+        value = saved[name]
         if type(value) is not int or not 0 <= value < 2**31:
             return f"{name} {value!s:.80}"
     if type(saved["best_psnr"]) is not float or math.isnan(saved["best_psnr"]):
@@ -63,50 +163,43 @@ def misfit(state, own, saved):
         return f"totals {totals!s:.80}"
     if saved["batch"] and not (totals["pictures"] and totals["seconds"]):
         return f"batch {saved['batch']} without pictures"
+    if not isinstance(saved["random"], list):
+        return "random"
     for name in ("model", "ema"):
         if not alike(own[name], saved[name]):
             return name
     return optimizer_misfit(state.optimizer, saved["optimizer"])
 
 
-def alike(own, saved):
+def alike(own: Any, saved: Any) -> bool:
     """Whether both are None, or name -> tensor with the same names and shapes."""
     if own is None or not isinstance(saved, dict):
         return own is saved
     return own.keys() == saved.keys() and all(same_shape(own[name], saved[name]) for name in own)
 
 
-def same_shape(own, saved):
+def same_shape(own: torch.Tensor, saved: Any) -> bool:
     return torch.is_tensor(saved) and saved.is_floating_point() and saved.shape == own.shape
 
 
-def optimizer_misfit(optimizer, saved):
-    """`misfit` of the optimiser: its settings are made by the run's flags, and its moments are of its
-    weights."""
-    own, weights = (
-        optimizer.state_dict(),
-        [weight for group in optimizer.param_groups for weight in group["params"]],
-    )
-    if (
-        not isinstance(saved, dict)
-        or not isinstance(saved.get("state"), dict)
-        or not isinstance(saved.get("param_groups"), list)
-    ):
+def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
+    """`misfit` of the optimiser: its settings come from the run's flags, its moments fit its weights."""
+    own = optimizer.state_dict()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
         return "optimizer"
-    groups = saved["param_groups"]
-    if len(groups) != len(own["param_groups"]) or not all(isinstance(group, dict) for group in groups):
+    groups = saved.get("param_groups")
+    if not isinstance(groups, list) or len(groups) != len(own["param_groups"]):
         return "optimizer's groups"
     for group, wanted in zip(groups, own["param_groups"]):
-        for name in wanted.keys() - {"lr"}:  # which the schedule sets at each step
+        if not isinstance(group, dict):
+            return "optimizer's groups"
+        for name in wanted.keys() - {"lr"}:  # set by the schedule at each iteration
             if name in group and (type(group[name]) is not type(wanted[name]) or group[name] != wanted[name]):
                 return f"optimizer's {name} {group[name]!s:.80}"
     for index, moments in saved["state"].items():
-        if (
-            type(index) is not int
-            or not 0 <= index < len(weights)
-            or not isinstance(moments, dict)
-            or moments.keys() != MOMENTS
-        ):
+        known = type(index) is int and 0 <= index < len(weights)
+        if not known or not isinstance(moments, dict) or moments.keys() != MOMENTS:
             return f"optimizer's moments of weight {index!s:.80}"
         step = moments["step"]
         if not torch.is_tensor(step) or step.shape != () or not 0 < step < math.inf:

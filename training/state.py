@@ -1,9 +1,10 @@
-"""The state of a run: everything it needs to stop after any step and resume."""
+"""The state of a run: everything it needs to stop after any iteration and resume."""
 
 import copy
 import math
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,52 +13,72 @@ from torch import nn
 from swinsf.models import SwinSF
 from swinsf.utils.distributed import gather, rank_and_size
 
+COUNTERS = ("epoch", "batch", "step", "best_psnr", "totals")
+
+
+def no_totals() -> dict[str, float]:
+    """The totals at the start of an epoch."""
+    return {"loss": 0.0, "pictures": 0, "seconds": 0.0}
+
 
 @dataclass
 class TrainingState:
-    """All that a run is made of, so that it can stop after any step and be resumed as if it had not."""
+    """All that a resumed run needs to continue as if it had not stopped."""
 
     model: SwinSF  # bare, never wrapped
     optimizer: torch.optim.Optimizer
     ema: nn.Module | None = None  # timm's ModelEmaV3
-    epoch: int = 0  # the current one
-    batch: int = 0  # batches of this epoch that are done
-    step: int = 0  # optimiser steps since the start
-    best_psnr: float = -math.inf
-    # of this epoch
-    totals: dict = field(default_factory=lambda: {"loss": 0.0, "pictures": 0, "seconds": 0.0})
+    epoch: int = 0  # the current one, from 0
+    batch: int = 0  # number of finished batches of this epoch
+    step: int = 0  # number of iterations since the start
+    best_psnr: float = -math.inf  # of a validation, dB
+    totals: dict[str, float] = field(default_factory=no_totals)  # of this epoch
 
     @property
-    def averaged(self):
-        """The model to test and to ship: the moving average where there is one."""
+    def averaged(self) -> nn.Module:
+        """The model to test and to ship: the moving average if there is one."""
         return self.ema.module if self.ema else self.model
 
-    def state_dict(self):
-        """Plain values and tensors. Under torchrun all processes have to call this, for the random state of
-        each is in it."""
-        counters = {name: getattr(self, name) for name in ("epoch", "batch", "step", "best_psnr", "totals")}
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last iteration."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def begin_epoch(self) -> None:
+        """Go on to the next epoch."""
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, no_totals()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors. Under torchrun all processes must call this: it has each one's random
+        state."""
         return {
-            **copy.deepcopy(counters),
+            **copy.deepcopy({name: getattr(self, name) for name in COUNTERS}),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "random": gather(random_state()),  # by rank
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
-        for name in ("epoch", "batch", "step", "best_psnr", "totals"):
+        for name in COUNTERS:
             setattr(self, name, state[name])
-        states = state["random"] if isinstance(state["random"], list) else [state["random"]]
         rank, _ = rank_and_size()
-        if rank < len(states):  # a process that the run did not have keeps its own seed
-            restore_random_state(states[rank])
+        if rank < len(state["random"]):  # a process that the run did not have keeps its own seed
+            restore_random_state(state["random"][rank])
 
 
-def random_state():
+def seed_everything(seed: int) -> None:
+    """Seed every random generator that training draws from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
     """The state of every random generator that training draws from, as plain values and tensors."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
@@ -68,12 +89,12 @@ def random_state():
     }
 
 
-def restore_random_state(state):
-    """Set every generator to what `random_state` returned; GPUs that were not there then keep their state."""
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set every generator to what `random_state` returned. Additional GPUs keep their state."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, gauss = state["numpy"]
-    if not 0 <= position <= len(keys) == 624:  # numpy itself does not look
+    if not 0 <= position <= len(keys) == 624:  # numpy does not check
         raise ValueError(f"position {position} among {len(keys)} words of numpy's generator")
     np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])

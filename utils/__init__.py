@@ -1,1 +1,1 @@
-"""The ground floor: metrics, checkpoints, devices, runs and results. Imports neither models nor datasets."""
+"""The ground: command line, files, processes. Imports no other room."""

@@ -6,12 +6,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # 
 LARGEST_THRESHOLD = 2**25  # bytes; glibc takes no more
 
 
-def tune_allocator(training=False):
-    """Let the C library keep the memory that is freed. For glibc; elsewhere it does nothing.
+def tune_allocator(training: bool = False) -> None:
+    """Have glibc keep freed memory; does nothing with other C libraries.
 
-    By default it hands large pieces back to the system, which clears them page by page when they are asked
-    for again, at each operation on a large picture: a third of the time at 1000x1000. training: keep the
-    pieces of up to 32 MB alone, since a training step frees too many of different sizes to keep all.
+    By default it returns large blocks to the system, which clears them page by page at the next use: a third
+    of the time at 1000x1000. training: keep only blocks of up to 32 MB, because an iteration frees too many of
+    different sizes to keep all.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

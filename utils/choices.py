@@ -1,8 +1,7 @@
-"""The names that flags choose from, and looks at the paths that they name, without PyTorch, which takes its
-seconds to import.
+"""Choices of flags, and checks of the paths in them, without the slow import of PyTorch.
 
-The scripts call `utils.cli.begin` with these before they import the rest. Each list has the keys or the
-members of what it is named after elsewhere; tests/test_start.py holds them together.
+The scripts call these by `utils.cli.begin`. tests/test_start.py compares each list with the dict or tuple of
+its name elsewhere.
 """
 
 from pathlib import Path
@@ -24,16 +23,15 @@ PROTOCOLS = ("released", "kair")
 BIT_ORDERS = ("little", "big")
 REPAIRS = ("auto", "none")
 PRISTINE = Path(__file__).parent.parent / "evaluation" / "niqe_pristine.npz"  # NIQE's statistics
-NO_DATA = (  # what to do for whoever has none
+NO_DATA = (  # for users without a dataset
     "spike-REDS (--data_mode 250) is spike streams simulated from the REDS videos, published with Spk2ImgNet (Zhao et al., "
     "CVPR 2021); spike-X4K (1000) comes with the SwinSF paper. No dataset is needed for --dataset_path photos:DIR, which "
     "simulates spikes from a folder of photographs"
 )
 
 
-def look_at_dataset(path):
-    """Raises UserError where a dataset's path is not that of a folder; scenes and the demo are looked at when
-    they are opened."""
+def look_at_dataset(path: str | Path) -> None:
+    """Raises UserError if a dataset's path is no folder. Scenes and the demo are checked when opened."""
     if str(path) != "demo" and str(path).partition(":")[0] not in SCENES and not Path(path).is_dir():
         raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
 
@@ -45,14 +43,13 @@ def look_at_weights(path):
         raise UserError(f"{path}: no such weights file; check the path, or name one of {', '.join(SHIPPED)}")
 
 
-def look_at_calibration(path):
-    """Raises UserError if there is nothing at a calibration's path; none is passed over."""
+def look_at_calibration(path: str | Path | None) -> None:
+    """Raises UserError if there is nothing at a calibration's path."""
     if path and not Path(path).exists():
         raise UserError(f"{path}: no such calibration; check the path, or make one by calibrate.py")
 
 
-def look_at_recording(path):
-    """Raises UserError where there is nothing at a recording's path; patterns and standard input are passed
-    over."""
+def look_at_recording(path: str) -> None:
+    """Raises UserError if there is nothing at a recording's path, unless it is a pattern or standard input."""
     if path != "-" and not set("*?[") & set(path) and not Path(path).exists():
         raise UserError(f"{path}: no such spike stream; check the path")

@@ -85,6 +85,9 @@ def begin(look):
 def run(main):
     """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C
     in 130."""
+    from swinsf.utils import opencv  # slow to import; the script has done it by now
+
+    opencv.set_up()
     try:
         with one_line_errors():
             sys.exit(main())
@@ -135,6 +138,11 @@ def log(text):
         print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def plural(count: int, noun: str) -> str:
+    """As "1 stream", "2 streams", "1,000 streams"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 # SIGUSR1 is what clusters warn by, on systems that have it.
@@ -191,7 +199,7 @@ def memory_errors(remedy):
         raise
 
 
-def truth(text):
+def truth(text: str) -> bool:
     """argparse type for True or False in the usual spellings."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in words:

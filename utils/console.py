@@ -1,23 +1,23 @@
-"""The commands of an installed SwinSF, as swinsf-train: each runs a script as `python -m swinsf.train` does."""
+"""Installed commands, such as swinsf-train, which runs `python -m swinsf.train`."""
 
 import runpy
 
 
-def train():
+def train() -> None:
     runpy.run_module("swinsf.train", run_name="__main__", alter_sys=True)
 
 
-def test():
+def test() -> None:
     runpy.run_module("swinsf.test", run_name="__main__", alter_sys=True)
 
 
-def reconstruct():
+def reconstruct() -> None:
     runpy.run_module("swinsf.reconstruct", run_name="__main__", alter_sys=True)
 
 
-def simulate():
+def simulate() -> None:
     runpy.run_module("swinsf.simulate", run_name="__main__", alter_sys=True)
 
 
-def calibrate():
+def calibrate() -> None:
     runpy.run_module("swinsf.calibrate", run_name="__main__", alter_sys=True)

@@ -1,5 +1,4 @@
-"""Where a model runs: a CPU, one GPU, several by DataParallel or by torchrun; and what its processes do
-together."""
+"""Devices and processes: a CPU, one GPU, several by DataParallel or by torchrun."""
 
 import contextlib
 import importlib.util
@@ -8,22 +7,25 @@ import shlex
 import shutil
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import UserError, plural
 
-AGENT = "TORCHELASTIC_RUN_ID"  # is set by torchrun alone
+T = TypeVar("T")
+AGENT = "TORCHELASTIC_RUN_ID"  # set by torchrun only
 
 
-def pick_device(name=None):
-    """The torch.device of a --device flag; None takes CUDA where there is one, else the CPU. Raises
-    UserError.
+def pick_device(name: str | None = None) -> torch.device:
+    """The torch.device of a --device flag; None: CUDA if there is one, else the CPU. Raises UserError.
 
-    Under torchrun each process takes the GPU of its number on its machine, unless one is named. A GPU that is
-    picked is the process's current one from then on, so that nothing of it gets on to the first by default.
+    Under torchrun each process uses the GPU of its local rank, unless one is named. The GPU becomes the
+    current one, so that nothing lands on the first by default.
     """
     if name is None or name == "cuda":
         if not torch.cuda.is_available():
@@ -33,12 +35,12 @@ def pick_device(name=None):
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: not a device; take cpu, cuda or cuda:0") from None
+        raise UserError(f"--device {name}: not a device; choose cpu, cuda or cuda:0") from None
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
             raise UserError(
-                f"--device {name}: PyTorch sees {found} CUDA devices here; take --device cpu or install its driver"
+                f"--device {name}: PyTorch sees {plural(found, 'CUDA device')} here; choose --device cpu or install its driver"
             )
     elif device.type != "cpu":
         raise UserError(f"--device {name}: only cpu and cuda are supported")
@@ -47,8 +49,8 @@ def pick_device(name=None):
     return device
 
 
-def check_compiler(device):
-    """Raises UserError where torch.compile has not what it needs: a C++ compiler, and Triton for CUDA."""
+def check_compiler(device: torch.device) -> None:
+    """Raises UserError if torch.compile lacks a C++ compiler, or Triton for CUDA."""
     compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
     if not any(map(shutil.which, (compiler, "clang++"))):
         raise UserError(
@@ -60,7 +62,7 @@ def check_compiler(device):
         )
 
 
-def parse_device_ids(text):
+def parse_device_ids(text: str) -> list[int]:
     """[0, 1] for "01", [0, 1, 10] for "0,1,10", [] for "". Raises UserError."""
     numbers = text.split(",") if "," in text else list(text)
     if not all(number.strip().isdecimal() for number in numbers):
@@ -71,8 +73,8 @@ def parse_device_ids(text):
     return ids
 
 
-def check_parallel(device, ids):
-    """Raises UserError where the GPUs named by --device_ids, or those of torchrun's processes, do not fit."""
+def check_parallel(device: torch.device, ids: list[int]) -> None:
+    """Raises UserError if the GPUs of --device_ids, or of torchrun's processes, do not fit."""
     text, found = ",".join(map(str, ids)), torch.cuda.device_count()
     if ids and rank_and_size()[1] > 1:
         raise UserError(
@@ -89,7 +91,7 @@ def check_parallel(device, ids):
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.type == "cuda" and here > found:
         raise UserError(
-            f"--nproc_per_node {here}: PyTorch sees {found} CUDA devices, and each process takes one; ask for fewer"
+            f"--nproc_per_node {here}: PyTorch sees {plural(found, 'CUDA device')}, and each process takes one; ask for fewer"
         )
     if device.type == "cuda" and here > 1 and device.index != int(os.environ["LOCAL_RANK"]):
         raise UserError(
@@ -97,40 +99,39 @@ def check_parallel(device, ids):
         )
 
 
-def data_parallel(model, ids):
-    """The model spread over GPUs by DataParallel, or as it is where there is but one."""
-    return torch.nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
+def data_parallel(model: nn.Module, ids: list[int]) -> nn.Module:
+    """The model in DataParallel if there are several GPUs."""
+    return nn.DataParallel(model, device_ids=ids) if len(ids) > 1 else model
 
 
-def set_tf32(wanted):
-    """Whether CUDA may round the factors of float32 products and convolutions to TF32, 10 bits of mantissa,
-    which is faster.
+def set_tf32(wanted: bool) -> None:
+    """Whether CUDA may round factors of float32 products and convolutions to TF32, with 10 bits of mantissa.
 
-    PyTorch's own default does so in convolutions alone. A CPU is not concerned.
+    PyTorch's default is convolutions only.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
 
 
-def make_deterministic():
-    """Have PyTorch take algorithms that give the same result each time; it raises where there is none."""
+def make_deterministic() -> None:
+    """Have PyTorch use deterministic algorithms; it raises if there is none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # no result depends on it
     torch.backends.cudnn.benchmark = False
 
 
-def rank_and_size():
-    """(number of this process, how many there are) in the group of `processes`; (0, 1) without one."""
+def rank_and_size() -> tuple[int, int]:
+    """(rank, number of processes) in the group of `processes`; (0, 1) without one."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 @contextlib.contextmanager
-def processes(device=None, seconds=7 * 24 * 3600):
-    """Within `with`, the processes that torchrun started are one group; gives (rank, number of them), (0, 1)
-    without torchrun.
+def processes(
+    device: torch.device | None = None, seconds: float = 7 * 24 * 3600
+) -> Iterator[tuple[int, int]]:
+    """Within `with`, torchrun's processes are one group. Gives (rank, number of processes).
 
-    They talk by gloo, and about tensors on a CUDA `device` by NCCL. One that waits for another for so many
-    seconds gives up.
+    They communicate by gloo, tensors on a CUDA `device` by NCCL. seconds: longest wait for another process.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -143,7 +144,7 @@ def processes(device=None, seconds=7 * 24 * 3600):
         )
     rank = int(os.environ["RANK"])
     cuda = device is not None and device.type == "cuda"
-    # process 0 speaks for all
+    # only process 0 prints
     speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()
     with losing_touch(seconds), speech:
         agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -152,17 +153,16 @@ def processes(device=None, seconds=7 * 24 * 3600):
             "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting
         )
         yield rank, size
-    # After an error the group is left to the end of the process: what is under way in it may never end.
+    # Not after an error: an exchange under way may never end.
     dist.destroy_process_group()
 
 
-def meet(rank, size, seconds):
-    """The store by which the processes of this start of the job find each other.
+def meet(rank: int, size: int, seconds: float) -> dist.Store:
+    """The store in which the processes of this start of a job find each other.
 
-    torchrun's own store outlives a restart, and keeps apart what its starts write by a count that each host
-    has for itself: after a failure that not all hosts saw, a process would find the address of one that is
-    gone. So process 0 gives each start a new name, and another has found the right name when process 0
-    answers it under that name.
+    torchrun's own store prefixes keys with a restart count per host. If hosts disagree after a failure, a
+    process may read a dead peer's address. So process 0 gives each start a new name. Another process knows
+    that it has the right name when process 0 answers under it.
     """
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     server = dist.TCPStore(
@@ -185,9 +185,8 @@ def meet(rank, size, seconds):
 
 
 @contextlib.contextmanager
-def losing_touch(seconds):
-    """Turn what gloo and NCCL raise when another process has ended, or cannot be reached, into a
-    UserError."""
+def losing_touch(seconds: float) -> Iterator[None]:
+    """Turn errors of gloo and NCCL about a process that has ended or does not answer into a UserError."""
     try:
         yield
     except RuntimeError as error:
@@ -200,12 +199,12 @@ def losing_touch(seconds):
         )
         rank = os.environ["RANK"]
         raise UserError(
-            f"process {rank} has lost the others, {reason}; see what they say; the last save is whole"
+            f"process {rank} has lost the others, {reason}; see their messages; the last save is whole"
         ) from None
 
 
-def gather(value):
-    """[the value of each process], in every process; values are what pickle takes."""
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by rank; they must pickle."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()
@@ -213,8 +212,8 @@ def gather(value):
     return values
 
 
-def sum_over_processes(*numbers):
-    """The numbers, each summed over the processes, as floats."""
+def sum_over_processes(*numbers: float) -> list[float]:
+    """Each number summed over the processes."""
     if not dist.is_initialized():
         return [float(number) for number in numbers]
     sums = torch.tensor(numbers, dtype=torch.float64)
@@ -222,20 +221,18 @@ def sum_over_processes(*numbers):
     return sums.tolist()
 
 
-def interleaved(own):
-    """The whole list in every process, of lists of which process r of N has the entries r, r + N, r + 2N and
-    so on."""
+def interleaved(own: list[Any]) -> list[Any]:
+    """The whole list, of which process r of N has the entries r, r + N, r + 2N and so on."""
     parts = gather(own)
     return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
 
 
-def sum_gradients(parameters, figures):
-    """Replace each parameter's `grad` by its sum over the processes; returns the sums of a tensor `figures`
-    (n,) too.
+def sum_gradients(parameters: Iterable[nn.Parameter], figures: torch.Tensor) -> torch.Tensor:
+    """Replace each `grad` by its sum over the processes; returns the sums of `figures` (n,).
 
-    One flat tensor, in the parameters' order, is exchanged at once. So each step adds in the same order, and
-    a resumed run as an unbroken one. (DistributedDataParallel cuts gradients into other pieces from its
-    second step on, and from three processes on another order of adding gives other last bits.)
+    One flat tensor is exchanged, in the order of the parameters. So every iteration adds in the same order,
+    and a resumed run equals an uninterrupted one. (DistributedDataParallel changes its buckets after the first
+    iteration. With three or more processes another order of adding changes the last bits.)
     """
     if not dist.is_initialized():
         return figures
@@ -248,40 +245,36 @@ def sum_gradients(parameters, figures):
     return figures
 
 
-def share_weights(model):
-    """Have all processes begin with process 0's weights: another machine may have drawn others from the same
-    seed."""
+def share_weights(model: nn.Module) -> None:
+    """Copy process 0's weights to all: another machine may draw other weights from the same seed."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
-def wait_for_all():
-    """Returns when every process of the group has come to this point; ends this one, in silence, where
-    another has ended."""
+def wait_for_all() -> None:
+    """Wait for every process to reach this point. Exits silently if another has ended."""
     if dist.is_initialized():
         try:
             dist.barrier()
-        except RuntimeError:  # the other said why
+        except RuntimeError:  # the other has printed why
             raise SystemExit(2) from None
 
 
-def broadcast(value):
-    """Process 0's value in every process; ends this one, in silence, where process 0 has ended in an error
-    before it."""
+def broadcast(value: Any) -> Any:
+    """Process 0's value in every process. Exits silently if process 0 has ended in an error."""
     if not dist.is_initialized():
         return value
     values = [value]
     try:
         dist.broadcast_object_list(values, src=0)
-    except RuntimeError:  # process 0 said why
+    except RuntimeError:  # process 0 has printed why
         raise SystemExit(2) from None
     return values[0]
 
 
-def first_then_others(prepare):
-    """What `prepare()` gives, called in process 0 and after it in the others: it alone finds and says what is
-    wrong."""
+def first_then_others(prepare: Callable[[], T]) -> T:
+    """`prepare()`, in process 0 first, so that only one process reports an error."""
     rank, _ = rank_and_size()
     prepared = prepare() if rank == 0 else None
     broadcast(None)

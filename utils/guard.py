@@ -22,9 +22,6 @@ from PIL import Image
 
 from swinsf.utils.cli import UserError
 
-# what is wrong with a picture is said in one line, by us
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-Image.MAX_IMAGE_PIXELS = None  # ours is below, and Pillow only reads headers here
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8 to 16 bits
@@ -220,11 +217,21 @@ def is_whole_png(data):
     return kind == b"IEND" and at == len(data)
 
 
+def open_header(data: bytes) -> Image.Image:
+    """Image.open without Pillow's limit of pixels, which is global and lower than ours."""
+    Image.init()
+    for name in PICTURE_FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory and accept(data[:16]) is True:
+            return factory(io.BytesIO(data), "")
+    raise ValueError("no picture")
+
+
 def claimed_pixels(data):
     """How many pixels a picture has by its header, 0 where that cannot be read; one of a TIFF counts by its
     bytes, in threes."""
     try:
-        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
+        with open_header(data) as image:
             pixels = image.width * image.height
             if image.format == "TIFF":  # decoded in strips, which may be as large as the picture
                 bits = image.tag_v2.get(258, (1,))  # of each channel

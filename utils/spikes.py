@@ -1,21 +1,22 @@
-"""What spikes are: arrays of two values, by one rule at every door."""
+"""The one check for spike arrays: two values, 0 and 1 or 255."""
 
 import numpy as np
 import torch
 
 PIECE = 2**16  # numbers
-_seen = set()  # (device, type, shape) of tensors on accelerators that were looked at
+_seen: set[tuple[torch.device, torch.dtype, torch.Size]] = (
+    set()
+)  # kinds of tensors on accelerators that were checked
 
 
-def describe_values(least, most, more):
-    """What is wrong with an array that should hold spikes, by its least and largest value, or "" where they
-    are 0 and 1 or 255.
+def describe_values(least: float, most: float, more: bool) -> str:
+    """What is wrong with spikes that have this least and largest value, or "".
 
-    more: whether it has values besides these two and 0.
+    more: whether there are other values.
     """
     if not more and least == 0 and most in (0, 1, 255):
         return ""
-    if not more and least == most and most in (1, 255):  # a spike of every pixel
+    if not more and least == most and most in (1, 255):  # every pixel fires
         return ""
     if not more and (least, most) == (-1, 1):
         return "values of -1 and 1; pass (spikes > 0)"
@@ -24,22 +25,21 @@ def describe_values(least, most, more):
     return f"{what}{looks}; spikes have two values, 0 and 1 or 255"
 
 
-def describe_spikes(spikes):
-    """`describe_values` of a numpy array of any shape and kind of numbers or booleans."""
+def describe_spikes(spikes: np.ndarray) -> str:
+    """`describe_values` of an array of any shape and type."""
     if spikes.dtype == bool or not spikes.size:
         return ""
     least, most = spikes.min(), spikes.max()
     return describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
 
 
-def validate_spikes(spikes):
-    """Spikes, a tensor of any shape and type, as they are where they are 0 and 1; as 0 and 1 where they are 0
-    and 255.
+def validate_spikes(spikes: torch.Tensor) -> torch.Tensor:
+    """Spikes of any shape and type as 0 and 1; they may be 0 and 255.
 
-    Raises ValueError for any other values, and says what they look like. On a CPU each tensor is looked at,
-    which takes less than a thousandth of the time of `small` for bytes, less than a hundredth for floats. On
-    an accelerator a look makes the host wait, so that only the first tensor of each type and shape is looked
-    at; whole numbers that come later count as spikes where they are above 0.
+    Raises ValueError for other values and says what they look like. A CPU checks each tensor: bytes in less
+    than a thousandth of the time of `small`, floats in less than a hundredth. On an accelerator a check makes
+    the host wait, so only the first tensor of each type and shape is checked; in later ones any whole number
+    above 0 is a spike.
     """
     if spikes.dtype == torch.bool or spikes.numel() == 0 or spikes.is_meta or torch.compiler.is_compiling():
         return spikes
@@ -59,7 +59,6 @@ def validate_spikes(spikes):
     return (spikes != 0).to(spikes.dtype) if most == 255 else spikes
 
 
-def equal_their_squares(values):
-    """Whether a tensor of floats has none but 0 and 1; in pieces, for what a piece makes stays in a CPU's
-    caches."""
+def equal_their_squares(values: torch.Tensor) -> bool:
+    """Whether a tensor of floats holds only 0 and 1; in pieces that fit a CPU's caches."""
     return all(torch.equal(piece * piece, piece) for piece in values.reshape(-1).split(PIECE))

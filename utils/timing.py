@@ -1,4 +1,4 @@
-"""The numbers that data, network and baselines share."""
+"""Numbers that data, network and baselines share."""
 
 STEPS = 41  # steps of the stream that a picture is made from
 KEY_FRAMES = {"left": 13, "middle": 20, "right": 27}  # output -> index of the step that it shows

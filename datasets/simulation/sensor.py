@@ -1,8 +1,9 @@
 """From light to spikes: the integrate-and-fire pixel of a spike camera, ideal or with a sensor's noise."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -217,7 +218,9 @@ def draw_pattern(sensor, height, width, rng):
     return Pattern(*(part.astype(np.float32) for part in (gain, dark, threshold, shading)))
 
 
-def integrate_and_fire(light, rng, sensor=IDEAL, pattern=None):
+def integrate_and_fire(
+    light: Iterable[np.ndarray], rng: np.random.Generator, sensor: Sensor = IDEAL, pattern: Any = None
+) -> np.ndarray:
     """light (T, H, W) float32 in 0..1, or any iterable of (H, W) -> spikes uint8 (T, H, W) of 0 and 1.
 
     Each pixel starts as `sensor.start` says, gathers rate x light (and what the sensor adds) at each step,

@@ -151,7 +151,7 @@ def test_pictures_of_another_method_that_do_not_fit(tiny_weights, reds, tmp_path
         str(tmp_path / "o"),
     ]
     (tmp_path / "d").mkdir()
-    for name, words in (("d", r"2 of 2 pictures are not there, 200_part1_key_id151\.png among them"),):
+    for name, words in (("d", r"2 of 2 pictures are missing, 200_part1_key_id151\.png for one"),):
         with pytest.raises(UserError, match=words):
             test_script.main([*options, "--compare", f"X={tmp_path / name}"])
     for taken in ("TFI", "SwinSF", "name", "spikes", "ground truth"):

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from swinsf.models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
+from swinsf.training.ship import ship
 from swinsf.training.state import random_state, restore_random_state
 from swinsf.utils import checkpoint, files
 from swinsf.utils.cli import UserError
@@ -151,7 +152,7 @@ def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
         "training": {"big": torch.zeros(9)},
     }
     checkpoint.save({**about, "model": model.state_dict()}, tmp_path / "best.pth")
-    checkpoint.ship(tmp_path / "best.pth", tmp_path / "w.pth")
+    ship(tmp_path / "best.pth", tmp_path / "w.pth")
     contents = checkpoint.load(tmp_path / "w.pth")
     assert {value.dtype for value in contents["model"].values()} == {torch.float16}
     assert contents["step"] == 7 and "training" not in contents
@@ -159,11 +160,11 @@ def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
     assert loaded.config == model.config
     for name, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)
-    with pytest.raises(UserError, match=r"w\.pth: is there already"):
-        checkpoint.ship(tmp_path / "best.pth", tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth: already exists"):
+        ship(tmp_path / "best.pth", tmp_path / "w.pth")
     checkpoint.save({"net": {}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"not a run's best\.pth"):
-        checkpoint.ship(tmp_path / "other.pth", tmp_path / "new.pth")
+        ship(tmp_path / "other.pth", tmp_path / "new.pth")
 
 
 def wrapped(state, how):

@@ -298,7 +298,7 @@ def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
     for name in ("best.pth", "epoch_0002.pth", "notes.txt"):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / name).write_text("precious")
-        with pytest.raises(UserError, match="other: is there already"):
+        with pytest.raises(UserError, match="other: already exists"):
             train.main([*arguments, "--run_name", "other"])
         assert [path.name for path in (tmp_path / "other").iterdir()] == [name]
         shutil.rmtree(tmp_path / "other")
@@ -319,7 +319,7 @@ def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
     lock.unlink()
     os.mkfifo(lock)
-    with pytest.raises(UserError, match=r"\.lock: no plain file"):
+    with pytest.raises(UserError, match=r"\.lock: not a regular file"):
         train.main(["--resume_path", str(tmp_path / "run")])
 
 

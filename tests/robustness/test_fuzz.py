@@ -26,7 +26,8 @@ from swinsf.evaluation.niqe import read_statistics
 from swinsf.models import build_model, load_model
 from swinsf.recordings import open_recording
 from swinsf.recordings.output import read_record
-from swinsf.training.run import read_lines
+from swinsf.training.log import read_lines
+from swinsf.training.ship import ship
 from swinsf.utils import checkpoint, cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import MOST_PIXELS, read_grey, read_json
@@ -137,7 +138,7 @@ def test_a_checkpoint_that_would_run_a_command(tiny_weights, tmp_path, new_forma
     torch.save(contents, tmp_path / "evil.pth", _use_new_zipfile_serialization=new_format)
     for read in (
         load_model,
-        lambda path: checkpoint.ship(path, tmp_path / "x.pth"),
+        lambda path: ship(path, tmp_path / "x.pth"),
         lambda path: train.main(["--resume_path", str(path)]),
     ):
         with pytest.raises(UserError, match=r"evil\.pth: refused, since it holds more than tensors"):
@@ -205,7 +206,7 @@ def test_a_tensor_that_is_not_what_the_file_has(tiny_weights, tmp_path, tensor):
     contents = checkpoint.load(tiny_weights)
     contents["model"]["norm.weight"] = tensor
     torch.save(contents, tmp_path / "w.pth")
-    for read in (load_model, lambda path: checkpoint.ship(path, tmp_path / "x.pth")):
+    for read in (load_model, lambda path: ship(path, tmp_path / "x.pth")):
         memory, text = peak_of(lambda read=read: read(tmp_path / "w.pth"))
         assert memory < 2**26 and ("a tensor in it claims more" in text or "holds more than tensors" in text)
 

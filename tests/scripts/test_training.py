@@ -10,11 +10,15 @@ import torch
 import train
 from swinsf.datasets.augment import DRAWS
 from swinsf.models import VARIANTS, SwinSF, SwinSFConfig, fast
+from swinsf.training import validation
+from swinsf.training.data import open_data
 from swinsf.training.epoch import Forward, train_one_epoch
 from swinsf.training.recipes import RECIPES, make_average, make_optimizer, reconstruction_loss, warmup_cosine
 from swinsf.training.run import RunFolder
 from swinsf.training.settings import new_settings, parse_settings
+from swinsf.training.start import fresh_model
 from swinsf.training.state import TrainingState
+from swinsf.training.validation import finish_epoch, validate
 from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from tests.conftest import quick, read_log, write_reds
@@ -127,12 +131,12 @@ class OneItem:
 def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     state, settings = make_state("--workers", "0")
     (means, _), files = (
-        train.validate(state, OneItem(), settings, CPU, lambda: False),
+        validate(state, OneItem(), settings, CPU, lambda: False),
         RunFolder(tmp_path, {"config": {}}, state),
     )
     with torch.no_grad():
         state.model.conv_last[0].bias.add_(50)
-    assert train.validate(state, OneItem(), settings, CPU, lambda: False)[0] == means
+    assert validate(state, OneItem(), settings, CPU, lambda: False)[0] == means
     files.keep_best()
     files.save()
     best = checkpoint.load(tmp_path / "best.pth")["model"]["conv_last.0.bias"]
@@ -141,12 +145,12 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     )
     with torch.no_grad():
         state.averaged.conv_last[0].bias.add_(50)
-    brighter, comparison = train.validate(state, OneItem(), settings, CPU, lambda: False)
+    brighter, comparison = validate(state, OneItem(), settings, CPU, lambda: False)
     assert brighter["psnr"] < means["psnr"] - 1
     by_tfp, by_network, truth = np.split(comparison.astype(float), 3, axis=2)
     assert comparison.shape == (1, 20, 60) and (truth == 100).all()
     assert by_network.mean() > by_tfp.mean() + 40  # of the averaged weights too
-    assert train.validate(state, OneItem(), settings, CPU, lambda: True) is None
+    assert validate(state, OneItem(), settings, CPU, lambda: True) is None
 
 
 def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
@@ -154,8 +158,8 @@ def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
     state.totals = {"loss": 1.0, "pictures": 1, "seconds": 1.0}
     files, kept = mock.Mock(keep_best=lambda: kept.append(state.best_psnr)), []
     for psnr in (20.0, 22.0, 21.0, 23.0):
-        monkeypatch.setattr(train, "validate", lambda *_, psnr=psnr: ({"psnr": psnr}, None))
-        assert train.finish_epoch(state, files, OneItem(), settings, CPU, lambda: False)
+        monkeypatch.setattr(validation, "validate", lambda *_, psnr=psnr: ({"psnr": psnr}, None))
+        assert finish_epoch(state, files, OneItem(), settings, CPU, lambda: False)
     assert kept == [20.0, 22.0, 23.0]
 
 
@@ -174,7 +178,7 @@ def test_validation_has_a_figure_for_each_kind():
         "dark": 0.1 * ones,
         "response": 5 / 3 * ones,
     }
-    means, _ = train.validate(state, [plain, halved, plain], settings, CPU, lambda: False)
+    means, _ = validate(state, [plain, halved, plain], settings, CPU, lambda: False)
     assert list(means) == ["psnr", "ssim", "loss", "psnr_plain", "psnr_calibrated"]
     assert means["psnr"] == pytest.approx((2 * means["psnr_plain"] + means["psnr_calibrated"]) / 3)
     # The same noise, divided by 5 / 3, about the mean of (0.3 - 0.1) / (5 / 3) spikes a step.
@@ -230,15 +234,15 @@ def test_stochastic_depth_grows_over_the_blocks_and_draws_for_each_branch():
 
 
 def test_validation_is_on_other_photographs_and_scenes(photos, tmp_path):
-    training, val, _ = train.open_data(settings_of("--dataset_path", f"photos:{photos}", "--crop_size", "20"))
+    training, val, _ = open_data(settings_of("--dataset_path", f"photos:{photos}", "--crop_size", "20"))
     assert training.split == "train" and val.split == "val"
     assert training.sources and val.sources and not {*training.sources} & {*val.sources}
     data = write_reds(tmp_path / "reds", train=3)
-    training, val, _ = train.open_data(settings_of("--dataset_path", str(data)))
+    training, val, _ = open_data(settings_of("--dataset_path", str(data)))
     assert len(training) == 2 and len(val) == 1 and not {*training.names} & {*val.names}
     (data / "train").rename(data / "val")
     write_reds(data, train=2)
-    training, val, _ = train.open_data(settings_of("--dataset_path", str(data)))
+    training, val, _ = open_data(settings_of("--dataset_path", str(data)))
     assert (len(training), len(val)) == (2, 3) and all("/val/" in str(path) for path in val.files)
 
 
@@ -251,7 +255,7 @@ def test_the_papers_network_is_the_default():
         (["--tsa", "released", "--skip", "motion"], "released", "motion"),
     ):
         settings = settings_of(*flags, "--architecture", "channels=4", "depths=1,")
-        config = train.fresh_model(settings).config
+        config = fresh_model(settings).config
         assert (config.tsa, config.skip) == (settings.tsa, settings.skip) == (tsa, skip)
     # released files are loaded by these
     assert (SwinSFConfig().tsa, SwinSFConfig().skip) == ("released", "none")

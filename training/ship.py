@@ -1,0 +1,48 @@
+"""Write the weights of a run as a small file to share:
+
+    python -m swinsf.training.ship checkpoint/RUN/best.pth WEIGHTS.pth
+
+They are in half precision.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from swinsf.utils import checkpoint, cli
+from swinsf.utils.cli import UserError
+
+
+def ship(source: Path, target: Path) -> None:
+    """Write a run's weights in half precision, with their architecture, settings and figures.
+
+    Raises UserError if `source` is not a run's best.pth, or `target` exists.
+    """
+    contents = checkpoint.load(source)
+    if not {"model", "config", "settings"} <= contents.keys():
+        raise UserError(f"{source}: not a run's best.pth (config, settings, model); choose one of train.py")
+    if Path(target).exists():
+        raise UserError(f"{target}: already exists; remove it, or choose another name")
+    model = contents["model"]
+    if not isinstance(model, dict) or not all(map(torch.is_tensor, model.values())):
+        raise UserError(f"{source}: its entry model is not named weights; choose a best.pth of train.py")
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
+    kept = ("config", "settings", "recipe", "step", "best_psnr")
+    checkpoint.save({**{name: contents[name] for name in kept if name in contents}, "model": halves}, target)
+
+
+def parse_settings(arguments: list[str] | None) -> argparse.Namespace:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("source", type=Path, help="a run's best.pth")
+    parser.add_argument("target", type=Path, help="file to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    settings = parse_settings(arguments)
+    ship(settings.source, settings.target)
+
+
+if __name__ == "__main__":
+    cli.run(main)

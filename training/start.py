@@ -1,0 +1,199 @@
+"""A run from its flags to its first iteration: new, or resumed."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swinsf.datasets.augment import DRAWS
+from swinsf.models import SwinSF, SwinSFConfig, build_model, fast, load_model
+from swinsf.training.data import identity, open_data, validation_interval
+from swinsf.training.recipes import RECIPES, make_average, make_optimizer
+from swinsf.training.resume import restore, resumed_settings, totals_logged
+from swinsf.training.run import PATIENCE, RunFolder, RunLock, create_folder
+from swinsf.training.settings import (
+    TrainSettings,
+    choose_run,
+    new_settings,
+    run_folder,
+    run_length,
+    starts_again,
+)
+from swinsf.training.state import TrainingState, seed_everything
+from swinsf.utils import cli, distributed
+from swinsf.utils.cli import UserError
+from swinsf.utils.distributed import rank_and_size
+from swinsf.utils.guard import keep_out
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run of which nothing is on disk yet, or no more than before."""
+
+    settings: TrainSettings
+    saved: dict[str, Any] | None  # contents of the last.pth to resume from
+    model: SwinSF
+    train: Any  # datasets; val may be None
+    val: Any
+    lines: list[str]  # about the data
+    lock: RunLock
+
+    @property
+    def remedy(self) -> str:
+        """What to do if memory runs out."""
+        batch, crop = self.settings.batch_size, self.settings.crop_size
+        return f"lower --batch_size {batch}, or set a smaller --crop_size ({crop} now, 0: whole frames)"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready for its next iteration."""
+
+    settings: TrainSettings
+    state: TrainingState
+    files: RunFolder
+    train: Any
+    val: Any
+    per_epoch: int  # iterations in an epoch
+    total_steps: int  # iterations in the run
+    val_every: int  # epochs; 0: never
+
+
+@contextlib.contextmanager
+def prepare(asked: TrainSettings, given: set[str], device: torch.device) -> Iterator[Prepared]:
+    """Within `with`: what the flags ask for, checked and opened. Raises UserError for what is wrong with it.
+
+    A run to resume is locked until the end of the `with`.
+    """
+    lock, (rank, _) = RunLock(), rank_and_size()
+    resume_path, run_name = distributed.broadcast(choose_run(asked) if rank == 0 else None)
+    asked = dataclasses.replace(asked, resume_path=resume_path, run_name=run_name)
+    try:
+        if rank == 0 and resume_path:  # locked before it is read: the run may be at its last save
+            lock.take(run_folder(resume_path), PATIENCE if starts_again(asked) else 0)
+        parts = distributed.first_then_others(lambda: open_parts(asked, given, device))
+        distributed.wait_for_all()  # all have read last.pth before one may write it
+        yield Prepared(*parts, lock)
+    finally:
+        lock.release()
+
+
+def open_parts(asked: TrainSettings, given: set[str], device: torch.device) -> tuple[Any, ...]:
+    """(settings, contents of last.pth or None, model, training set, validation set, lines about the data)."""
+    settings, saved = (
+        resumed_settings(asked, given) if asked.resume_path else (new_settings(asked, given), None)
+    )
+    check_machine(settings, device)
+    distributed.set_tf32(settings.tf32)
+    if settings.deterministic:
+        distributed.make_deterministic()
+    seed_everything(settings.seed)
+    model = SwinSF(SwinSFConfig(**saved["config"])) if saved else fresh_model(settings)
+    if rank := rank_and_size()[0]:
+        seed_everything(settings.seed + rank)  # stochastic depth differs between processes
+    model.grad_checkpoint = settings.grad_checkpoint
+    if settings.compile:
+        distributed.check_compiler(device)
+        fast.compile_blocks(model)
+    return settings, saved, model, *open_data(settings)
+
+
+def check_machine(settings: TrainSettings, device: torch.device) -> None:
+    """Raises UserError if the GPUs or the number of processes do not fit the settings."""
+    ids, (_, size) = distributed.parse_device_ids(settings.device_ids), rank_and_size()
+    distributed.check_parallel(device, ids)
+    if settings.compile and len(ids) > 1:
+        raise UserError(
+            f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out"
+        )
+    if settings.batch_size < size * settings.accumulate:
+        raise UserError(
+            f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
+            f"{settings.accumulate}; raise it, it is the batch of all together"
+        )
+
+
+def fresh_model(settings: TrainSettings) -> SwinSF:
+    """The network that a new run starts from."""
+    if settings.load_model:
+        return load_model(settings.load_model)
+    try:
+        fields = {"tsa": settings.tsa, "skip": settings.skip} | dict(settings.architecture)
+        return build_model(settings.variant or settings.data_mode, **fields)
+    except (TypeError, ValueError) as error:  # an unknown field or value
+        raise UserError(f"--architecture: {error}; see SwinSFConfig in models/swinsf.py") from None
+
+
+def begin(prepared: Prepared, device: torch.device) -> Run:
+    """Bring the model to its device, and make the folder of a new run or load the state of a resumed one."""
+    settings, saved, model, train = prepared.settings, prepared.saved, prepared.model, prepared.train
+    distributed.share_weights(model.to(device))
+    recipe, (rank, size) = RECIPES[settings.recipe], rank_and_size()
+    state = TrainingState(model, make_optimizer(model, settings), make_average(model, recipe))
+    per_epoch, total_steps = run_length(settings, len(train))
+    samples, logged = identity(train), None
+    if saved:
+        if saved["samples"] != samples:
+            raise UserError(
+                f"{train.description}: not the samples that the run was made with; restore them, or start a new run"
+            )
+        restore(state, saved["training"], settings.resume_path)
+        logged = totals_logged(saved, settings.resume_path)
+        check_length(settings, state.step, total_steps)
+    about = {
+        "config": dataclasses.asdict(model.config),
+        "settings": vars(settings),
+        "recipe": recipe.describe(),
+    }
+    about.update(samples=samples, draws=DRAWS)
+    folder = Path(settings.save_path) / settings.run_name
+    if not saved and rank == 0:
+        keep_out(folder, "--save_path", train.files, train.folders)
+        claim(folder, prepared.lock)
+    files = RunFolder(folder, about, state, rank == 0, logged)
+    if not saved:
+        files.save()  # from here on the run can be resumed
+        if files.trouble:
+            raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
+    distributed.wait_for_all()  # an error in one process is printed by that one alone
+    if len(set(distributed.gather(state.step))) > 1:
+        raise UserError(
+            f"{folder}: the processes read states of different iterations; all must see the same disk"
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    shared = f", {size} processes" if size > 1 else ""
+    lines = [
+        f"SwinSF with {parameters:,} parameters on {device}{shared}",
+        f"run {folder}, from step {state.step}",
+    ]
+    for line in (*prepared.lines, *lines):
+        cli.log(line)
+    every = validation_interval(settings, train, prepared.val)
+    return Run(settings, state, files, train, prepared.val, per_epoch, total_steps, every)
+
+
+def claim(folder: Path, lock: RunLock) -> None:
+    """Make and lock the folder of a new run. Raises UserError if another process was faster."""
+    create_folder(folder)
+    lock.take(folder)
+    if (folder / "last.pth").exists():
+        raise UserError(
+            f"{folder}: another process has just begun it; choose another --run_name, or start again to resume it"
+        )
+
+
+def check_length(settings: TrainSettings, step: int, total_steps: int) -> None:
+    """Raises UserError if a resumed run is beyond its end; says so if it is there."""
+    length = (
+        f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
+    )
+    if step > total_steps:
+        raise UserError(
+            f"{length}, but is at {step} already; ask for more, or for --max_steps 0 to go by epochs"
+        )
+    if step == total_steps:
+        cli.log(f"{length}, and is there already")
