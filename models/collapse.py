@@ -21,10 +21,11 @@ def exact(*tensors):
     return [tensor.to(torch.promote_types(tensor.dtype, least)) for tensor in tensors]
 
 
-def conv_then_embed(conv, proj):
+def conv_then_embed(conv, proj, padding=(1, 1)):
     """The function x (B, I, H, W) -> proj(conv(x)) (B, C, H/p, W/p), as one convolution of stride p.
 
-    conv: 3x3, padding 1. proj: p x p of stride p, or None.
+    conv: 3x3, padding 1. proj: p x p of stride p, or None. padding: zeros beyond x's rows and columns; (0, 1)
+    for x with a row more above and below.
     """
     weight, bias, stride = conv.weight, conv.bias, 1
     if proj is not None:
@@ -35,7 +36,7 @@ def conv_then_embed(conv, proj):
             # wide.
             weight = F.conv_transpose2d(proj_weight, weight)  # (C, I, p+2, p+2)
             bias = proj_weight.sum((2, 3)) @ bias + proj_bias
-    return lambda x: F.conv2d(x, *like(x, weight, bias), stride=stride, padding=1)
+    return lambda x: F.conv2d(x, *like(x, weight, bias), stride=stride, padding=padding)
 
 
 def unembed_then_conv(unproj, weight, bias, proj=None):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from swinsf.models.attention import scramble
+from swinsf.models.bands import see_and_embed
 from swinsf.models.collapse import conv_then_embed, unembed_then_conv
 from swinsf.models.windows import shift_masks, window_kinds, window_order
 
@@ -28,6 +29,8 @@ FUSED_MOST = 65_535
 # Bytes of tokens (3B, h, w, C) from which the backward pass of training computes attention matrices and
 # hidden layers again in place of keeping them. Below, keeping them takes about 20 times as much a block.
 RECOMPUTE_FROM = 2**24
+# what oneDNN's linear layers compute in, as torch.compile calls them
+ONEDNN = (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() else ()
 
 
 class Geometry(NamedTuple):
@@ -61,12 +64,17 @@ def infer(model, x, calibration=None):
     with torch.no_grad():
         size = x.shape[-2:]
         x = model.prepare(x, calibration)
-        seen, segments = model.see(x)
-        tokens = embed(model, seen)
+        if x.device.type == "cpu":
+            tokens, segments = see_and_embed(model, x)
+        else:
+            seen, segments = model.see(x)
+            tokens = embed(model, seen)
+        dtype, device = x.dtype, x.device.type
+        del x  # a third of what is held by now
         for layer in model.layers:
-            rssb_in_place(layer, tokens, model.compiled or sab)
-        with torch.autocast(x.device.type, enabled=False):
-            return model.finish(head(model, tokens.to(x.dtype)), segments, size)
+            rssb_in_place(layer, tokens, model.compiled or sab_in_place)
+        with torch.autocast(device, enabled=False):
+            return model.finish(head(model, tokens.to(dtype)), segments, size)
 
 
 def forward(model, x, calibration=None):
@@ -228,19 +236,35 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
     return x + (branch if drop is None else branch * drop[1])
 
 
+def sab_in_place(part, x, masks, kind):
+    """`sab` without gradients, which writes its result over x and returns it."""
+    left, middle, right = part.norm1(x).unbind()
+    msa, tsa = part.attn, part.attn_mul
+    to_query, to_key, to_value = tsa.projections
+    query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
+    attended = linear(tsa.proj, attend(query, key, value, bias_of_kinds(tsa, masks), kind)).mul_(0.1)
+    query, key, value = linear(msa.qkv, middle).chunk(3, -1)
+    attended += linear(msa.proj, attend(query, key, value, bias_of_kinds(msa, masks), kind))
+    x[1] += attended
+    if part.tsa == "released":
+        x[0] += scramble(left)
+        x[2] += scramble(right)
+    hidden = linear(part.mlp.fc1, part.norm2(x))
+    x += linear(part.mlp.fc2, torch.ops.aten.gelu_(hidden))
+    return x
+
+
 def mlp(part, x):
     """The MLP of a block's windows, with the norm before it."""
     return linear(part.mlp.fc2, F.gelu(linear(part.mlp.fc1, part.norm2(x))))
 
 
 def linear(layer, x):
-    """layer(x); on a CPU without gradients as the 1x1 convolution that it is: twice as fast on some
-    processors, never slower."""
-    if x.device.type != "cpu" or x.dtype == torch.float64 or torch.is_grad_enabled():
+    """layer(x); on a CPU without gradients by oneDNN, which is faster than the product on some processors and
+    never slower."""
+    if x.device.type != "cpu" or x.dtype not in ONEDNN or torch.is_grad_enabled():
         return layer(x)
-    picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, C, tokens, 1), channels last
-    y = F.conv2d(picture, layer.weight[:, :, None, None], layer.bias)
-    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
 
 
 # ---- attention ----

@@ -85,10 +85,15 @@ def along_motion(x, aligned):
 def cut_segments(x, key_frame):
     """The `Segments` of spikes (B, 41, H, W) as they lie, without motion. What reaches over an end of the
     stream is cut there."""
-    offset = torch.arange(STEPS, device=x.device, dtype=x.dtype) - key_frame
-    distance = (offset - middles(x).view(-1, 1)).abs() / HALF_WIDTH
-    windows = torch.cos(math.pi / 2 * distance.clamp(max=1)) ** 2  # (7, 41)
+    windows = hann_windows(x, key_frame)
     return Segments(F.conv2d(x, windows[:, :, None, None]), windows.sum(1))
+
+
+def hann_windows(like, key_frame):
+    """(7, 41): the weight of each step in each segment round a key frame."""
+    offset = torch.arange(STEPS, device=like.device, dtype=like.dtype) - key_frame
+    distance = (offset - middles(like).view(-1, 1)).abs() / HALF_WIDTH
+    return torch.cos(math.pi / 2 * distance.clamp(max=1)) ** 2
 
 
 def estimate_velocity(pictures, times):
@@ -125,21 +130,30 @@ def warp(pictures, velocity, times):
 
     velocity (B, 2, H, W) in pixels (x, y) a unit of times (K,). Beyond the edge lies the pixel at the edge.
     """
-    batch, _, height, width = pictures.shape
-    y, x = (torch.arange(n, device=pictures.device, dtype=velocity.dtype) for n in (height, width))
-    # grid_sample has -1..1 from edge to edge.
-    rest_x, rest_y = (2 * x + 1) / width - 1, ((2 * y + 1) / height - 1).view(-1, 1)
-    step_x, step_y = velocity[:, :1] * (2 / width), velocity[:, 1:] * (2 / height)  # (B, 1, H, W)
-    at_a_time = max(1, PLACES.get(pictures.device.type, PLACES["cuda"]) // (batch * height * width))
+    rest, step = places(velocity)
+    at_a_time = max(1, PLACES.get(pictures.device.type, PLACES["cuda"]) // step[..., 0].numel())
     sampled = []
-    for part, time in zip(pictures.split(at_a_time, 1), times.view(1, -1, 1, 1).split(at_a_time, 1)):
-        grid = torch.stack([rest_x + time * step_x, rest_y + time * step_y], -1)  # (B, k, H, W, 2)
-        flat = part.flatten(0, 1).unsqueeze(1)  # (B k, 1, H, W)
-        found = F.grid_sample(
-            flat, grid.flatten(0, 1), mode="bicubic", padding_mode="border", align_corners=False
-        )
+    for part, time in zip(pictures.split(at_a_time, 1), times.view(1, -1, 1, 1, 1).split(at_a_time, 1)):
+        grid = torch.addcmul(rest, step.unsqueeze(1), time)  # (B, k, H, W, 2)
+        found = sample(part.flatten(0, 1).unsqueeze(1), grid.flatten(0, 1))  # (B k, 1, H, W)
         sampled.append(found.view(part.shape))
     return torch.cat(sampled, 1)
+
+
+def places(velocity, rows=slice(None)):
+    """Where the pixels of some rows are (h, W, 2), and how far they move in a step (B, h, W, 2): x and y, in
+    `F.grid_sample`'s -1..1 from edge to edge. velocity (B, 2, H, W)."""
+    height, width = velocity.shape[-2:]
+    y, x = (torch.arange(n, device=velocity.device, dtype=velocity.dtype) for n in (height, width))
+    x, y = (2 * x + 1) / width - 1, (2 * y[rows] + 1) / height - 1
+    rest = torch.stack(torch.broadcast_tensors(x, y.view(-1, 1)), -1)
+    step_x, step_y = velocity[:, :, rows].unbind(1)
+    return rest, torch.stack([step_x * (2 / width), step_y * (2 / height)], -1)
+
+
+def sample(pictures, grid):
+    """Pictures (B, K, H, W) sampled bicubically at the places (B, h, w, 2) of a grid: (B, K, h, w)."""
+    return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def slopes(picture):
