@@ -51,6 +51,15 @@ def test_points_and_fine_texture_in_a_still_scene_survive():
     assert len(found.hot) == len(found.dead) == 0
 
 
+@pytest.mark.parametrize("steps, told", [(100, False), (400, True)])
+def test_a_pixel_without_a_spike_is_dead_if_its_neighbours_had_many(steps, told):
+    """Beside pixels of a spike in 20 steps: 100 steps without one may be little light."""
+    spikes = np.zeros((steps, 30, 40), np.uint8)
+    spikes[np.add.outer(np.arange(steps), np.random.default_rng(0).integers(0, 20, (30, 40))) % 20 == 0] = 1
+    spikes[:, 5, 7] = 0
+    assert find_bad_pixels(spikes).dead.tolist() == ([[5, 7]] if told else [])
+
+
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
 @pytest.mark.parametrize("steps", [41, 100, 700])
 def test_noise_alone_has_no_bad_pixels(steps, rate):
