@@ -66,7 +66,7 @@ def test_pictures_of_a_file_start_stop_and_gamma(model, tmp_path):
 
 
 def test_what_is_no_recording_is_one_clear_error(model, tmp_path):
-    with pytest.raises(ValueError, match="a picture wants 41 steps"):
+    with pytest.raises(ValueError, match="a picture needs 41 steps"):
         swinsf.pictures(uniform(0.3, 40), bin=1, model=model)
     with pytest.raises(UserError, match="no such"):
         swinsf.pictures(tmp_path / "none.dat", model=model)
