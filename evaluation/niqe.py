@@ -144,7 +144,9 @@ def read_statistics(path: str | Path = PRISTINE) -> Statistics:
     except UserError:
         raise
     except Exception as error:  # loadmat raises whatever a broken file leads it to
-        raise UserError(f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params") from None
+        raise UserError(
+            f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params"
+        ) from None
     return mean, covariance
 
 

@@ -6,6 +6,8 @@ import itertools
 import queue
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +66,16 @@ def plan_passes(keys, group):
     ]
 
 
-def reconstruct(spikes, model, stride=STRIDE, start=None, stop=None, bin=1, rate=RATE, **options):
+def reconstruct(
+    spikes: Any,
+    model: SwinSF,
+    stride: int = STRIDE,
+    start: int | None = None,
+    stop: int | None = None,
+    bin: int = 1,
+    rate: float = RATE,
+    **options: Any,
+) -> Iterator[np.ndarray]:
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels
     0..255, not clamped.
 
