@@ -28,7 +28,7 @@ import torch
 
 from swinsf.datasets.augment import Augmented, EpochBatches
 from swinsf.datasets.loader import make_loader
-from swinsf.training.epoch import Forward, NotFinite, train_one_epoch
+from swinsf.training.epoch import Forward, train_one_epoch
 from swinsf.training.start import Run, begin, prepare
 from swinsf.training.validation import finish_epoch
 from swinsf.utils import distributed
@@ -40,13 +40,12 @@ def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
 
     Leaves last.pth, also after a bad sample or a loss that is not finite.
     """
-    settings, state, files = run.settings, run.state, run.files
-    (rank, size), workers = distributed.rank_and_size(), settings.workers
+    settings, state, files, total_steps = run.settings, run.state, run.files, run.total_steps
     samples = Augmented(run.train, settings.crop_size, settings.seed)
     order = len(run.train), settings.batch_size, state.epoch, settings.seed, state.batch
-    batches = EpochBatches(*order, rank, size, settings.accumulate)
-    keep = {"persistent_workers": workers > 0}  # they keep the photographs that they have read
-    loader = make_loader(samples, workers, device, batch_sampler=batches, **keep)
+    batches = EpochBatches(*order, *distributed.rank_and_size(), settings.accumulate)
+    keep = {"persistent_workers": settings.workers > 0}  # they keep the photographs that they have read
+    loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
     ids = distributed.parse_device_ids(settings.device_ids)
     forward = distributed.data_parallel(Forward(state.model, settings.amp), ids)
 
@@ -59,24 +58,18 @@ def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
         stop, due = distributed.sum_over_processes(stopper(), files.is_due(settings.save_minutes))
         if due:
             files.save()
-        return stop or state.step >= run.total_steps
+        return stop or state.step >= total_steps
 
     # Batches at the last iteration: the epoch's validation was stopped.
-    while state.step < run.total_steps or state.batch:
+    while state.step < total_steps or state.batch:
         batches.set_epoch(state.epoch, state.batch)
-        if len(batches) and state.step < run.total_steps:
-            try:
-                train_one_epoch(state, forward, loader, settings, run.total_steps, device, after_step)
-            except (cli.UserError, OSError) as error:  # before it reached the weights
-                # of several processes the others do not know of a bad sample
-                if isinstance(error, NotFinite) or size == 1:
-                    files.save()
-                raise
-        ended = state.step >= run.total_steps
+        if len(batches) and state.step < total_steps:
+            with files.saved_on_error():
+                train_one_epoch(state, forward, loader, settings, total_steps, device, after_step)
+        ended = state.step >= total_steps
         due = run.val_every and (ended or (state.epoch + 1) % run.val_every == 0)
-        if should_stop() or not finish_epoch(
-            state, files, run.val if due else None, settings, device, stopper
-        ):
+        val = run.val if due else None
+        if should_stop() or not finish_epoch(state, files, val, settings, device, stopper):
             break
         if state.batch < run.per_epoch:  # --max_steps ended within an epoch, where a longer run resumes
             break

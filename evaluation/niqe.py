@@ -129,28 +129,24 @@ def fit_statistics(pictures: Iterable[np.ndarray]) -> Statistics:
 def read_statistics(path: str | Path = PRISTINE) -> Statistics:
     """Statistics from our .npz or the original .mat, keys `mean` and `cov`. Raises UserError."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of NIQE statistics; check --niqe_params")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(
-            f"{path}: {path.stat().st_size:,} bytes; statistics have a few thousand, so check --niqe_params"
-        )
-    check_archive(path)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes, but statistics have a few thousand")
+        check_archive(path)
         data = load_matlab(path) if path.suffix == ".mat" else np.load(path, allow_pickle=False)
         mean, covariance = np.asarray(data["mean"], float).ravel(), np.asarray(data["cov"], float)
+        if mean.shape != (36,) or covariance.shape != (36, 36):
+            raise ValueError(
+                f"mean {mean.shape} and cov {covariance.shape}, but (36,) and (36, 36) are expected"
+            )
+        if not (np.abs(mean).max() < 1e9 and np.abs(covariance).max() < 1e9):
+            raise ValueError("NaN or numbers above 1e9")
+    except UserError:
+        raise
     except Exception as error:  # loadmat raises whatever a broken file leads it to
         raise UserError(
             f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params"
         ) from None
-    if mean.shape != (36,) or covariance.shape != (36, 36):
-        raise UserError(
-            f"{path}: mean {mean.shape} and cov {covariance.shape}; (36,) and (36, 36) are expected"
-        )
-    if not (np.abs(mean).max() < 1e9 and np.abs(covariance).max() < 1e9):  # nor NaN
-        raise UserError(
-            f"{path}: mean and cov are no statistics, they have NaN or numbers above 1e9; check --niqe_params"
-        )
     return mean, covariance
 
 

@@ -111,11 +111,14 @@ def read_compared(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     size."""
     path = Path(folder) / f"{name}.png"
     picture = read_levels(path)
+    wrong = ""
     if picture is None:
-        raise UserError(f"{path}: not a picture; write it again")
-    if picture.dtype != np.uint8:
-        raise UserError(f"{path}: a picture of 16 bits, whose white is unknown; write it with 8 bits")
-    if picture.shape != tuple(shape):
+        wrong = "not a picture; write it again"
+    elif picture.dtype != np.uint8:
+        wrong = "a picture of 16 bits, whose white is unknown; write it with 8 bits"
+    elif picture.shape != tuple(shape):
         size, wanted = ("x".join(map(str, s)) for s in (picture.shape, shape))
-        raise UserError(f"{path}: {size}, but the stream is {wanted}; take pictures of the same streams")
+        wrong = f"{size}, but the stream is {wanted}; use pictures of the same streams"
+    if wrong:
+        raise UserError(f"{path}: {wrong}")
     return picture.astype(np.float32)

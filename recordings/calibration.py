@@ -138,7 +138,7 @@ def look_at_pixels(
     return Pixels(bad, maps, tuple(lines), float(np.median(maps[0])), float(1 / np.quantile(maps[1], STRONG)))
 
 
-def correct(picture, maps: np.ndarray | None):
+def correct(picture: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
     """Grey levels (H, W) as pixels without dark charge and of equal response would show them; maps (2, H, W),
     None for none."""
     if maps is None:

@@ -1,8 +1,13 @@
 """`pictures`: one call from a recording to its pictures."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from swinsf.models import load_model, weights_for
+import numpy as np
+
+from swinsf.models import SwinSF, load_model, weights_for
 from swinsf.recordings import Recording, choose_bin, choose_exposure, look_at_pixels, open_recording, survey
 from swinsf.recordings import repair as fill
 from swinsf.recordings.output import ToneCurve
@@ -12,19 +17,19 @@ from swinsf.utils.timing import RATE, STRIDE
 
 
 def pictures(
-    spikes,
-    stride=STRIDE,
-    start=None,
-    stop=None,
-    bin="auto",
-    exposure=None,
-    gamma=1.0,
-    model=None,
-    rate=None,
-    calibration=None,
-    repair="auto",
-    **options,
-):
+    spikes: Any,
+    stride: int = STRIDE,
+    start: int | None = None,
+    stop: int | None = None,
+    bin: int | str = "auto",
+    exposure: float | str | None = None,
+    gamma: float = 1.0,
+    model: SwinSF | None = None,
+    rate: float | None = None,
+    calibration: str | Path | None = None,
+    repair: str = "auto",
+    **options: Any,
+) -> Iterator[tuple[int, np.ndarray]]:
     """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for
     cv2.imwrite.
 

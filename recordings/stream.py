@@ -6,6 +6,8 @@ import itertools
 import queue
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
 
+T = TypeVar("T")
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
@@ -64,7 +67,16 @@ def plan_passes(keys, group):
     ]
 
 
-def reconstruct(spikes, model, stride=STRIDE, start=None, stop=None, bin=1, rate=RATE, **options):
+def reconstruct(
+    spikes: Any,
+    model: SwinSF,
+    stride: int = STRIDE,
+    start: int | None = None,
+    stop: int | None = None,
+    bin: int = 1,
+    rate: float = RATE,
+    **options: Any,
+) -> Iterator[np.ndarray]:
     """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels
     0..255, not clamped.
 
@@ -222,14 +234,16 @@ class Steps:
         return window if len(window) == STEPS else None
 
 
-def prefetch(items, depth=1, patience=None, should_stop=lambda: False):
-    """Yields the items of a generator that runs in a thread of its own, up to `depth` items ahead. Its errors
-    are raised here.
+def prefetch(
+    items: Iterable[T], patience: float | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[T]:
+    """Yield the items of a generator that runs in a thread, one item ahead. Its errors are raised here.
 
-    To be closed by who leaves early. patience: seconds that closing waits at most for the current item, None
-    for as long as it takes. Ends early where should_stop() comes true, also while it waits for an item.
+    Close it to leave early. patience: longest wait of closing for the current item, in seconds; None: as long
+    as it takes. Ends early if should_stop() is true, also while it waits for an item.
     """
-    ready, ended = queue.Queue(depth), threading.Event()
+    ready: queue.Queue[Any] = queue.Queue(1)
+    ended = threading.Event()
 
     def put(*result):
         while not ended.is_set():

@@ -71,20 +71,12 @@ def train_one_epoch(
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
         # the only time that an iteration waits for the GPU
         loss, pictures, norm = torch.cat([figures, norm[None]]).tolist()
-        if not math.isfinite(loss + norm):  # the same in all processes
-            names = {
-                name for part in gather([name for piece in pieces for name in piece["name"]]) for name in part
-            }
-            raise NotFinite(
-                f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch + 1}, batch {state.batch}: "
-                f"{', '.join(sorted(names))}; the weights before it are kept. Look at these samples, or lower --lr"
-            )
+        check_finite(loss, norm, pieces, state)
         state.optimizer.step()
-        state.step += 1
+        state.step, state.batch = state.step + 1, state.batch + 1
         if state.ema:
             state.ema.update(state.model, step=state.step)
         now = time.perf_counter()
-        state.batch += 1
         state.totals["loss"] += loss * pictures
         state.totals["pictures"] += round(pictures)
         state.totals["seconds"] += now - begin
@@ -95,6 +87,18 @@ def train_one_epoch(
         )
         if after_step():
             break
+
+
+def check_finite(loss: float, norm: float, pieces: Iterable[dict[str, Any]], state: TrainingState) -> None:
+    """Raises NotFinite with the names of all samples of the batch, in all processes."""
+    if math.isfinite(loss + norm):
+        return
+    own = [name for piece in pieces for name in piece["name"]]
+    names = sorted({name for part in gather(own) for name in part})
+    raise NotFinite(
+        f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch + 1}, batch {state.batch}: "
+        f"{', '.join(names)}; the weights before it are kept. Look at these samples, or lower --lr"
+    )
 
 
 def backward(

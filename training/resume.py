@@ -90,18 +90,14 @@ def check_entries(saved: dict[str, Any], path: Path) -> None:
 
 def saved_settings(saved: dict[str, Any], path: Path) -> TrainSettings:
     """The settings in last.pth, which must be what their flags give. Older files have fewer of them."""
-    if unknown := saved.keys() - FIELDS.keys():
-        names = ", ".join(map(repr, unknown))
-        raise UserError(f"{path}: its settings {names:.80} are no flags; start a new run with --load_model")
     try:
         settings, _ = parse_settings([text for name in saved for text in as_flag(name, saved[name])])
+        other = [name for name in saved if repr(getattr(settings, name, None)) != repr(saved[name])]
+        wrong = f"no flag gives {other[0]} {saved[other[0]]!s:.80}" if other else contradiction(settings)
     except UserError as error:
-        raise UserError(f"{path}: its settings are not those of a run ({error}); {UNDAMAGED}") from None
-    for name, value in saved.items():
-        if repr(getattr(settings, name)) != repr(value):
-            raise UserError(f"{path}: its setting {name} {value!s:.80} is of no flag; {UNDAMAGED}")
-    if wrong := contradiction(settings):
-        raise UserError(f"{path}: its settings are not those of a run: {wrong}")
+        wrong = str(error)
+    if wrong:
+        raise UserError(f"{path}: its settings are not those of a run ({wrong:.200}); {UNDAMAGED}")
     if "rate" not in saved and not is_simulated(settings.dataset_path):
         return dataclasses.replace(settings, rate=RATE)  # older versions had no other
     return settings
@@ -109,8 +105,8 @@ def saved_settings(saved: dict[str, Any], path: Path) -> TrainSettings:
 
 def as_flag(name: str, value: Any) -> list[str]:
     """The arguments that give a setting its value; none if it is the default."""
-    options = FIELDS[name].metadata["options"]
-    if repr(value) == repr(getattr(TrainSettings(), name)):
+    options = FIELDS[name].metadata["options"] if name in FIELDS else {}
+    if name in FIELDS and repr(value) == repr(getattr(TrainSettings(), name)):
         return []
     if isinstance(value, bool) and "action" in options:
         return [f"--{name}" if value else f"--no-{name}"]
@@ -124,25 +120,27 @@ def as_flag(name: str, value: Any) -> list[str]:
 
 
 def restore(state: TrainingState, saved: dict[str, Any], path: str) -> None:
-    """Load a state_dict of `TrainingState`. Raises UserError if it does not match this run."""
-    own = state.state_dict()  # by all processes, so outside of what may fail in one
+    """Load the contents of last.pth into the state. Raises UserError if they do not match this run."""
+    own, training = (
+        state.state_dict(),
+        saved["training"],
+    )  # by all processes, so outside of what may fail in one
     try:
-        fault = misfit(state, own, saved)
+        fault = misfit(state, own, training) or misfit_of_log(saved["logged"], training["totals"])
         if not fault:
-            state.load_state_dict(saved)
+            state.load_state_dict(training)
     except Exception as error:  # random generators refuse in many ways
         fault = (str(error).splitlines() or [type(error).__name__])[0]
     if fault:
         raise UserError(f"{path}: its training state does not fit the run ({fault}); {UNDAMAGED}")
 
 
-def totals_logged(saved: dict[str, Any], path: str) -> dict[str, float]:
-    """{loss, pictures} of the epoch at the last logged iteration, from last.pth. Raises UserError."""
-    logged, totals = saved["logged"], saved["training"]["totals"]
+def misfit_of_log(logged: dict[str, Any], totals: dict[str, float]) -> str:
+    """`misfit` of {loss, pictures} of the epoch at the last logged iteration."""
     fits = logged.keys() == {"loss", "pictures"}
-    if not fits or not all(type(v) in (int, float) and 0 <= v <= totals[k] for k, v in logged.items()):
-        raise UserError(f"{path}: its entry logged {logged!s:.80} does not fit the run; {UNDAMAGED}")
-    return logged
+    if fits and all(type(v) in (int, float) and 0 <= v <= totals[k] for k, v in logged.items()):
+        return ""
+    return f"logged {logged!s:.80}"
 
 
 def misfit(state: TrainingState, own: dict[str, Any], saved: dict[str, Any]) -> str:

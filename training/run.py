@@ -1,5 +1,6 @@
 """The folder of a run."""
 
+import contextlib
 import copy
 import functools
 import json
@@ -9,16 +10,18 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from swinsf.training.epoch import NotFinite
 from swinsf.training.log import Board, Line, read_log
 from swinsf.training.state import TrainingState
 from swinsf.utils import checkpoint, files
 from swinsf.utils.cli import UserError, one_line
+from swinsf.utils.distributed import rank_and_size
 
 RETRY = 10.0  # seconds from a failed save to the next
 PATIENCE = 60.0  # seconds that a restarted job waits for the end of the one before
@@ -147,6 +150,17 @@ class RunFolder:
         if keep_last:
             self.unsaved["epochs"] = functools.partial(self.keep_epoch, self.state.epoch, keep_last)
         self.write_unsaved()
+
+    @contextlib.contextmanager
+    def saved_on_error(self) -> Iterator[None]:
+        """Within `with`, save if a bad sample or a loss that is not finite ends the run."""
+        try:
+            yield
+        except (UserError, OSError) as error:  # before it reached the weights
+            # all processes know of a loss that is not finite, only one of a bad sample
+            if isinstance(error, NotFinite) or rank_and_size()[1] == 1:
+                self.save()
+            raise
 
     def write_unsaved(self) -> None:
         """Write the files that wait. If the disk refuses, warn once and leave them waiting."""

@@ -13,7 +13,7 @@ from swinsf.datasets.augment import DRAWS
 from swinsf.models import SwinSF, SwinSFConfig, build_model, fast, load_model
 from swinsf.training.data import identity, open_data, validation_interval
 from swinsf.training.recipes import RECIPES, make_average, make_optimizer
-from swinsf.training.resume import restore, resumed_settings, totals_logged
+from swinsf.training.resume import restore, resumed_settings
 from swinsf.training.run import PATIENCE, RunFolder, RunLock, create_folder
 from swinsf.training.settings import (
     TrainSettings,
@@ -141,8 +141,8 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
             raise UserError(
                 f"{train.description}: not the samples that the run was made with; restore them, or start a new run"
             )
-        restore(state, saved["training"], settings.resume_path)
-        logged = totals_logged(saved, settings.resume_path)
+        restore(state, saved, settings.resume_path)
+        logged = saved["logged"]
         check_length(settings, state.step, total_steps)
     about = {
         "config": dataclasses.asdict(model.config),

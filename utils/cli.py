@@ -1,5 +1,4 @@
-"""What the scripts share on the command line: errors as one clear line, and values that argparse does not
-know."""
+"""The command line of the scripts: one-line errors, signals, and types of flags."""
 
 import argparse
 import ast
@@ -11,12 +10,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text, one line, names the file or flag, the value and the
-    remedy."""
+    """An error that the user can fix. Its text is one line with the file or flag, the value and the remedy."""
 
     def __init__(self, text):
         text = str(text)
@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A wrong command line. Under torchrun every process finds it, and process 0 alone says it."""
+    """A wrong command line. Under torchrun every process finds it; process 0 prints it."""
 
 
 def shown(text, most=900):
@@ -82,9 +82,8 @@ def begin(look):
             look()
 
 
-def run(main):
-    """Call `main()` as a script: what a user can cause ends in one line on stderr and exit status 2, Ctrl-C
-    in 130."""
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main()` as a script, with `one_line_errors`."""
     from swinsf.utils import opencv  # slow to import; the script has done it by now
 
     opencv.set_up()
@@ -96,9 +95,8 @@ def run(main):
 
 
 @contextlib.contextmanager
-def one_line_errors():
-    """Within `with`, what a user can cause ends the script in one line on stderr and exit status 2, Ctrl-C in
-    130."""
+def one_line_errors() -> Iterator[None]:
+    """Within `with`, a user's error is one line on stderr and exit status 2; Ctrl-C is status 130."""
     try:
         yield
     except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
@@ -110,18 +108,16 @@ def one_line_errors():
         sys.exit(130)
 
 
-def one_line(error):
-    """The message of a UserError or OSError; of one from a loader's worker, without the traceback that comes
-    with it."""
+def one_line(error: Exception) -> str:
+    """The message of a UserError or OSError, without the traceback of a loader's worker."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'file'}: {error.strerror}"
         return shown(text) + "; check its folder, its rights and the space on the disk"
     return shown((str(error).strip().splitlines() or [type(error).__name__])[-1])
 
 
-def end_children():
-    """End loader workers that an error left behind: they ignore SIGTERM (see datasets.start_worker), so exit
-    would hang."""
+def end_children() -> None:
+    """Kill loader workers after an error. They ignore SIGTERM (see datasets.start_worker), so exit would hang."""
     if hasattr(signal, "SIGCHLD"):
         # torch's handler would report the workers that end here
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -184,8 +180,8 @@ class Stopper:
 
 
 @contextlib.contextmanager
-def memory_errors(remedy):
-    """Turn running out of memory, on a GPU or the CPU, into a UserError that says which flag to turn."""
+def memory_errors(remedy: str) -> Iterator[None]:
+    """Turn running out of memory, on a GPU or the CPU, into a UserError with a remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
@@ -194,7 +190,7 @@ def memory_errors(remedy):
             raise UserError(f"out of memory; {remedy}") from None
         if "dataloader worker" in text and "killed" in text:
             raise UserError(
-                "a process that reads samples was killed, most often for want of memory; lower --workers"
+                "a process that reads samples was killed, most often because memory ran out; lower --workers"
             ) from None
         raise
 
@@ -207,9 +203,8 @@ def truth(text: str) -> bool:
     return words[text.lower()]
 
 
-def assignment(text):
-    """argparse type for NAME=VALUE -> [name, value]: a number, numbers with commas between them as a tuple,
-    or text."""
+def assignment(text: str) -> list[Any]:
+    """argparse type for NAME=VALUE -> [name, value]: a number, a tuple of numbers as 6,6, or text."""
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -218,8 +213,8 @@ def assignment(text):
     return [name, value]
 
 
-def number(kind, least, most):
-    """argparse type for a number of the given kind (int, float) from least to most."""
+def number(kind: type, least: float, most: float) -> Callable[[str], Any]:
+    """argparse type for a number (int or float) from least to most."""
 
     def parse(text):
         try:
@@ -235,11 +230,11 @@ def number(kind, least, most):
     return parse
 
 
-def named_folder(text):
-    """argparse type for NAME=DIR -> (name, folder), texts; the folder must be there."""
+def named_folder(text: str) -> tuple[str, str]:
+    """argparse type for NAME=DIR -> (name, folder); the folder must exist."""
     name, equals, folder = text.partition("=")
     if not (name and equals and Path(folder).is_dir()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR with a folder that is there")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR with an existing folder")
     return name, folder
 
 
@@ -258,7 +253,7 @@ def part(text):
     return tuple(ends[:2]), tuple(ends[2:])
 
 
-def moment(text):
+def moment(text: str) -> tuple[float, str]:
     """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds,
     "seconds")."""
     for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
@@ -269,10 +264,10 @@ def moment(text):
 
 count = number(int, 0, 2**31)
 positive_int = number(int, 1, 2**31)
-# What would eat the machine is taken for a slip.
+# Limits catch typos that would exhaust the machine.
 workers = number(int, 0, 512)
 batch_size = number(int, 1, 4096)
 crop_size = number(int, 0, 4096)
-rate = number(float, 1e-3, 2)  # spikes a step at white
-side = number(int, 1, 16384)  # of a recording's steps
+rate = number(float, 1e-3, 2)  # spikes per step at white
+side = number(int, 1, 16384)  # of a recording, pixels
 samples = number(int, 1, 10**7)

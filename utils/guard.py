@@ -1,7 +1,7 @@
 """Reading files that anyone may have written.
 
-The promise: no file runs code, hangs a script, or takes more memory than a file of its kind and size has a
-right to; and no result is written over what is read. What a file claims is looked at before it is believed.
+No file runs code, hangs a script or takes more memory than its size allows, and no result overwrites an input.
+What a file claims is checked first.
 """
 
 import contextlib
@@ -13,7 +13,9 @@ import re
 import struct
 import threading
 import zipfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,36 +27,34 @@ from swinsf.utils.cli import UserError
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8 to 16 bits
-LARGE_PICTURE = 2**24  # pixels or bytes; pictures above are decoded one at a time
-MOST_BYTES = 2**30  # of a picture's file
-MOST_TEXT = 2**26  # bytes of a file of JSON
+LARGE_PICTURE = 2**24  # pixels or bytes; larger pictures are decoded one at a time
+MOST_BYTES = 2**30  # of a picture file
+MOST_TEXT = 2**26  # bytes of a JSON file
 MOST_UNPACKED = 2**31  # bytes of an archive of arrays
-SUSPECT = 2**28, 100  # more bytes than that, unpacked from a hundredth, are no data
+SUSPECT = 2**28, 100  # no archive of arrays unpacks to more bytes than this by this factor
 DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
-# What a checkpoint may name: tensors and what they are made of. torch.load would take more, a bytearray of
-# any size for one.
+# What a checkpoint may name: tensors and their parts. torch.load allows more, such as a bytearray of any size.
 PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
 )
-# in torch's older format, one after the other: a number, a version, the system, contents, names
+# torch's older format has five in a row: a number, a version, the system, contents, names
 OLD_PICKLES = 5
 
 
 class Refused(ValueError):
-    """A file of which no more is read; its text says what is wrong with it."""
+    """A file that is not read further. Its text says why."""
 
 
 _one_at_a_time = threading.RLock()
 
 
-def taking_turns(size):
-    """A context in which large things are read one at a time, however many threads there are."""
+def taking_turns(size: int) -> contextlib.AbstractContextManager[Any]:
+    """A context in which large files are read one at a time, by any number of threads."""
     return _one_at_a_time if size > LARGE_PICTURE else contextlib.nullcontext()
 
 
-def read_plain(path, most):
-    """The bytes of a plain file of at most `most` bytes; OSError for any other, so that a pipe or a device
-    hangs nothing."""
+def read_plain(path: str | Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes. Raises OSError for others, as a pipe may hang."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(0, "no plain file", str(path))
@@ -63,22 +63,20 @@ def read_plain(path, most):
     return path.read_bytes()
 
 
-def read_json(path):
-    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON or nested without
-    end."""
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file. Raises OSError, and ValueError if it is not JSON or nested too deeply."""
     return parse_json(read_plain(path, MOST_TEXT))
 
 
-def parse_json(text):
+def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def check_archive(path):
-    """Raises UserError for a zip archive of arrays that unpacks to more than it should. Any other file
-    passes."""
+def check_archive(path: str | Path) -> None:
+    """Raises UserError for a zip archive that unpacks to too much. Other files pass."""
     with (
         contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError),
         zipfile.ZipFile(path) as archive,
@@ -87,15 +85,14 @@ def check_archive(path):
         least, ratio = SUSPECT
         if unpacked > MOST_UNPACKED or (unpacked > least and unpacked > ratio * Path(path).stat().st_size):
             raise UserError(
-                f"{path}: unpacks to {unpacked:,} bytes, and is unpacked whole; take a .npy file, which is read piece by piece"
+                f"{path}: unpacks to {unpacked:,} bytes, and is unpacked whole; use a .npy file, which is read piece by piece"
             )
 
 
-def check_pickles(path):
-    """Raises `Refused` for a file of torch.save that names more than tensors, is packed, or claims more bytes
-    than it has.
+def check_pickles(path: Path) -> None:
+    """Raises `Refused` if a file of torch.save names more than tensors, is packed, or claims too many bytes.
 
-    Nothing of it is loaded. A damaged file fails in many other ways.
+    Loads nothing. A damaged file fails in many other ways.
     """
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
@@ -121,12 +118,11 @@ def check_pickles(path):
             )
 
 
-def check_contents(contents, size):
-    """Raises `Refused` for contents of a file of `size` bytes that are small in it and endless in the memory,
-    or not plain.
+def check_contents(contents: Any, size: int) -> None:
+    """Raises `Refused` for contents of a file of `size` bytes that need far more memory, or are not plain.
 
-    Tensors are dense and on a device, none with more bytes than the whole file; what is in what is DEEPEST
-    levels deep at most and has MOST_ITEMS a level; whole numbers have 64 bits.
+    Tensors are dense and no larger than the file. Nesting has at most DEEPEST levels with MOST_ITEMS each.
+    Whole numbers have 64 bits.
     """
     level = [contents]
     for _ in range(DEEPEST):
@@ -150,27 +146,25 @@ def check_contents(contents, size):
     raise Refused("its contents are nested without end")
 
 
-def read_grey(path):
-    """The picture in a file as grey uint8 (h, w), or None where it holds none, a part of one, or more than
-    MOST_PIXELS.
+def read_grey(path: str | Path) -> np.ndarray | None:
+    """A picture file as grey uint8 (h, w); None if it has no whole picture, or more than MOST_PIXELS.
 
-    One of 16 bits is brought to bytes by its own `white_of`. Raises OSError where it cannot be read.
+    16 bits are scaled to 8 by `white_of`. Raises OSError if it cannot be read.
     """
     picture = read_levels(path)
     return None if picture is None else to_eight_bits(picture, white_of(picture))
 
 
-def read_levels(path):
-    """`read_grey` with the values that the file has: uint8 or uint16 (h, w)."""
+def read_levels(path: str | Path) -> np.ndarray | None:
+    """`read_grey` with the values of the file, uint8 or uint16 (h, w)."""
     with taking_turns(os.stat(path).st_size):
         return decode_levels(read_plain(path, MOST_BYTES))
 
 
-def white_of(picture):
-    """The value that stands for white, by the largest that is there: 255, or 1023, 4095, 16383, 65535 of
-    pictures of 16 bits.
+def white_of(picture: np.ndarray) -> int:
+    """The value of white: 255; with 16 bits 1023, 4095, 16383 or 65535, the first that is large enough.
 
-    Cameras store 10, 12 and 14 bits in 16. A picture that is dark all over is taken for one of fewer bits.
+    Cameras store 10, 12 and 14 bits in 16. So a very dark picture seems to have fewer bits than it has.
     """
     if picture.dtype == np.uint8:
         return 255
@@ -178,16 +172,16 @@ def white_of(picture):
     return next(white for white in WHITES if most <= white)
 
 
-def to_eight_bits(picture, white):
-    """Grey uint8 of a picture whose white is `white`, rounded."""
+def to_eight_bits(picture: np.ndarray, white: int) -> np.ndarray:
+    """A picture with this value of white as uint8, rounded."""
     if white == 255:
         return picture.astype(np.uint8)
     return np.round(picture * np.float32(255 / white)).astype(np.uint8)
 
 
-def decode_levels(data):
+def decode_levels(data: bytes) -> np.ndarray | None:
     """`read_levels` of a file's bytes."""
-    # OpenCV returns what it could decode of a file that is cut short; such a file has no end mark.
+    # OpenCV also decodes a file that is cut short; such a file has no end mark.
     if data.startswith(b"\x89PNG") and not is_whole_png(data):
         return None
     # cameras may add something after it
@@ -196,7 +190,7 @@ def decode_levels(data):
     pixels = claimed_pixels(data)
     if not 0 < pixels <= MOST_PIXELS:
         return None
-    # libpng makes grey of colour by the file's gamma, where it has one: other levels for the same picture.
+    # libpng would apply the file's gamma, if any, when it turns colour into grey
     colour = data.startswith(b"\x89PNG") and data[25] & 2
     kind = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     with taking_turns(pixels), contextlib.suppress(cv2.error):
@@ -207,9 +201,8 @@ def decode_levels(data):
     return None
 
 
-def is_whole_png(data):
-    """Whether the chunks of a PNG fill it to its end mark. OpenCV takes the memory that a chunk claims before
-    it reads it."""
+def is_whole_png(data: bytes) -> bool:
+    """Whether the chunks of a PNG fill it to its end mark. OpenCV allocates what a chunk claims."""
     at, kind = 8, b""
     while kind != b"IEND" and at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -227,9 +220,8 @@ def open_header(data: bytes) -> Image.Image:
     raise ValueError("no picture")
 
 
-def claimed_pixels(data):
-    """How many pixels a picture has by its header, 0 where that cannot be read; one of a TIFF counts by its
-    bytes, in threes."""
+def claimed_pixels(data: bytes) -> int:
+    """Number of pixels by the header, 0 if it is unreadable; for TIFF at least a third of its bytes."""
     try:
         with open_header(data) as image:
             pixels = image.width * image.height
@@ -241,28 +233,30 @@ def claimed_pixels(data):
         return 0
 
 
-def visible(paths):
-    """The paths without hidden files, such as the `._NAME` that macOS adds to every file."""
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """The paths without hidden files, such as the `._NAME` that macOS adds to each file."""
     return [path for path in paths if not path.name.startswith(".")]
 
 
-def real_path(path):
-    """A path with its links followed; Path.resolve raises RuntimeError where links go round in circles."""
+def real_path(path: str | Path) -> Path:
+    """A path with its links followed; Path.resolve raises RuntimeError for circular links."""
     return Path(os.path.realpath(path))
 
 
-def keep_out(folder, flag, files, trees=(), places=()):
-    """Raises UserError where results would go to a folder that has one of `files`, which are read, or is one
-    of `places`.
+def keep_out(
+    folder: str | Path,
+    flag: str,
+    files: Collection[Path],
+    trees: Iterable[str | Path] = (),
+    places: Iterable[str | Path] = (),
+) -> None:
+    """Raises UserError if results would go to a folder of inputs: one with a file of `files`, or a place.
 
-    trees: folders that are protected with all that is below them. Links are followed: where a file or a
-    folder of a dataset is one, what it leads to is the dataset's as well.
+    trees: folders that are protected with everything below them. Links are followed.
     """
     place = real_path(folder)
     taken = {real_path(path).parent for path in files} | {
         real_path(path) for path in (*places, *(f.parent for f in files))
     }
     if place in taken or {real_path(tree) for tree in trees} & {place, *place.parents}:
-        raise UserError(
-            f"{flag} {folder}: lies in the dataset or among what is compared; take another, lest files be lost"
-        )
+        raise UserError(f"{flag} {folder}: is inside the dataset or a --compare folder; choose another")

@@ -368,5 +368,5 @@ def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     dataset = open_dataset(tmp_path / "links", "no_gt")
-    with pytest.raises(UserError, match="lies in the dataset"):
+    with pytest.raises(UserError, match="is inside the dataset"):
         keep_out(real / "test" / "gt", "--save_path", dataset.files, dataset.folders)

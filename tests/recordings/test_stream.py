@@ -178,8 +178,8 @@ def test_items_come_in_order_and_few_wait():
             drawn.append(i)
             yield i
 
-    for i, item in enumerate(prefetch(items(), depth=2)):
-        assert item == i and len(drawn) <= i + 4  # this one, two ready, one that waits for its place
+    for i, item in enumerate(prefetch(items())):
+        assert item == i and len(drawn) <= i + 3  # this one, one ready, one that waits for its place
     assert i == 99
 
 

@@ -429,9 +429,9 @@ def test_where_a_datasets_links_lead_nothing_is_written(tiny_weights, tmp_path):
         tmp_path / "way_in",
         tmp_path / "linked" / "new",
     ):
-        with pytest.raises(UserError, match="lies in the dataset"):
+        with pytest.raises(UserError, match="is inside the dataset"):
             test_script.main([*options, "--save_path", str(place)])
-    with pytest.raises(UserError, match="lies in the dataset or among what is compared"):
+    with pytest.raises(UserError, match="is inside the dataset or a --compare folder"):
         test_script.main([*options, "--compare", f"A={tmp_path}", "--save_path", str(tmp_path)])
     assert contents_of(real) == before and not (tmp_path / "linked" / "new").exists()
 
@@ -462,7 +462,7 @@ def test_a_list_of_names_that_lead_out_of_the_dataset(tmp_path):
     """A folder reached by .. is the folder that it is."""
     data = write_reds(tmp_path / "data", test=1)
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="lies in the dataset"):
+    with pytest.raises(UserError, match="is inside the dataset"):
         test_script.main(
             [
                 "--dataset_path",

@@ -151,3 +151,7 @@ def test_assignments():
     for text in ("channels", "channels=", "=3", "a b=3"):
         with pytest.raises(argparse.ArgumentTypeError, match="not NAME=VALUE"):
             cli.assignment(text)
+
+
+def test_a_count_has_its_plural():
+    assert [cli.plural(n, "stream") for n in (0, 1, 1000)] == ["0 streams", "1 stream", "1,000 streams"]
