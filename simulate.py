@@ -3,6 +3,7 @@
     python simulate.py --source photos:DIR --save_path datasets/spike_sim --split train --count 1000
     python simulate.py --source photos:DIR --save_path datasets/spike_sim --split test --count 20
     python simulate.py --source videos:DIR --save_path datasets/spike_video --steps_per_frame 40 --sensor camera
+    python simulate.py --source frames:DIR --save_path datasets/spike_long --split test --long
     python train.py --dataset_path datasets/spike_sim
 
 --data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout
@@ -15,6 +16,7 @@ setting, and the sensor that was drawn for each scene; a folder without one is n
 import dataclasses
 import json
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,7 +25,6 @@ from swinsf.datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
 from swinsf.utils import choices, cli
 from swinsf.utils.cli import UserError
 
-PICTURE_IDS = (7, 14, 21, 28, 35)  # of the 41 steps of a train stream, counted from 1
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
 SENSOR_FLAGS = {  # a field of Sensor each
@@ -58,7 +59,7 @@ SENSOR_FLAGS = {  # a field of Sensor each
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--source", required=True, help="photos:DIR, videos:DIR or videos:FILE")
+    flag("--source", required=True, help="photos:DIR, videos:DIR, videos:FILE or frames:DIR")
     flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
     flag(
         "--data_mode",
@@ -73,6 +74,17 @@ def parse_settings(arguments):
         type=cli.positive_int,
         default=40,
         help="steps between two frames of a video (default 40)",
+    )
+    flag(
+        "--long",
+        action="store_true",
+        help="each video as one long stream with a picture of every frame; --split and --count do not part them",
+    )
+    flag(
+        "--sampler",
+        choices=choices.SAMPLERS,
+        default="bicubic",
+        help="of moving pictures: bicubic, or spline, which moves evenly within a pixel and takes longer (default bicubic)",
     )
     flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
     flag(
@@ -111,7 +123,11 @@ def look():
     settings = parse_settings(None)
     kind, _, source = settings.source.partition(":")
     if kind in choices.SCENES and not Path(source).exists():
-        name = {"photos": "folder of photographs", "videos": "video or folder of videos"}[kind]
+        name = {
+            "photos": "folder of photographs",
+            "videos": "video or folder of videos",
+            "frames": "folder of frames",
+        }[kind]
         raise UserError(f"{source}: no such {name}; check the path after {kind}:")
 
 
@@ -123,9 +139,13 @@ from tqdm import tqdm
 
 from swinsf.datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
 from swinsf.datasets.dat import write_dat
-from swinsf.datasets.paired import PAIRED, SPLITS
+from swinsf.datasets.paired import PAIRED, PICTURE_IDS, SPLITS
+from swinsf.datasets.simulation import sampling
 from swinsf.datasets.simulation.dataset import SCENE_DRAWS
+from swinsf.datasets.simulation.footage import find_frames, find_videos
 from swinsf.datasets.simulation.kinds import Kind
+from swinsf.datasets.simulation.long import LongScene, pack
+from swinsf.datasets.simulation.scenes import STYLES
 from swinsf.datasets.simulation.sensor import Sensor, replaced
 from swinsf.evaluation.tables import write_picture
 from swinsf.utils.files import atomic_write
@@ -207,12 +227,17 @@ def claim_folder(folder, split, about):
     if isinstance(old.get("given"), dict):  # earlier versions listed the flags that were left out, too
         old["given"] = {name: value for name, value in old["given"].items() if value is not None}
     # the same photographs may be reached by another path
-    for name in sorted(about.keys() - {"count", "source", "sensors"}):
-        if old.get(name) != about[name]:
+    for name in sorted(
+        (about.keys() | {"long", "sampler"} & old.keys()) - {"count", "source", "sensors", "made_with"}
+    ):
+        if old.get(name) != about.get(name):
             raise UserError(
-                f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about[name]!s:.80}; "
+                f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about.get(name)!s:.80}; "
                 "take the same settings to resume, or a new --save_path"
             )
+    text = sampling.describe_other(old.get("made_with"), about.get("made_with"))
+    if text:
+        cli.log(f"warning: {path}: {text}; scenes from here on differ slightly from those before")
     sensors = {**old.get("sensors", {}), **about["sensors"]}  # there may be more streams than are asked for
     meta["splits"][split] = {**about, "sensors": sensors, "count": max(about["count"], old["count"])}
     with atomic_write(path, "w") as file:
@@ -271,6 +296,7 @@ def remember(*job):
     """What a process of the pool works on, handed over once: the frames of videos are large."""
     global remembered
     remembered = job
+    sampling.SAMPLER = job[-1].sampler
     start_worker(None)
 
 
@@ -325,6 +351,52 @@ class Place:
         }
 
 
+def write_long(settings, place, make_about):
+    """`main` of --long: a stream for each video of the source."""
+    kind, _, source = settings.source.partition(":")
+    if kind == "photos" or settings.split == "train":
+        raise UserError("--long: makes streams to score, of videos: or frames:; take --split test")
+    found = {"videos": find_videos, "frames": find_frames}[kind](source)
+    names = [f.name if f.pictures else str(Path(f.name).with_suffix("")) for f in found]
+    names = [re.sub(r"[^\w.-]", "_", name) for name in names]
+    names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
+    sizes = {f.name: len(f.pictures) if f.pictures else f.path.stat().st_size for f in found}
+    sensors = {name: dataclasses.asdict(draw_sensor(settings, i)) for i, name in enumerate(names)}
+    about = make_about({"long": True}, sizes, sensors)
+    check_links(settings, place)
+    keep_out(settings.save_path, "--save_path", [(f.pictures or [f.path])[0] for f in found])
+    claim_folder(settings.save_path, settings.split, json.loads(json.dumps({**about, "count": len(found)})))
+    size = PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width
+    streams, pictures = place.folders
+    for index, (name, footage) in enumerate(zip(names, found)):
+        path = streams / f"{name}.dat"
+        if path.exists():
+            cli.log(f"{path}: there already")
+            continue
+        scene = LongScene(footage, *size, settings.steps_per_frame)
+        for note in scene.notes:
+            cli.log(f"warning: {scene.name}: {note}")
+        steps = scene.stream(scene_rng(settings, index, "scene"), draw_sensor(settings, index))
+        bar = tqdm(steps, name, scene.steps, unit="step", dynamic_ncols=True)
+        with atomic_write(path) as file:  # the stream is there only with its pictures
+            for step, (spikes, picture) in enumerate(bar):
+                file.write(pack(spikes, place.flip))
+                if picture is not None:
+                    picture = np.round(picture.clip(0, 255)).astype(np.uint8)
+                    write_picture(pictures / f"{name}_key_id{step + 1}.png", picture)
+        cli.log(f"{path}: {scene.steps} steps, {len(scene.shown)} pictures")
+    cli.log(f"the dataset is {settings.save_path}")
+    return 0
+
+
+def check_links(settings, place):
+    for folder in (settings.save_path / settings.split, *place.folders):
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder}: is a link, and nothing is written through it; put the folder itself there"
+            )
+
+
 def main(arguments=None):
     settings = parse_settings(arguments)
     if not is_simulated(settings.source):
@@ -332,7 +404,30 @@ def main(arguments=None):
             f"--source {settings.source}: choose from {', '.join(f'{kind}:DIR' for kind in choices.SCENES)}"
         )
     place = Place(settings.save_path / settings.split, settings.data_mode, settings.split)
+    sampling.SAMPLER = settings.sampler
+    style = STYLES[settings.sensor if settings.sensor in STYLES else settings.data_mode]
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
+
+    def about(more, sources, sensors):
+        """The entry of the split in meta.json."""
+        return {
+            "source": settings.source,
+            "data_mode": settings.data_mode,
+            "seed": settings.seed,
+            **options,
+            **({"sampler": settings.sampler} if settings.sampler != "bicubic" else {}),
+            **more,
+            "style": dataclasses.asdict(style),
+            "sensor": settings.sensor or SENSOR_OF[settings.data_mode],
+            "given": {name: value for name, value in given_values(settings).items() if value is not None},
+            "sources": sources,
+            "count": settings.count,
+            "made_with": sampling.maker(),
+            "sensors": sensors,
+        }
+
+    if settings.long:
+        return write_long(settings, place, about)
     scenes = open_dataset(
         settings.source,
         settings.data_mode,
@@ -341,29 +436,15 @@ def main(arguments=None):
         sensor=settings.sensor,
         **options,
     )
-    about = {
-        "source": settings.source,
-        "data_mode": settings.data_mode,
-        "seed": settings.seed,
-        **options,
-        "style": dataclasses.asdict(scenes.style),
-        "sensor": settings.sensor or SENSOR_OF[settings.data_mode],
-        "given": {name: value for name, value in given_values(settings).items() if value is not None},
-        "sources": {source.name: source.stat().st_size for source in scenes.sources},
-        "count": settings.count,
-        "sensors": {
-            place.name(index): dataclasses.asdict(draw_sensor(settings, index))
-            for index in range(settings.count)
-        },
-    }
-    for folder in (settings.save_path / settings.split, *place.folders):
-        if folder.is_symlink():
-            raise UserError(
-                f"{folder}: is a link, and nothing is written through it; put the folder itself there"
-            )
+    sensors = {place.name(i): dataclasses.asdict(draw_sensor(settings, i)) for i in range(settings.count)}
+    check_links(settings, place)
     keep_out(settings.save_path, "--save_path", scenes.files)
-    claim_folder(settings.save_path, settings.split, json.loads(json.dumps(about)))
+    claim_folder(
+        settings.save_path, settings.split, json.loads(json.dumps(about({}, scenes.source_sizes, sensors)))
+    )
     cli.log(scenes.description)
+    for text in scenes.warnings:
+        cli.log(f"warning: {text}")
     for torn in place.folder.glob("*/.scene*"):  # of a write that was killed
         torn.unlink()
     missing = [index for index in range(settings.count) if not place.paths(index)[0].exists()]

@@ -9,7 +9,7 @@ from swinsf.utils.cli import STOPPING, UserError
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # the sensor of simulated scenes, by data mode
-FIXED_SCENES = 20  # scenes, at least, in the val and test split of photos:DIR and videos:DIR
+FIXED_SCENES = 20  # scenes, at least, in the val and test split of photos:DIR, videos:DIR and frames:DIR
 
 
 def open_dataset(
@@ -26,8 +26,8 @@ def open_dataset(
     flip=None,
     rate=None,
 ):
-    """The dataset at `path`: "demo", "photos:DIR", "videos:DIR" (simulated scenes) or a folder of spike
-    streams.
+    """The dataset at `path`: "demo", "photos:DIR", "videos:DIR", "frames:DIR" (simulated scenes) or a folder
+    of spike streams.
 
     data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without
     pictures is taken as classA under "250" too. key_id chooses the picture to score of streams that have
@@ -46,7 +46,7 @@ def open_dataset(
     from swinsf.datasets.simulation.kinds import fixed_kinds
     from swinsf.datasets.simulation.scenes import STYLES
     from swinsf.datasets.simulation.sensor import SENSORS
-    from swinsf.datasets.simulation.videos import VideoScenes
+    from swinsf.datasets.simulation.videos import FrameScenes, VideoScenes
 
     path = str(path)
     if key_id is not None and key_id not in KEY_IDS:
@@ -60,7 +60,7 @@ def open_dataset(
     if path == "demo":
         if (data_mode, split) != ("250", "test"):
             raise UserError(
-                "--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder, photos:DIR or videos:DIR"
+                "--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder, photos:DIR, videos:DIR or frames:DIR"
             )
         return DemoScenes(key_id)
     if is_simulated(path):
@@ -78,8 +78,8 @@ def open_dataset(
             length = -(-FIXED_SCENES // kinds) * kinds  # as many of each kind
         style = STYLES[sensor if sensor in STYLES else data_mode]
         options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
-        if kind == "videos":
-            return VideoScenes(
+        if kind != "photos":
+            return (VideoScenes if kind == "videos" else FrameScenes)(
                 source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options
             )
         return PhotoScenes(source, split, height, width, length, **options)

@@ -14,15 +14,17 @@ from tqdm import tqdm
 from swinsf.datasets import rates
 from swinsf.datasets.augment import to_item
 from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, read_steps
+from swinsf.datasets.series import natural, series_of
 from swinsf.datasets.size import guess_camera
 from swinsf.utils.choices import NO_DATA
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import WHITES, read_levels, to_eight_bits, visible
+from swinsf.utils.guard import WHITES, read_json, read_levels, to_eight_bits, visible
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
 LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are looked at
+PICTURE_IDS = (7, 14, 21, 28, 35)  # that streams of 41 steps may come with, counted from 1
 TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
 # other toolboxes call the test split val
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
@@ -30,11 +32,19 @@ SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
 
 @dataclass(frozen=True)
 class Stream:
-    """A `.dat` file, the first of the 41 steps to use, and the pictures it comes with (output -> path)."""
+    """A `.dat` file, the first of the 41 steps to use, and the pictures it comes with (output -> path).
+
+    One of several windows of a file has a name of its own.
+    """
 
     path: Path
     start: int
     pictures: dict = field(default_factory=dict)
+    window: str = ""
+
+    @property
+    def name(self):
+        return self.window or self.path.stem
 
 
 class SpikeDataset(Dataset):
@@ -90,7 +100,7 @@ class SpikeDataset(Dataset):
     @property
     def names(self):
         """The streams' names, in order."""
-        return [stream.path.stem for stream in self.streams]
+        return [stream.name for stream in self.streams]
 
     @property
     def steps(self):
@@ -99,7 +109,7 @@ class SpikeDataset(Dataset):
             "middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures))
             for s in self.streams
         ]
-        return {s.path.stem: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
+        return {s.name: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
 
     def read(self, index, epoch=0):
         """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), `name`, and `rate`.
@@ -210,6 +220,9 @@ class SpikeREDS(SpikeDataset):
             pictures = {output: truth.of_id(path, key_id) for key_id, output in KEY_IDS.items()}
             there = [output for output, picture in pictures.items() if picture.is_file()]
             same = truth.named(path.stem)
+            if self.split != "train" and not same.is_file() and (windows := self.windows(path, truth)):
+                yield from windows
+                continue
             alone = not there or (same.is_file() and len(there) == 1)
             start = 0
             if alone and (self.split != "train" or same.is_file()):
@@ -229,6 +242,22 @@ class SpikeREDS(SpikeDataset):
                         f"{path}: its picture {pictures[output]} is missing; add it or remove the stream (see --key_id)"
                     )
             yield Stream(path, start, {output: pictures[output] for output in wanted})
+
+    def windows(self, path, truth):
+        """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat, as `simulate.py --long` writes
+        them; those that have 41 steps about them."""
+        steps = path.stat().st_size * 8 // (self.height * self.width)
+        if steps <= STEPS:
+            return []
+        output = KEY_IDS[self.key_id or 21]
+        found = {id_of(stem, steps): stem for stem in truth.paths if stem.startswith(f"{path.stem}_key_id")}
+        if found.keys() <= set(PICTURE_IDS):  # as of the 41 steps that a longer stream begins with
+            return []
+        return [
+            Stream(path, key_id - 1 - KEY_FRAMES[output], {output: truth.named(stem)}, stem)
+            for key_id, stem in sorted(found.items())
+            if 0 <= key_id - 1 - KEY_FRAMES[output] <= steps - STEPS
+        ]
 
     def scored_step(self, path):
         """The step of a stream's only picture, counted from 1: that of its name, else 151, or the middle of a
@@ -285,20 +314,43 @@ PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by 
 
 
 def hold_out(dataset):
-    """(indices to train on, indices to validate on): the last twentieth of the scenes, whole, since their
-    parts look alike."""
+    """(indices to train on, indices to validate on, a warning or None): the last twentieth of the scenes, whole,
+    since their parts look alike.
+
+    Streams of one scene are told by their names: all before _part1, _f4305, key and id; of other names, all but
+    the last number.
+    """
     scenes = {}
     for index, stream in enumerate(dataset.streams):
         # of 000_part1_key_id21, occ008.649_f4305
-        scene = re.split(r"_part\d|_f\d|_?key_|_id\d|id21$", stream.path.stem)[0]
-        scenes.setdefault(scene, []).append(index)
-    groups = list(scenes.values()) if len(scenes) > 1 else [[index] for index in range(len(dataset))]
-    if len(groups) < 2:
+        scene, *more = re.split(r"_part\d|_f\d", stream.path.stem)
+        scene = re.split(r"_?key_|_id\d|id21$", scene)[0]
+        scenes.setdefault(scene if more else series_of(scene)[0], []).append(index)
+    groups = list(scenes.values())
+    if len(dataset) < 2:
         raise UserError(
             f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0"
         )
     held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
-    return [index for index in range(len(dataset)) if index not in held], held
+    warning = None
+    if len(held) > 0.75 * len(dataset) and len(groups) > 1:
+        held = min(groups, key=len)
+    elif len(groups) < 2:
+        held = sorted(range(len(dataset)), key=lambda i: natural(dataset.streams[i].path.name))
+        held = sorted(held[-max(1, len(dataset) // 20) :])
+        if not is_of_simulate(dataset.path):  # whose names are numbers of scenes drawn at random
+            first = dataset.streams[0].path.name
+            warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams of one "
+            warning += "scene may be held out and trained on; a folder val/ avoids that"
+    return [index for index in range(len(dataset)) if index not in held], held, warning
+
+
+def is_of_simulate(folder):
+    """Whether simulate.py made a dataset."""
+    try:
+        return read_json(folder / "meta.json").get("made_by") == "simulate.py"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def split_folder(path, split):

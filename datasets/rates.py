@@ -81,7 +81,7 @@ def recorded(path, split, names):
     record."""
     try:
         sensors = read_json(path / META)["splits"][split]["sensors"]
-        rates = {name: sensors[re.match(r"scene\d+", name)[0]]["rate"] for name in names}
+        rates = {name: sensors[re.sub(r"_key_id\d+$|id21$", "", name)]["rate"] for name in names}
     except (OSError, ValueError, LookupError, TypeError):  # none is there, or it is of another program
         return None
     return rates if all(type(rate) in (int, float) and 0 < rate <= 2 for rate in rates.values()) else None

@@ -19,7 +19,7 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     flag(
         "--dataset_path",
         default="demo",
-        help="dataset folder, photos:DIR or videos:DIR for simulated scenes, or demo (default)",
+        help="dataset folder; photos:DIR, videos:DIR or frames:DIR for simulated scenes; or demo (default)",
     )
     flag("--split", default="test", choices=choices.SPLITS, help="part of the dataset (default test)")
     flag(

@@ -14,6 +14,7 @@ holds the table against the one that a README shows: exit status 1 where a cell 
 """
 
 import json
+import re
 import statistics
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swinsf.datasets import open_dataset
 from swinsf.datasets.paired import SpikeREDS
+from swinsf.datasets.simulation import sampling
 from swinsf.datasets.simulation.kinds import VALIDATION
 from swinsf.evaluation import tables
 from swinsf.evaluation.evaluate import BASELINES, calibrated, evaluate, network
@@ -183,6 +185,11 @@ def describe(model, device):
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 1e9
 
 
+def scenes_by():
+    """How the scenes are sampled, as the line below the table says it."""
+    return "scenes by OpenCV {opencv}, grid {grid}, sampler {sampler}".format(**sampling.maker())
+
+
 def make_table(scores, about):
     """Markdown lines. scores: column -> method -> (PSNR, SSIM). about: method -> (parameters, GFLOP,
     seconds)."""
@@ -250,15 +257,27 @@ def compare(shown, made):
     return count, differ
 
 
-def check(path, shown, made):
+def check(path, shown, made, text=""):
     """(exit status, lines) on whether the table of the file `path` is the one that was made, and on what was
-    not compared."""
+    not compared. text: of the file, which may say by which OpenCV the scenes were made."""
     count, differ = compare(shown, made)
     lines = [
         f"{path}: {count} cells compared, " + (f"{len(differ)} of them differ:" if differ else "all equal"),
         *differ,
     ]
     if differ:
+        before = re.search(r"scenes by (OpenCV [\d.]+), grid ([^,]+), sampler (\w+)", text)
+        now = sampling.maker()
+        if before and before.group(2, 3) != (now["grid"], now["sampler"]):
+            lines.append(
+                f"other scenes: those of {path} are by {before[1]}, grid {before[2]}, sampler {before[3]}; now by OpenCV "
+                f"{now['opencv']}, grid {now['grid']}, sampler {now['sampler']}"
+            )
+        elif not before and now["grid"] != "exact":
+            lines.append(
+                f"the scenes may differ: OpenCV {now['opencv']} samples on a grid of {now['grid']}, OpenCV 5 exactly, and "
+                f"{path} does not say which it was"
+            )
         lines.append(
             "other photographs or streams give other figures; another processor or PyTorch may, in the last digit"
         )
@@ -305,13 +324,13 @@ def main(arguments=None):
         *make_table(scores, about),
         "",
         *([*level_table(rows["camera"]), ""] if "camera" in rows else []),
-        f"PSNR / SSIM, protocol {settings.protocol}; on {tables.device_name(device)}",
+        f"PSNR / SSIM, protocol {settings.protocol}; on {tables.device_name(device)}; {scenes_by()}",
         *missing,
     ]
     with atomic_write(settings.save_path / "results.md", "w") as file:
         file.write("\n".join(lines) + "\n")
     with atomic_write(settings.save_path / "results.json", "w") as file:
-        json.dump(tables.plain({"rows": rows, "about": about}), file, indent=1)
+        json.dump(tables.plain({"rows": rows, "about": about, "scenes": sampling.maker()}), file, indent=1)
     runs = {
         path.stem: [read_lines(log) for log in sorted(path.parent.glob(f"{path.stem}_*.jsonl"))]
         for path in paths
@@ -321,7 +340,8 @@ def main(arguments=None):
     cli.log("\n".join(lines))
     if not shown:
         return 0
-    status, found = check(settings.check, shown, read_table("\n".join(lines)))
+    text = settings.check.read_text(encoding="utf-8", errors="replace")
+    status, found = check(settings.check, shown, read_table("\n".join(lines)), text)
     cli.log("\n".join(["", *found]))
     return status
 

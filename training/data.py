@@ -26,7 +26,8 @@ def open_data(settings: TrainSettings) -> tuple[Any, Any, list[str]]:
         lines.append(val.description)
         warnings += val.warnings
     else:
-        kept, held = hold_out(train)
+        kept, held, warning = hold_out(train)
+        warnings += [warning] if warning else []
         held_names = ", ".join(train.streams[i].path.name for i in held)
         train, val = train.subset(kept), train.subset(held)
         lines = [f"{lines[0]}, {len(kept)} of them to train on", f"val, held out of train: {held_names}"]

@@ -34,7 +34,7 @@ class TrainSettings:
     data_mode: str = flag("250", "size and layout of the data", choices=choices.PAIRED)
     dataset_path: str = flag(
         "./datasets/spike_reds",
-        "dataset folder, or photos:DIR or videos:DIR for simulated scenes",
+        "dataset folder, or photos:DIR, videos:DIR or frames:DIR for simulated scenes",
         may_change=True,
     )
     flip: bool | None = flag(
@@ -61,14 +61,16 @@ class TrainSettings:
     epochs: int = flag(900, "number of epochs", type=cli.positive_int)
     max_steps: int = flag(0, "number of iterations after which to end; 0: no limit", type=cli.count)
     epoch_length: int = flag(
-        1000, "number of samples in an epoch of photos:DIR or videos:DIR", type=cli.samples
+        1000, "number of samples in an epoch of photos:DIR, videos:DIR or frames:DIR", type=cli.samples
     )
     sensor: str | None = flag(
         None,
         "sensor of simulated scenes (default: reds, or x4k in data mode 1000)",
         choices=choices.SENSORS,
     )
-    steps_per_frame: int = flag(40, "steps between two frames of videos:DIR", type=cli.positive_int)
+    steps_per_frame: int = flag(
+        40, "steps between two frames of videos:DIR or frames:DIR", type=cli.positive_int
+    )
     batch_size: int = flag(4, "number of samples in a batch, over all processes", type=cli.batch_size)
     accumulate: int = flag(
         1,

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from swinsf.datasets import is_simulated
 from swinsf.datasets.augment import DRAWS
+from swinsf.datasets.simulation import sampling
 from swinsf.models import SwinSF, SwinSFConfig, build_model, fast, load_model
 from swinsf.training.data import identity, open_data, validation_interval
 from swinsf.training.recipes import RECIPES, make_average, make_optimizer
@@ -151,6 +153,10 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     }
     about.update(samples=samples, draws=DRAWS)
     folder = Path(settings.save_path) / settings.run_name
+    lines = []
+    if is_simulated(settings.dataset_path):
+        about["made_with"] = sampling.maker()
+        lines += warn_of_other_scenes(folder, settings, saved, about["made_with"])
     if not saved and rank == 0:
         keep_out(folder, "--save_path", train.files, train.folders)
         claim(folder, prepared.lock)
@@ -166,7 +172,7 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
         )
     parameters = sum(p.numel() for p in model.parameters())
     shared = f", {size} processes" if size > 1 else ""
-    lines = [
+    lines += [
         f"SwinSF with {parameters:,} parameters on {device}{shared}",
         f"run {folder}, from step {state.step}",
     ]
@@ -174,6 +180,16 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
         cli.log(line)
     every = validation_interval(settings, train, prepared.val)
     return Run(settings, state, files, train, prepared.val, per_epoch, total_steps, every)
+
+
+def warn_of_other_scenes(folder: Path, settings: TrainSettings, saved: Any, now: dict[str, str]) -> list[str]:
+    """Warnings if the scenes of a resumed run are sampled in another way from here on."""
+    text = sampling.describe_other((saved or {}).get("made_with"), now)
+    if saved and "made_with" not in saved and not settings.dataset_path.startswith("photos:"):
+        text = "begun by an older version, which read videos in another way"
+    return (
+        [f"warning: {folder}: {text}; scenes from here on differ slightly from those before"] if text else []
+    )
 
 
 def claim(folder: Path, lock: RunLock) -> None:

@@ -63,10 +63,10 @@ def expand_home(argument):
     """An argument with the home folder in place of a path's `~`, which a shell leaves alone in quotes and
     after a sign.
 
-    The path is the whole argument, or what follows `--flag=`, `NAME=`, `photos:` or `videos:`.
+    The path is the whole argument, or what follows `--flag=`, `NAME=`, `photos:`, `videos:` or `frames:`.
     """
     sign, path = re.fullmatch(
-        r"((?:--\w+=)?(?:photos:|videos:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL
+        r"((?:--\w+=)?(?:photos:|videos:|frames:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL
     ).groups()
     return sign + os.path.expanduser(path)
 

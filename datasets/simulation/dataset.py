@@ -40,6 +40,11 @@ class SceneDataset(Dataset):
         return to_item(self.read(index))
 
     @property
+    def source_sizes(self):
+        """Name -> bytes of each photograph or video."""
+        return {source.name: source.stat().st_size for source in self.sources}
+
+    @property
     def files(self):
         """The paths of the photographs or videos."""
         return list(self.sources)
@@ -105,9 +110,11 @@ class PhotoScenes(SceneDataset):
         super().__init__(split, *size, **options)
         # Read here, so that a bad file is found before the work starts, and workers that are forked share the
         # photographs.
+        parts, warning = split_photos(folder)
         self.sources, skipped = readable(
-            split_photos(folder)[split], lambda path: read_photo(path) is not None, "photograph"
+            parts[split], lambda path: read_photo(path) is not None, "photograph"
         )
+        self.warnings = [warning] if warning else []
         self.description = f"{split}: scenes of {self.height}x{self.width} over {len(self.sources)} photographs of {folder}{skipped}"
 
     def draw(self, rng, reach):

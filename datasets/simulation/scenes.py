@@ -1,12 +1,13 @@
 """Moving scenes over still photographs: layers that a camera sees, drawn at random."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from swinsf.datasets.simulation.camera import KINDS, draw_motion, margin
+from swinsf.datasets.simulation.sampling import Picture
 from swinsf.utils.timing import STEPS
 
 # standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
@@ -50,15 +51,20 @@ class Layer:
     mask: np.ndarray | None = None
     shade: float = 0.0
 
+    @cached_property
+    def picture(self):
+        return Picture(self.source)
+
     def frame(self, time, height, width, behind=None):
         """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not
         opaque."""
-        see = partial(warp, homography=self.motion(time), height=height, width=width)
+        homography = from_middle(self.source) @ self.motion(time)
         if self.mask is not None:
-            mask = see(self.mask, interpolation=cv2.INTER_LINEAR, border=cv2.BORDER_CONSTANT)
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            mask = cv2.warpPerspective(self.mask, homography, (width, height), flags=flags)
         if self.shade:
             return behind * (1 - self.shade * mask)
-        frame = see(self.source, interpolation=cv2.INTER_CUBIC)  # bilinear sampling would blur
+        frame = self.picture.through(homography, height, width)  # bilinear sampling would blur
         return frame if self.mask is None else behind + mask * (frame - behind)
 
 
@@ -84,18 +90,12 @@ class PhotoScene:
         """A texture (H, W) that lies on the scene's background at a time `start`, where it is at `time`."""
         motion = self.layers[0].motion
         way = np.linalg.inv(motion(start)) @ motion(time)  # from places at `time` to places at `start`
-        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        return cv2.warpPerspective(
-            texture, way, texture.shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101
-        )
+        return Picture(texture).through(way, *texture.shape)
 
 
-def warp(source, homography, height, width, interpolation, border=cv2.BORDER_REFLECT_101):
-    """The height x width picture that a homography of `draw_motion` sees of a source; beyond its edge it is
-    mirrored."""
-    middle = np.array([[1, 0, (source.shape[1] - 1) / 2], [0, 1, (source.shape[0] - 1) / 2], [0, 0, 1]])
-    flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpPerspective(source, middle @ homography, (width, height), flags=flags, borderMode=border)
+def from_middle(source):
+    """The 3x3 matrix from places counted from a source's middle, as `draw_motion` has them, to its pixels."""
+    return np.array([[1, 0, (source.shape[1] - 1) / 2], [0, 1, (source.shape[0] - 1) / 2], [0, 0, 1]])
 
 
 def cut(photo, height, width, shrink, rng):

@@ -227,9 +227,14 @@ def integrate_and_fire(
     and fires if the charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder`
     "lost", biases the rate.) pattern: what `draw_pattern` drew of the sensor, if anything.
     """
+    return np.stack(list(fire(light, rng, sensor, pattern))).astype(np.uint8)
+
+
+def fire(light, rng, sensor=IDEAL, pattern=None):
+    """`integrate_and_fire` step by step: yields bool (H, W), for streams that are longer than memory."""
     alike = np.float32(sensor.rate * sensor.exposure), np.float32(sensor.dark), np.float32(1)
     gain, dark, threshold = pattern[:3] if pattern else alike
-    charge, fired, spikes = None, None, []
+    charge, fired = None, None
     for frame in light:
         if charge is None:
             charge = np.zeros(frame.shape, np.float32)
@@ -248,8 +253,7 @@ def integrate_and_fire(
             charge -= np.where(fired, threshold, 0) if pattern else fired
         # one spike a step at most: what a pixel gathers beyond is lost
         np.minimum(charge, threshold, out=charge)
-        spikes.append(fired)
-    return np.stack(spikes).astype(np.uint8)
+        yield fired
 
 
 def with_shot_noise(gathered, electrons, rng):
@@ -272,18 +276,36 @@ def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern
     light of the pictures is that behind the lens, with its shading, which no network can tell from the
     scene's; flat: that before it, as a calibration restores it.
     """
-    names, pictures = {step: name for name, step in shown_at.items()}, {}
-    shown = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
+    names, pictures, spikes = {step: name for name, step in shown_at.items()}, {}, []
+    for step, (fired, picture) in enumerate(
+        stream(scene, rng, -(steps // 2), steps, names, sensor, pattern, flat)
+    ):
+        spikes.append(fired)
+        if picture is not None:
+            pictures[names[step]] = picture
+    spikes, white = np.stack(spikes).astype(np.uint8), min(sensor.exposure, 1 / sensor.rate)
+    return {"spikes": spikes, "white": white, "rate": sensor.rate, **pictures}
+
+
+def stream(scene, rng, begin, steps, shown, sensor=IDEAL, pattern=None, flat=False):
+    """`simulate` step by step: yields (spikes bool (H, W), picture float32 (H, W) or None) of each step.
+
+    begin: the scene's time of the first step. shown: the steps that have a picture.
+    """
+    frames = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
+    picture = None
 
     def light():
+        nonlocal picture
         for step in range(-sensor.before, steps):
-            time = step - steps // 2
-            frame = shown.light(time) if shown else scene.frame(time)
-            if step in names:
-                lit = 255 * sensor.exposure * (shown.picture(time) if shown else frame)
+            time, picture = begin + step, None
+            frame = frames.light(time) if frames else scene.frame(time)
+            if step in shown:
+                lit = 255 * sensor.exposure * (frames.picture(time) if frames else frame)
                 lit = lit if flat or pattern is None else lit * pattern.shading
-                pictures[names[step]] = np.minimum(lit, np.float32(255 / sensor.rate))
-            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not shown else frame
+                picture = np.minimum(lit, np.float32(255 / sensor.rate))
+            yield cv2.GaussianBlur(frame, None, sensor.blur) if sensor.blur and not frames else frame
 
-    spikes = integrate_and_fire(light(), rng, sensor, pattern)[sensor.before :]
-    return {"spikes": spikes, "white": min(sensor.exposure, 1 / sensor.rate), "rate": sensor.rate, **pictures}
+    for step, fired in enumerate(fire(light(), rng, sensor, pattern)):
+        if step >= sensor.before:
+            yield fired, picture

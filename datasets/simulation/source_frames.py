@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from swinsf.datasets.simulation.sampling import Picture
+
 
 class SourceFrames:
     """A scene as the video shows it that spike-REDS was made of.
@@ -43,10 +45,9 @@ class SourceFrames:
         light = self.scene.frame(time)
         if index not in self.frames:
             self.frames[index] = self.draw_own(*light.shape)
+            self.frames.pop(index - 3, None)  # time moves forward
         grain, drift, displacement = self.frames[index]
-        light = cv2.warpAffine(
-            light, displacement, light.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
+        light = Picture(light).moved(displacement)
         grain = self.scene.carry(grain, self.sensor.frames_every * index + self.late, time)
         return np.clip(light * drift + grain, 0, 1)
 

@@ -1,47 +1,57 @@
-"""Scenes from videos: frames in between by optical flow, then spikes."""
+"""Scenes from videos and folders of frames: frames in between by optical flow, then spikes."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from swinsf.datasets.simulation.dataset import SceneDataset
+from swinsf.datasets.simulation.footage import SCENE_CUT, find_frames, find_videos
 from swinsf.datasets.simulation.photos import split_by_hash
+from swinsf.datasets.simulation.sampling import Picture
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import visible
+from swinsf.utils.guard import to_eight_bits
 from swinsf.utils.timing import STEPS
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 MEMORY = 2**30  # bytes of frames that a dataset keeps in memory
-SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, that no motion makes
+LONGEST = 301  # steps of the longest stream of a split: no split of a video is shorter if that can be
+DRAWS = 20  # clips of frames on disk that are tried for one without a scene cut
 MARGIN = 16  # pixels round a scene that the optical flow sees too
 
 
 @dataclass(frozen=True)
 class VideoScene:
-    """Frames uint8 (n, h, w), n odd, of which the middle one is at time 0, cut to height x width in the
-    middle."""
+    """Frames uint8 or uint16 (n, h, w), cut to height x width in the middle.
+
+    times: of each frame, in usual intervals from time 0; by default even, with n odd and the middle one at 0.
+    white: the frames' value for white.
+    """
 
     frames: np.ndarray
     steps_per_frame: int
     height: int
     width: int
     flows: dict = field(default_factory=dict)
+    times: np.ndarray | None = None
+    white: int = 255
 
     def frame(self, time):
-        """Light (H, W) float32 in 0..1 at a time in steps from the middle frame."""
-        # before the first frame nothing moves
-        position = max(0.0, len(self.frames) // 2 + time / self.steps_per_frame)
-        index = min(int(position), len(self.frames) - 2)
+        """Light (H, W) float32 in 0..1 at a time in steps from time 0."""
+        times = np.arange(len(self.frames)) - len(self.frames) // 2 if self.times is None else self.times
+        # before the first frame nothing moves, nor after the last one
+        position = min(max(times[0], time / self.steps_per_frame), times[-1])
+        index = min(int(np.searchsorted(times, position, "right")) - 1, len(times) - 2)
+        pair = self.frames[index : index + 2]
         if index not in self.flows:
             self.flows.clear()  # time moves forward: earlier flows are done with
-            self.flows[index] = optical_flows(*self.frames[index : index + 2])
-        picture = in_between(*self.frames[index : index + 2], *self.flows[index], position - index)
+            self.flows[index] = optical_flows(*(to_eight_bits(frame, self.white) for frame in pair))
+        part = (position - times[index]) / (times[index + 1] - times[index])
+        picture = in_between(*pair, *self.flows[index], part)
         top, left = (np.array(picture.shape) - (self.height, self.width)) // 2
         return np.clip(
-            picture[top : top + self.height, left : left + self.width] / 255, 0, 1, dtype=np.float32
+            picture[top : top + self.height, left : left + self.width] / self.white, 0, 1, dtype=np.float32
         )
 
     def carry(self, texture, start, time):
@@ -69,114 +79,175 @@ def in_between(first, second, forth, back, part):
 def sample(frame, flow):
     """frame (h, w) uint8 at each pixel's own place plus flow (h, w, 2), float32."""
     y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
-    return cv2.remap(
-        frame.astype(np.float32),
-        x + flow[..., 0],
-        y + flow[..., 1],
-        cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
+    return Picture(frame.astype(np.float32)).at(x + flow[..., 0], y + flow[..., 1])
 
 
-def read_clips(path, length, memory):
-    """The video's clips of `length` frames, one after the other without overlap, and its number of frames.
+@dataclass(frozen=True)
+class Clip:
+    """A clip of a footage: its first and last position there, and its frames if they are in memory."""
 
-    Returns ([(index of the first frame, uint8 (length, h, w)), ...], count). Clips across a scene cut are
-    left out. Where they would take more than `memory` bytes, every second, fourth, ... one is kept. An
-    unreadable video has none, nor one of which a single clip would take more.
+    footage: object
+    first: int
+    last: int
+    frames: np.ndarray | None = None
+
+    def read(self):
+        return self.footage.read([(self.first, self.last)])[0] if self.frames is None else self.frames
+
+    def scene(self, frames, reach, *options):
+        """A `VideoScene` of `frames`, cut from the clip's: time 0 is that of the frame `reach` after the first."""
+        times = self.footage.times[self.first : self.last + 1]
+        middle = np.searchsorted(times, times[0] + reach)
+        return VideoScene(frames, *options, times=times - times[middle], white=self.footage.white)
+
+
+def open_clips(footage, reach, part, memory):
+    """The `Clip`s of a footage in a part of it, `part(count)` -> (first, stop), or in all of it.
+
+    Those of a video have their frames; if they take more than `memory` bytes, it is every second, fourth ... of
+    them. Frames on disk are read when they are wanted.
     """
-    video = cv2.VideoCapture(str(path)) if path.is_file() else cv2.VideoCapture()
-    clips, frames, every, found, count = [], [], 1, 0, 0
-    if length * video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT) > memory:
-        return clips, count
-    while True:
-        there, frame = video.read()
-        if not there:
-            video.release()
-            return clips, count
-        frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        if frames and cv2.absdiff(frames[-1], frame).mean() > SCENE_CUT:
-            frames = []
-        frames.append(frame)
-        count += 1
-        if len(frames) == length:
-            if found % every == 0:
-                clips.append((count - length, np.stack(frames)))
-            frames, found = [], found + 1
-            if len(clips) > 1 and len(clips) * clips[0][1].nbytes > memory:
-                clips, every = clips[::2], 2 * every
-
-
-def find_videos(path):
-    """The videos in a folder, sorted, or the one file."""
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: no such video or folder of videos; check the path after videos:")
-    found = sorted(file for file in visible(path.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
-        raise UserError(
-            f"{path}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))}); check the path after videos:"
-        )
-    return found
+    frames = footage.look(memory)
+    clips = footage.clips(reach, *(part(footage.count) if part else ()))
+    if footage.pictures:
+        return [Clip(footage, *clip) for clip in clips]
+    size = footage.shape[0] * footage.shape[1] * (1 if footage.white == 255 else 2)
+    while len(clips) > 1 and sum(last + 1 - first for first, last in clips) * size > memory:
+        clips = clips[::2]
+    if clips and (clips[0][1] + 1 - clips[0][0]) * size > memory:
+        return []
+    if frames is None:
+        return [Clip(footage, *clip, read) for clip, read in zip(clips, footage.read(clips))]
+    return [Clip(footage, a, b, np.stack([frames[i] for i in footage.indices[a : b + 1]])) for a, b in clips]
 
 
 class VideoScenes(SceneDataset):
-    """Scenes over a folder of videos or a single one, with `steps_per_frame` steps between two frames.
+    """Scenes over videos or folders of frames, with `steps_per_frame` steps between two frames.
 
-    Of three videos and more, whole ones are set aside for val and test; else the last two tenths of each.
+    Of three videos and more, whole ones are set aside for val and test; else the last two parts of each.
     """
+
+    find = staticmethod(find_videos)
+    label = "videos"
 
     def __init__(self, path, split, *size, steps_per_frame=40, steps=STEPS, **options):
         super().__init__(split, *size, **options)
-        self.steps_per_frame = steps_per_frame
-        videos = find_videos(path)
-        whole = len(videos) >= 3
-        self.sources = split_by_hash(videos)[split] if whole else videos
-        length = 1 + 2 * -(-(steps // 2) // steps_per_frame)
+        self.steps_per_frame, self.reach = steps_per_frame, -(-(steps // 2) // steps_per_frame)
+        found, length, longest = (
+            self.find(path),
+            1 + 2 * self.reach,
+            1 + 2 * -(-(LONGEST // 2) // steps_per_frame),
+        )
+        groups, self.warnings = groups_of(found)
+        parts = split_by_hash([footage.name for footage in found], groups) if len(found) >= 3 else None
+        taken = [footage for footage in found if parts is None or footage.name in parts[split]]
+        part = None if parts else lambda count: part_in_time(split, count, longest)
         self.clips, bad = [], {}
-        for video in tqdm(self.sources, "reading videos", unit="video", leave=False, delay=2):
-            clips, count = read_clips(video, length, MEMORY)
-            parts = [clip for first, clip in clips if whole or part_in_time(first, length, count) == split]
+        for footage in tqdm(taken, f"reading {self.label}", unit="video", leave=False, delay=2):
+            clips, count = open_clips(footage, self.reach, part, MEMORY), footage.count
+            self.warnings += [f"{footage.name}: {note}" for note in footage.notes]
             if not count:
-                bad[video] = "unreadable, or too large"
-            elif not parts:
-                bad[video] = f"{count} frames, too few for {length} in a row without a cut"
-            elif np.any(np.less(parts[0].shape[1:], (self.height, self.width))):
-                bad[video] = f"smaller than {self.height}x{self.width}"
-            else:
-                self.clips += parts
-            while len(self.clips) > 1 and sum(clip.nbytes for clip in self.clips) > MEMORY:
+                bad[footage.name] = "unreadable, or too large"
+            elif not clips:
+                first, stop = part(count) if part else (0, count)
+                own = (
+                    ""
+                    if parts
+                    else f"; {split} has {stop - first} of them, so take {3 * longest} frames or 3 videos"
+                )
+                bad[footage.name] = (
+                    f"{count} frames, too few for {length} in a row without a cut or a gap{own}"
+                )
+            elif np.any(np.less(footage.shape, (self.height, self.width))):
+                bad[footage.name] = f"smaller than {self.height}x{self.width}"
+            self.clips += [] if footage.name in bad else clips
+            while len(self.clips) > 1 and sum(in_memory(clip) for clip in self.clips) > MEMORY:
                 self.clips = self.clips[::2]
-        self.sources = [video for video in self.sources if video not in bad]
-        faults = ", ".join(f"{video.name} ({fault})" for video, fault in bad.items())
+        self.footages = [footage for footage in taken if footage.name not in bad]
+        faults = ", ".join(f"{name} ({fault})" for name, fault in bad.items())
         if not self.clips:
             raise UserError(f"{path}: no video to use for {split}: {faults}; add longer or larger ones")
         skipped = f"; {len(bad)} skipped: {faults}" if bad else ""
         self.description = (
-            f"{split}: scenes of {self.height}x{self.width} over {len(self.clips)} clips of {len(self.sources)} videos of {path}"
+            f"{split}: scenes of {self.height}x{self.width} over {len(self.clips)} clips of {len(self.footages)} videos of {path}"
             f", {steps_per_frame} steps a frame{skipped}"
         )
 
+    @property
+    def sources(self):
+        return [footage.path for footage in self.footages]
+
+    @property
+    def source_sizes(self):
+        """Name -> bytes of each video, or frames of each series."""
+        return {f.name: len(f.pictures) if f.pictures else f.path.stat().st_size for f in self.footages}
+
+    @property
+    def files(self):
+        """The paths of the videos, or of the first frame of each series, whose folder has the others."""
+        return [(footage.pictures or [footage.path])[0] for footage in self.footages]
+
     def draw(self, rng, reach):
-        clip = self.clips[rng.integers(0, len(self.clips))]
+        clip, frames = self.draw_clip(rng)
         need = np.array([self.height, self.width]) + MARGIN
-        shrink = rng.uniform(min(1.0, max(self.style.shrink[0], *(need / clip.shape[1:]))), 1.0)
-        size = np.minimum(np.ceil(need / shrink).astype(int), clip.shape[1:])
-        top, left = rng.integers(0, np.array(clip.shape[1:]) - size + 1)
-        frames = clip[:, top : top + size[0], left : left + size[1]]
+        shrink = rng.uniform(min(1.0, max(self.style.shrink[0], *(need / frames.shape[1:]))), 1.0)
+        size = np.minimum(np.ceil(need / shrink).astype(int), frames.shape[1:])
+        top, left = rng.integers(0, np.array(frames.shape[1:]) - size + 1)
+        frames = frames[:, top : top + size[0], left : left + size[1]]
         if shrink < 1:
             target = np.maximum(np.round(size * shrink).astype(int), (self.height, self.width))
-            frames = np.stack(
-                [cv2.resize(frame, target[::-1].tolist(), interpolation=cv2.INTER_AREA) for frame in frames]
-            )
-        return VideoScene(np.ascontiguousarray(frames), self.steps_per_frame, self.height, self.width)
+            frames = shrunk(frames, target)
+        frames = np.ascontiguousarray(frames)
+        return clip.scene(frames, self.reach, self.steps_per_frame, self.height, self.width)
+
+    def draw_clip(self, rng):
+        """(a `Clip`, its frames). Frames on disk show a scene cut only now; another clip is taken then."""
+        for _ in range(DRAWS):
+            clip = self.clips[rng.integers(0, len(self.clips))]
+            frames = clip.read()
+            levels = 255 / clip.footage.white
+            if clip.frames is not None or not any(
+                cv2.absdiff(a, b).mean() * levels > SCENE_CUT for a, b in pairwise(frames)
+            ):
+                break
+        return clip, frames
 
 
-def part_in_time(first, length, count):
-    """Which split has the clip of frames first..first+length-1 of a video of `count`: eight tenths, one, one;
-    None across."""
-    starts = {"train": 0, "val": 0.8 * count, "test": 0.9 * count}
-    ends = {"train": 0.8 * count, "val": 0.9 * count, "test": count}
-    return next((split for split in starts if starts[split] <= first and first + length <= ends[split]), None)
+class FrameScenes(VideoScenes):
+    """Scenes over folders of frames."""
+
+    find = staticmethod(find_frames)
+    label = "frames"
+
+    @property
+    def names(self):
+        """In training the series; else the scenes."""
+        return [f.name for f in self.footages] if self.split == "train" else super().names
+
+
+def groups_of(footages):
+    """(name -> the video that it is a part of, warnings)."""
+    groups = {footage.name: footage.group for footage in footages}
+    if len(set(groups.values())) >= 3 or len(footages) < 3:
+        return groups, []
+    text = "all names differ only in their last numbers: they count as different videos"
+    return {name: name for name in groups}, [text]
+
+
+def in_memory(clip):
+    return 0 if clip.frames is None else clip.frames.nbytes
+
+
+def shrunk(frames, size):
+    """Frames (n, h, w) shrunk to size (H, W) by area averaging."""
+    size = [int(side) for side in reversed(size)]
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def part_in_time(split, count, longest):
+    """(first, stop) of a split in a video of `count` frames: the last tenth for test, the one before for val; as
+    many as the longest stream needs if there are three times as many."""
+    tenth = (count + 9) // 10
+    size = max(tenth, longest) if count >= 3 * longest else tenth
+    edges = max(0, count - 2 * size), max(0, count - size), count
+    return {"train": (0, edges[0]), "val": edges[:2], "test": edges[1:]}[split]

@@ -1,11 +1,14 @@
 """The datasets on disk: what is found, which steps and pictures are taken, and each kind of bad file."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from swinsf.datasets import open_dataset, scored_output
 from swinsf.datasets.dat import write_dat
+from swinsf.datasets.paired import Stream, hold_out
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import keep_out
 from tests.conftest import gradient_scene, moving_scene, random_spikes, write_png, write_reds
@@ -370,3 +373,35 @@ def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
     dataset = open_dataset(tmp_path / "links", "no_gt")
     with pytest.raises(UserError, match="is inside the dataset"):
         keep_out(real / "test" / "gt", "--save_path", dataset.files, dataset.folders)
+
+
+class Named(list):
+    """The streams of a dataset, by their names alone."""
+
+    def __init__(self, folder, names):
+        self.path, self.folder = folder, folder / "train"
+        self.streams = [Stream(Path(f"{name}.dat"), 0) for name in sorted(names)]
+        super().__init__(self.streams)
+
+
+def held_out(folder, names):
+    dataset = Named(folder, names)
+    kept, held, warning = hold_out(dataset)
+    assert sorted(kept + held) == list(range(len(dataset)))
+    return [dataset.streams[i].path.stem for i in held], warning
+
+
+def test_streams_of_one_video_are_held_out_together(tmp_path):
+    names = [f"{video:03d}_{25 * frame:08d}id21" for video in range(3) for frame in range(4)]
+    assert held_out(tmp_path, names) == (names[8:], None)
+    # numbers alone are names of their own
+    assert held_out(tmp_path, [f"{i:03d}" for i in range(40)]) == (["038", "039"], None)
+    assert held_out(tmp_path, ["a1", *(f"b{i}" for i in range(9))]) == (["a1"], None)
+
+
+def test_streams_of_a_single_video_are_parted_in_time_with_a_warning(tmp_path):
+    names = [f"walk{i}" for i in range(12)]
+    held, warning = held_out(tmp_path, names)
+    assert held == ["walk11"] and "walk0.dat differ only in their last number" in warning
+    (tmp_path / "meta.json").write_text('{"made_by": "simulate.py"}')
+    assert held_out(tmp_path, names) == (["walk11"], None)

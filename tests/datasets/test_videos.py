@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 
 from swinsf.datasets import open_dataset
+from swinsf.datasets.simulation.footage import find_videos
 from swinsf.datasets.simulation.videos import (
     VideoScene,
     VideoScenes,
     in_between,
+    open_clips,
     optical_flows,
     part_in_time,
-    read_clips,
 )
 from swinsf.utils.cli import UserError
 from tests.conftest import write_video
@@ -58,28 +59,37 @@ def test_before_a_clip_begins_its_first_frame_stands_still():
 def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
     greys = [10, 20, 30, 200, 210, 220, 230, 240]
     path = write_video(tmp_path / "a.avi", [np.full((48, 64), grey, np.uint8) for grey in greys])
-    clips, count = read_clips(path, 2, 2**20)
-    assert count == 8 and [first for first, _ in clips] == [0, 3, 5]
+    (footage,) = find_videos(path)
+    clips = open_clips(footage, 0.5, None, 2**20)
+    assert footage.count == 8 and [clip.first for clip in clips] == [0, 3]
     np.testing.assert_allclose(
-        [clip[:, 20, 20] for _, clip in clips], [[10, 20], [200, 210], [220, 230]], atol=3
+        [clip.frames[:, 20, 20] for clip in clips], [[10, 20, 30], [200, 210, 220]], atol=3
     )
-    # No clip over the cut between 30 and 200; with little memory every second clip.
-    small, _ = read_clips(path, 2, 2 * 2 * 48 * 64)
-    assert [first for first, _ in small] == [0, 5]
+    # No clip over the cut between 30 and 200. With little memory the frames are read again, for half of them.
+    (small,) = open_clips(footage, 0.5, None, 3 * 48 * 64)
+    np.testing.assert_array_equal(small.frames, clips[0].frames)
 
 
-@pytest.mark.parametrize("count", [20, 48, 78, 190])
-def test_the_parts_of_a_video_share_no_frame_whatever_the_length_of_clips(count):
-    frames = {"train": set(), "val": set(), "test": set(), None: set()}
-    for length in (2, 3, 9):
-        for first in range(count - length + 1):
-            frames[part_in_time(first, length, count)].update(range(first, first + length))
+@pytest.mark.parametrize("count", [20, 48, 60, 78, 190])
+def test_the_parts_of_a_video_share_no_frame_and_hold_the_longest_stream(count):
+    parts = [part_in_time(split, count, 9) for split in ("train", "val", "test")]
+    assert parts[0][0] == 0 and parts[0][1] == parts[1][0] and parts[1][1] == parts[2][0]
+    sizes = [stop - first for first, stop in parts]
+    assert sum(sizes) == count and sizes[1] == sizes[2] == max(-(-count // 10), 9 * (count >= 27))
+
+
+def test_two_clips_of_sixty_frames_have_all_splits(tmp_path):
+    """9 frames in a row are needed for a stream of 301 steps; a tenth of 60 has 6."""
+    for name in "ab":
+        write_video(tmp_path / f"{name}.avi", [np.round(shifted(i % 20)).astype(np.uint8) for i in range(60)])
+    seen = {}
+    for split, steps in (("train", 41), ("val", 41), ("test", 301)):
+        dataset = VideoScenes(tmp_path, split, 64, 64, 5, steps=steps)
+        seen[split] = {i for c in dataset.clips for i in range(c.first, c.last + 1)}
+        assert len(dataset.sources) == 2
     assert (
-        not frames["train"] & frames["val"]
-        and not frames["train"] & frames["test"]
-        and not frames["val"] & frames["test"]
+        seen["test"] == set(range(51, 60)) and max(seen["val"]) < 51 and max(seen["train"]) < min(seen["val"])
     )
-    assert max(frames["train"]) < 0.8 * count <= min(frames["val"]) and min(frames["test"]) >= 0.9 * count
 
 
 def test_endless_scenes_over_videos(tmp_path):
@@ -126,5 +136,7 @@ def test_bad_videos(tmp_path):
     assert "1 skipped: bad.mp4 (unreadable, or too large)" in dataset.description
     with pytest.raises(UserError, match=r"good\.avi \(smaller than 250x400\)"):
         open_dataset(f"videos:{tmp_path}", split="train")
-    with pytest.raises(UserError, match=r"good\.avi \(9 frames, too few for 3 in a row"):
+    with pytest.raises(
+        UserError, match=r"good\.avi \(9 frames, too few for 3 in a row.*val has 1 of them, so take 27"
+    ):
         open_dataset(f"videos:{tmp_path}", split="val", crop_size=64)

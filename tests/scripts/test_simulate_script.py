@@ -62,7 +62,7 @@ def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
 
 def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
     greys = [min(255, 20 + 5 * abs(i - 150)) for i in range(301)]
-    path = write_video(tmp_path / "valley.avi", [np.full((250, 400), grey, np.uint8) for grey in greys] * 10)
+    path = write_video(tmp_path / "valley.avi", [np.full((250, 400), grey, np.uint8) for grey in greys] * 3)
     options = ("--steps_per_frame", "1", "--count", "1", "--split", "test", "--sensor", "ideal")
     assert simulate(f"videos:{path}", tmp_path / "out", *options).returncode == 0
     assert grey_level(tmp_path / "out/test/gt/scene000000_key_id151.png") == pytest.approx(20, abs=1.5)
@@ -244,3 +244,60 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
     monkeypatch.setattr(script, "write_dat", write)
     assert script.main(arguments) == 0
     assert len(open_dataset(tmp_path / "out", split="train")) == 4
+
+
+def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
+    for i in range(6):
+        write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 40 + 20 * i, np.uint8))
+    source = ("--source", f"frames:{tmp_path / 'frames'}", "--save_path", str(tmp_path / "out"), "--long")
+    arguments = [*source, "--split", "test", "--steps_per_frame", "10", "--sensor", "spikezoo"]
+    assert script.main(arguments) == 0
+    spikes = read_dat(tmp_path / "out/test/input/walk.dat", 250, 400)
+    assert spikes.shape == (51, 250, 400)
+    np.testing.assert_allclose(spikes.mean((1, 2)), 0.5 * (40 + 2 * np.arange(51)) / 255, atol=0.004)
+    pictures = sorted((tmp_path / "out/test/gt").iterdir())
+    assert {grey_level(path) for path in pictures} == {40, 60, 80, 100, 120, 140}
+    # scored where 41 steps lie about a picture, by the rate that meta.json has
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.names == ["walk_key_id21", "walk_key_id31"] and set(dataset.rates.values()) == {0.5}
+    sample = dataset.read(1)
+    assert np.array_equal(sample["spikes"], spikes[10:51]) and sample["middle"].mean() == 100
+    before = (tmp_path / "out/test/input/walk.dat").stat().st_mtime_ns
+    assert script.main(arguments) == 0
+    assert (tmp_path / "out/test/input/walk.dat").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="take --split test"):
+        script.main([*source, "--workers", "0"])
+    meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["test"]
+    assert meta.pop("long") is True and meta["count"] == 1
+    with pytest.raises(UserError, match="made with long True, not None"):
+        script.claim_folder(tmp_path / "out", "test", meta)
+
+
+def test_a_dataset_that_is_resumed_under_another_grid_says_so(big_photos, tmp_path, capsys):
+    arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path), "--workers", "0"]
+    assert script.main([*arguments, "--count", "1"]) == 0
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    made = meta["splits"]["train"]["made_with"]
+    assert made["opencv"] == cv2.__version__ and made["sampler"] == "bicubic"
+    assert "begun with" not in capsys.readouterr().out
+    made.update(opencv="4.1.0", grid="1/7 pixel")
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    assert script.main([*arguments, "--count", "2"]) == 0
+    assert "begun with OpenCV 4.1.0 (grid 1/7 pixel), now" in capsys.readouterr().out
+
+
+def test_the_sampler_is_a_setting_of_the_dataset(big_photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(script.sampling, "SAMPLER", "bicubic")  # put back in the end
+    arguments = ["--source", f"photos:{big_photos}", "--count", "1", "--workers", "0", "--sensor", "ideal"]
+    for sampler in ("bicubic", "spline"):
+        folder = tmp_path / sampler
+        assert script.main([*arguments, "--save_path", str(folder), "--sampler", sampler]) == 0
+        meta = json.loads((folder / "meta.json").read_text())["splits"]["train"]
+        assert meta["made_with"]["sampler"] == sampler and meta.get("sampler", "bicubic") == sampler
+    pictures = [
+        cv2.imread(str(tmp_path / sampler / "train/gt/scene000000id21.png"), 0)
+        for sampler in ("bicubic", "spline")
+    ]
+    assert 0 < cv2.absdiff(*pictures).mean() < 8
+    with pytest.raises(UserError, match="made with sampler spline, not None"):
+        script.main([*arguments, "--save_path", str(tmp_path / "spline")])

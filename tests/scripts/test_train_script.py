@@ -197,6 +197,19 @@ def test_contradictions_are_refused_before_anything_is_written(reds, tmp_path, a
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_over_scenes_says_which_opencv_made_them(photos, tiny_weights, tmp_path, capsys):
+    assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1")[1:]) == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["made_with"]["grid"] in ("exact", "1/32 pixel")
+    resume = ["--resume_path", str(tmp_path / "run"), "--save_path", str(tmp_path)]
+    assert train.main(resume) == 0 and "begun with" not in capsys.readouterr().out
+    saved = checkpoint.load(tmp_path / "run/last.pth")
+    saved["made_with"].update(opencv="4.1.0", grid="coarse")
+    checkpoint.save(saved, tmp_path / "run/last.pth")
+    assert train.main(resume) == 0
+    assert "begun with OpenCV 4.1.0 (grid coarse), now" in capsys.readouterr().out
+
+
 def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
     arguments = quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "2")[1:]
     assert train.main(arguments) == 0
@@ -431,7 +444,7 @@ def test_scenes_are_held_out_whole(tmp_path):
     write_reds(tmp_path, train=2)
     for path in list((tmp_path / "train").rglob("001_part1*")):
         path.with_name(path.name.replace("part1", "part2")).write_bytes(path.read_bytes())
-    kept, held = hold_out(open_dataset(tmp_path, "250", "train"))
+    kept, held, _ = hold_out(open_dataset(tmp_path, "250", "train"))
     assert (kept, held) == ([0], [1, 2])
 
 

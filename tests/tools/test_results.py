@@ -162,6 +162,20 @@ def test_one_digit_off_is_named(shown, now, where):
     ]
 
 
+@pytest.mark.parametrize("text, words", [
+    ("scenes by OpenCV 4.12.0, grid coarse, sampler bicubic", "other scenes: those of README.md are by OpenCV 4.12.0"),
+    ("", "the scenes may differ: OpenCV 4.10.0 samples on a grid of 1/32 pixel"),
+    ("scenes by OpenCV 4.9.0, grid 1/32 pixel, sampler bicubic", "other photographs or streams"),
+])  # fmt: skip
+def test_a_difference_is_said_to_be_of_other_scenes(monkeypatch, text, words):
+    monkeypatch.setattr(
+        script.sampling, "maker", lambda: {"opencv": "4.10.0", "grid": "1/32 pixel", "sampler": "bicubic"}
+    )
+    tables = script.read_table(README), script.read_table(README.replace("24.49", "24.48"))
+    status, lines = script.check("README.md", *tables, text)
+    assert status == 1 and lines[2].startswith(words)
+
+
 def test_a_method_that_the_readme_lacks_differs():
     status, lines = held(re.sub("\\| TFI .*\n", "", README), README)
     assert status == 1 and "TFI, demo: shown empty, now 24.49 / 0.617" in lines

@@ -1,0 +1,303 @@
+"""Footage: videos and folders of frames, what is told of their frames, and the clips to take of them."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from swinsf.datasets.series import group_of, natural, series_of
+from swinsf.datasets.simulation.photos import PHOTO_SUFFIXES
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import MOST_PIXELS, read_levels, visible, white_of
+
+VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+BLURRED = {"blur", "blur_gamma"}  # of GoPro, beside sharp/
+SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, that no motion makes
+DOUBLED = (
+    0.5,
+    0.1,
+)  # a frame is doubled below so many grey levels and such a part of the 90th percentile's change
+STILL = 5  # doubled frames in a row from which a scene stands still
+PADDED = 0.1  # part of doubled frames from which a converter made them, if the others are even
+LONGEST_GAP = 4  # usual intervals; a clip never spans a longer one
+
+
+@dataclass
+class Footage:
+    """A video, or a series of frames: `pictures`, in order.
+
+    name: its path below the folder. group: the video that it is a part of. `look` sets times, of each frame
+    that is used, in usual intervals; indices, where it lies in the file; breaks, the positions in these before
+    which no clip goes on; white, grey level of white; notes, lines on what was found.
+    """
+
+    path: Path
+    name: str
+    pictures: list | None = None
+    times: np.ndarray = ()
+    indices: np.ndarray = ()
+    breaks: tuple = ()
+    white: int = 255
+    shape: tuple = (0, 0)
+    notes: tuple = ()
+
+    @property
+    def group(self):
+        return group_of(self.name)
+
+    @property
+    def count(self):
+        return len(self.times)
+
+    def look(self, most):
+        """Set what is told of the frames. Returns the frames themselves if they are no more than `most` bytes,
+        else None. An unreadable video has no frames, nor one whose frames are too large."""
+        if self.pictures:
+            return self.look_at_pictures()
+        kept, frames, seconds, changes, damaged, before, most_level = [], [], [], [], [], None, 0
+        for second, frame in decode(self.path):
+            if frame is None or (before is not None and frame.shape != before.shape):
+                damaged.append(len(changes))
+                changes.append(np.inf)
+                seconds.append(None if frame is None else second)
+                before = before if frame is None else frame
+                frames.append(None)
+                continue
+            level = 255 if frame.dtype == np.uint8 else 65535
+            changes.append(np.inf if before is None else cv2.absdiff(before, frame).mean() * 255 / level)
+            seconds.append(second)
+            most_level = max(most_level, int(frame.max()))
+            before = frame
+            if kept is not None:
+                frames.append(frame)
+                kept = frames if len(frames) * frame.nbytes <= most else None
+                frames = frames if kept is not None else []
+        if before is None:
+            return None
+        self.shape = before.shape
+        self.white = 255 if before.dtype == np.uint8 else white_of(np.array([max(most_level, 1)], np.uint16))
+        # changes were counted of 16 bits
+        changes = np.array(changes) * (65535 / self.white if self.white != 255 else 1)
+        self.indices, self.times, notes = frame_times(seconds, changes, damaged)
+        gaps = np.diff(self.times) > LONGEST_GAP
+        lost = [np.any((np.array(damaged) > a) & (np.array(damaged) < b)) for a, b in pairs(self.indices)]
+        cut = changes[self.indices[1:]] > SCENE_CUT
+        self.breaks = tuple(np.flatnonzero(gaps | lost | cut) + 1)
+        bad = [(first + 1, last) for first, last in stretches(np.isin(np.arange(len(changes)), damaged))]
+        self.notes = (*([f"damaged: {runs(bad)}"] if bad else []), *notes)
+        return kept
+
+    def look_at_pictures(self):
+        numbers = np.array([series_number(path) for path in self.pictures], float)
+        whole = np.array([is_whole(path) for path in self.pictures])
+        self.indices = np.flatnonzero(whole)
+        if not len(self.indices):
+            return None
+        first = read_levels(self.pictures[self.indices[0]])
+        if first is None:
+            raise UserError(f"{self.pictures[self.indices[0]]}: no readable frame; remove it")
+        self.shape, self.white = first.shape, white_of(first)
+        unit = np.median(np.diff(numbers)) if len(numbers) > 1 else 1
+        self.times = (numbers[self.indices] - numbers[self.indices[0]]) / unit
+        self.breaks = tuple(np.flatnonzero(np.diff(self.times) > 1.5) + 1)
+        gaps = [(int(a) + 1, int(b) - 1) for a, b in pairs(numbers) if b - a > 1.5 * unit]
+        bad = ", ".join(self.pictures[i].name for i in np.flatnonzero(~whole))
+        self.notes = (*([f"missing: {runs(gaps)}"] if gaps else []), *([f"unreadable: {bad}"] if bad else []))
+        return None
+
+    def clips(self, reach, start=0, stop=None):
+        """[(first, last)] positions of the clips in `times`, one after the other: `reach` intervals, at least,
+        on either side of a middle frame, and no break in between."""
+        found, at = [], start
+        edges = [*(b for b in self.breaks if b > start), len(self.times)]
+        stop = len(self.times) if stop is None else stop
+        while at < stop:
+            end = min(stop, next(edge for edge in edges if edge > at))
+            middle = at + np.searchsorted(self.times[at:end], self.times[at] + reach)
+            last = middle + np.searchsorted(self.times[middle:end], self.times[min(middle, end - 1)] + reach)
+            if middle >= end or last >= end:
+                at = end
+                continue
+            found.append((at, int(last)))
+            at = int(last) + 1
+        return found
+
+    def read(self, clips):
+        """The frames (n, h, w) of each clip of `clips`, of a video in one pass."""
+        if self.pictures:
+            return [self.read_pictures(first, last) for first, last in clips]
+        wanted = {index for first, last in clips for index in self.indices[first : last + 1]}
+        frames = {i: frame for i, (_, frame) in enumerate(decode(self.path)) if i in wanted}
+        return [np.stack([frames[i] for i in self.indices[first : last + 1]]) for first, last in clips]
+
+    def read_pictures(self, first, last):
+        paths = [self.pictures[i] for i in self.indices[first : last + 1]]
+        frames = [read_levels(path) for path in paths]
+        for path, frame in zip(paths, frames):
+            if frame is None or frame.shape != self.shape:
+                raise UserError(f"{path}: no readable frame of {self.shape[0]}x{self.shape[1]}; remove it")
+        return np.stack(frames)
+
+
+def frame_times(seconds, changes, damaged=()):
+    """(indices of the frames to use, their times in usual intervals, notes).
+
+    seconds: when each is shown, None where that is unknown. changes: from the frame before, in grey levels.
+    Doubled frames are one. Time stamps count; but if a converter to a fixed rate doubled frames, the others
+    are even.
+    """
+    count, notes = len(changes), []
+    known = [second for second in seconds if second is not None]
+    good = np.setdiff1d(np.arange(count), damaged)
+    if len(known) < len(good) or np.any(np.diff(known) <= 0):
+        seconds = np.arange(count, dtype=float)
+        notes += ["its time stamps are not in order, so its frames are taken as even"] if any(known) else []
+    else:
+        places = [i for i, second in enumerate(seconds) if second is not None]
+        seconds = np.interp(np.arange(count), places, known)
+    finite = changes[np.isfinite(changes)]
+    least, part = DOUBLED
+    limit = min(least, part * np.percentile(finite, 90)) if len(finite) else 0
+    same = (changes < limit) & np.isfinite(changes)
+    for first, last in stretches(same):
+        if last - first >= STILL:
+            same[first:last] = False
+    used = good[~same[good]]
+    doubled = len(good) - len(used)
+    times = seconds[used] - seconds[used[0]]
+    line = (
+        np.polyval(np.polyfit(np.arange(len(used)), times, 1), np.arange(len(used)))
+        if len(used) > 2
+        else times
+    )
+    usual = np.median(np.diff(seconds)) if count > 1 else 1
+    if doubled >= PADDED * len(good) and np.abs(times - line).max() <= usual:
+        times = np.arange(len(used), dtype=float)
+    elif len(used) > 1:
+        steps = np.diff(times) / np.median(np.diff(times))
+        # containers round their time stamps
+        steps = np.where(np.abs(steps - np.round(steps)) < 0.1, np.round(steps), steps)
+        times = np.concatenate([[0], np.cumsum(np.maximum(steps, 1e-3))])
+        if not damaged and np.any(np.abs(steps - 1) > 0.1):
+            notes.append("its frames are uneven; their time stamps count")
+    if doubled:
+        notes.append(f"{doubled} doubled frames are left out")
+    return used, times, notes
+
+
+def decode(path):
+    """(seconds or None, frame) of each frame of a video: grey (h, w) uint8, or uint16 if it has more bits. A
+    damaged frame is None."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MOST_PIXELS:
+                return
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:
+                    yield None, None
+                    continue
+                for frame in frames:
+                    time = None if frame.pts is None else float(frame.pts * frame.time_base)
+                    yield time, None if frame.is_corrupt else grey(frame)
+    except (av.error.FFmpegError, IndexError, OSError):  # no video, or the end is missing
+        return
+
+
+def grey(frame):
+    """A frame of PyAV as grey levels."""
+    if max(component.bits for component in frame.format.components) <= 8:
+        picture = cv2.cvtColor(frame.to_ndarray(format="bgr24"), cv2.COLOR_BGR2GRAY)
+    elif len(frame.format.components) == 1:
+        picture = frame.to_ndarray(format="gray16le")
+    else:
+        picture = cv2.cvtColor(frame.to_ndarray(format="rgb48le"), cv2.COLOR_RGB2GRAY)
+    return np.rot90(picture, frame.rotation // 90)
+
+
+def find_videos(path):
+    """The videos in a folder and below it, in natural order, or the one file -> [`Footage`]."""
+    path = Path(path)
+    if path.is_file():
+        return [Footage(path, path.name)]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such video or folder of videos; check the path after videos:")
+    found = [file for file in below(path) if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise UserError(
+            f"{path}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))}); check the path after videos:"
+        )
+    return [Footage(file, file.relative_to(path).as_posix()) for file in found]
+
+
+def find_frames(path):
+    """The series of frames in a folder and below it, in natural order: files of a folder whose names differ only
+    in their last number. Of GoPro the sharp ones."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder of frames; check the path after frames:")
+    series = {}
+    for file in below(path):
+        parts = file.relative_to(path).parts
+        if file.suffix.lower() in PHOTO_SUFFIXES and not BLURRED & set(parts[:-1]):
+            stem, number = (file.parent / series_of(file.name)[0], series_of(file.name)[1])
+            stem = file.parent / "#" if file.stem.isdigit() else stem
+            if number is not None or file.stem.isdigit():
+                series.setdefault(stem, []).append(file)
+    found = []
+    for stem, files in series.items():
+        place = stem.relative_to(path).parent
+        place = place.parent if place.name == "sharp" else place
+        several = sum(other.parent == stem.parent for other in series) > 1 or place == Path()
+        name = place / stem.stem.replace("#", "").rstrip("_- ") if several else place
+        if len(files) > 1:
+            found.append(
+                Footage(stem.parent, (name if name != Path() else Path(path.name)).as_posix(), files)
+            )
+    if not found:
+        raise UserError(
+            f"{path}: no numbered frames in it, such as 00000000.png, 00000001.png; check the path after frames:"
+        )
+    return found
+
+
+def below(path):
+    """The files below a folder in natural order, without what is hidden."""
+    found = []
+    for file in sorted(visible(path.iterdir()), key=natural):
+        found += below(file) if file.is_dir() and not file.is_symlink() else [file]
+    return found
+
+
+def series_number(path):
+    return int(path.stem) if path.stem.isdigit() else series_of(path.name)[1]
+
+
+def is_whole(path):
+    """Whether a picture's file has its end, as far as that is told at a glance."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        file.seek(max(0, path.stat().st_size - 12))
+        tail = file.read()
+    return bool(head) and (not head.startswith(b"\x89PNG") or tail[4:8] == b"IEND")
+
+
+def pairs(values):
+    return list(pairwise(values))
+
+
+def stretches(flags):
+    """[(first, behind the last)] of the stretches of True."""
+    edges = np.flatnonzero(np.diff([False, *flags, False]))
+    return list(zip(edges[::2], edges[1::2]))
+
+
+def runs(stretches):
+    """(first, last) pairs as text: "frame 3, frames 7 to 9"."""
+    texts = [f"frames {a} to {b}" if b > a else f"frame {a}" for a, b in stretches]
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")

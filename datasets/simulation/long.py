@@ -1,0 +1,86 @@
+"""A whole video as one long stream, with a picture of every frame."""
+
+import cv2
+import numpy as np
+
+from swinsf.datasets.dat import camera_of
+from swinsf.datasets.simulation.footage import decode, pairs
+from swinsf.datasets.simulation.sensor import draw_pattern, stream
+from swinsf.datasets.simulation.videos import MARGIN, VideoScene
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import read_levels
+from swinsf.utils.timing import STEPS
+
+
+class LongScene:
+    """The longest stretch of a footage without cut or gap, all of its view shrunk to height x width or, if its
+    shape is another, the middle.
+
+    steps: of its stream; frame i is shown at step shown[i]. notes: lines on what was found.
+    """
+
+    def __init__(self, footage, height, width, steps_per_frame):
+        footage.look(0)
+        edges = [0, *footage.breaks, footage.count]
+        first, stop = max(pairs(edges), key=lambda pair: pair[1] - pair[0])
+        times = np.asarray(footage.times[first:stop])
+        self.name, self.notes = footage.name, [*footage.notes]
+        if stop - first < 2 or (times[-1] - times[0]) * steps_per_frame < STEPS - 1:
+            raise UserError(
+                f"{footage.path}: no {STEPS} steps without a cut or a gap in {footage.count} frames; take a longer video"
+            )
+        if np.any(np.less(footage.shape, (height, width))):
+            raise UserError(f"{footage.path}: smaller than {height}x{width}; take a larger video")
+        if stop - first < footage.count:
+            self.notes.append(
+                f"of its {footage.count} frames the longest stretch without cut or gap, {stop - first}"
+            )
+        indices = footage.indices[first:stop]
+        view = view_of(footage.shape, height, width)
+        frames = np.stack([view(frame) for frame in frames_of(footage, indices)])
+        self.scene = VideoScene(
+            frames, steps_per_frame, height, width, times=times - times[0], white=footage.white
+        )
+        self.shown = np.round(self.scene.times * steps_per_frame).astype(int)
+        self.steps = int(self.shown[-1]) + 1
+
+    def stream(self, rng, sensor):
+        """Yields (spikes bool (H, W), picture or None) of each step."""
+        pattern = draw_pattern(sensor, self.scene.height, self.scene.width, rng)
+        return stream(self.scene, rng, 0, self.steps, set(self.shown.tolist()), sensor, pattern)
+
+
+def frames_of(footage, indices):
+    """The frames of a footage, one after the other."""
+    if footage.pictures:
+        for index in indices:
+            frame = read_levels(footage.pictures[index])
+            if frame is None or frame.shape != footage.shape:
+                raise UserError(f"{footage.pictures[index]}: no readable frame as the first one; remove it")
+            yield frame
+        return
+    wanted = set(indices.tolist())
+    yield from (frame for index, (_, frame) in enumerate(decode(footage.path)) if index in wanted)
+
+
+def view_of(shape, height, width):
+    """A function that shrinks a frame so that height x width, and a margin if there is one, just fit in."""
+    shrink = max(height / shape[0], width / shape[1])
+    size = [int(np.ceil(side * shrink)) for side in shape]
+    size = [max(side, least) for side, least in zip(size, (height, width))]
+    top, left = ((side - least) // 2 for side, least in zip(size, (height, width)))
+    rows = slice(max(0, top - MARGIN // 2), top + height + MARGIN // 2)
+    columns = slice(max(0, left - MARGIN // 2), left + width + MARGIN // 2)
+
+    def view(frame):
+        if shrink < 1:
+            frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+        return frame[rows, columns]
+
+    return view
+
+
+def pack(spikes, flip):
+    """The bytes of one step in a `.dat` file."""
+    spikes = spikes[::-1] if camera_of(*spikes.shape, flip).flip else spikes
+    return np.packbits(spikes.ravel(), bitorder="little").tobytes()
