@@ -49,6 +49,7 @@ class Binned(Recording):
         self.name, self.size = self.steps.name, self.steps.size
         length = self.steps.length
         self.length = None if length is None else max(0, length - self.first) // bin
+        self.ended = False  # a pipe: the steps of its last, incomplete bin are read already
 
     def bin_of(self, key: int) -> int:
         """The bin whose middle a step of the recording is."""
@@ -68,7 +69,7 @@ class Binned(Recording):
         if step != 1:
             raise ValueError(f"{bins}: bins are taken in a row")
         whole, at_a_time = [np.zeros((0, *self.size), np.uint8)], max(1, BLOCK // self.bin)
-        for begin in range(start, stop, at_a_time):
+        for begin in range(start, stop, at_a_time) if not self.ended else ():
             end = min(begin + at_a_time, stop)
             steps = np.asarray(self.steps[self.first + begin * self.bin : self.first + end * self.bin])
             fired = (steps != 0).view(np.uint8)
@@ -77,6 +78,7 @@ class Binned(Recording):
                 fired = np.bitwise_or.reduce(fired, axis=1)
             whole.append(fired)
             if len(fired) < end - begin:  # the recording ends
+                self.ended = self.length is None
                 break
         return np.concatenate(whole) if len(whole) != 2 else whole[1]
 
