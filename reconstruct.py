@@ -106,9 +106,9 @@ def parse_settings(arguments):
     )
     flag(
         "--precision",
-        default="fp32",
-        choices=choices.PRECISIONS,
-        help="of the layers from spikes to pictures (default fp32)",
+        default="auto",
+        choices=("auto", *choices.PRECISIONS),
+        help="of the layers from spikes to pictures (default auto: bf16 for shipped weights if it is fast, else fp32)",
     )
     flag(
         "--tile",

@@ -15,7 +15,6 @@ setting, and the sensor that was drawn for each scene; a folder without one is n
 
 import dataclasses
 import json
-import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +23,7 @@ from pathlib import Path
 from swinsf.datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
 from swinsf.utils import choices, cli
 from swinsf.utils.cli import UserError
+from swinsf.utils.cpus import available_cpus
 
 TEST_STEPS = 301  # of a test stream in the spike-REDS layout
 META = "meta.json"
@@ -90,8 +90,8 @@ def parse_settings(arguments):
     flag(
         "--workers",
         type=cli.workers,
-        default=os.cpu_count() or 1,
-        help="processes (default: one for each CPU)",
+        default=available_cpus(),
+        help="processes (default: one for each CPU that this one may use)",
     )
     flag(
         "--sensor",

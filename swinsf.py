@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from swinsf.recordings import Calibration, correct, load_calibration, look_at_pixels, open_recording
     from swinsf.recordings.pictures import pictures
     from swinsf.recordings.stream import reconstruct
+    from swinsf.utils.cpus import tune
 
 __all__ = [
     "Calibration",
@@ -41,6 +42,7 @@ __all__ = [
     "shipped_weights",
     "tfi_pictures",
     "tfp_pictures",
+    "tune",
     "write_dat",
 ]
 
@@ -61,6 +63,7 @@ _HOMES = {  # public name -> where it lies
     "shipped_weights": "models",
     "tfi_pictures": "models.classical",
     "tfp_pictures": "models.classical",
+    "tune": "utils.cpus",
     "write_dat": "datasets.dat",
 }
 

@@ -83,6 +83,8 @@ class Along:
         key_frame, first, stop = KEY_FRAMES[stream], SEEN[stream].start, SEEN[stream].stop
 
         def look_up(pictures, time):  # (B, 1, H, W) -> (B, h, W)
+            if time == 0:
+                return pictures[:, 0, rows]
             return sample(pictures, torch.add(rest, step, alpha=time))[:, 0]
 
         if self.aligned:

@@ -20,9 +20,9 @@ from swinsf.models.bands import see_and_embed
 from swinsf.models.collapse import conv_then_embed, unembed_then_conv
 from swinsf.models.windows import shift_masks, window_kinds, window_order
 
-# Bytes of a chunk of windows. Without gradients a chunk and what a block makes of it, six times as much, must
-# stay in a CPU's caches. In training the number of operations matters more. A GPU needs many windows at once.
-CHUNK_BYTES = {"cpu": 3 * 2**20, "cuda": 2**28}
+# Bytes of a chunk of windows. A block makes six times as much of it. Without gradients smaller chunks take
+# longer on a CPU, larger ones memory. A GPU needs many windows at once.
+CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 # windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
 FUSED_MOST = 65_535
@@ -137,12 +137,16 @@ def head(model, tokens):
     memory.
     """
     last, side = model.conv_last[0], model.conv_lm[0]
-    bias = torch.cat([last.bias / 3, side.bias])
     pictures = []
-    for stream, weight in zip(tokens.chunk(3), last.weight.chunk(3, dim=1)):
-        convolve = unembed_then_conv(model.patch_unembed.unproj, torch.cat([weight, side.weight]), bias)
-        pictures.append(convolve(model.norm(stream).permute(0, 3, 1, 2)).chunk(2, dim=1))
-    (from_left, left), (from_middle, _), (from_right, right) = pictures
+    for stream, weight, sides in zip(tokens.chunk(3), last.weight.chunk(3, dim=1), (True, False, True)):
+        weight, bias = [weight, side.weight][: 1 + sides], [last.bias / 3, side.bias][: 1 + sides]
+        convolve = unembed_then_conv(model.patch_unembed.unproj, torch.cat(weight), torch.cat(bias))
+        pictures.append(convolve(model.norm(stream).permute(0, 3, 1, 2)))
+    (from_left, left), from_middle, (from_right, right) = (
+        pictures[0].chunk(2, dim=1),
+        pictures[1],
+        pictures[2].chunk(2, dim=1),
+    )
     return from_left + from_middle + from_right, left, right
 
 

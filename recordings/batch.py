@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from swinsf.models import fit_of, load_model, weights_file, weights_for
+from swinsf.models import choose_precision, fit_of, load_model, weights_file, weights_for
 from swinsf.recordings.job import Job, Network, open_shown, prepare
 from swinsf.recordings.listing import list_recordings, output_paths
 from swinsf.recordings.plan import choose_gain, in_steps
@@ -78,14 +78,18 @@ def load_network(settings) -> tuple[Network, str]:
     if settings.method != "swinsf":
         return Network(), ""
     weights = weights_file(settings.load_model) if settings.load_model else weights_for("recordings")
-    fit = fit_of(weights)
-    model = load_model(weights, pick_device(settings.device), settings.precision)
-    return Network(weights, model), f"weights: {weights}{f', for {fit.purpose}' if fit else ''}"
+    fit, device = fit_of(weights), pick_device(settings.device)
+    settings.precision = choose_precision(settings.precision, weights, device)
+    model = load_model(weights, device, settings.precision)
+    purpose = f", for {fit.purpose}" if fit else ""
+    return Network(weights, model), f"weights: {weights}{purpose}, in {settings.precision}"
 
 
 def reconstruct_all(batch: list[argparse.Namespace], rank: int, size: int) -> int:
     """Reconstruct the recordings by one model; returns the exit status."""
     network, line = load_network(batch[0])
+    for settings in batch:
+        settings.precision = batch[0].precision  # on record with the pictures
     if line and rank == 0:
         cli.log(line)
     label = "reconstruct" if size == 1 else f"process 0 of {size}"

@@ -24,6 +24,7 @@ from swinsf.models import VARIANTS
 from swinsf.training.log import read_lines
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
+from swinsf.utils.cpus import available_cpus
 from swinsf.utils.distributed import pick_device
 from swinsf.utils.files import atomic_write
 
@@ -37,7 +38,7 @@ def parse_settings(arguments):
     flag(
         "--processes",
         type=cli.number(int, 2, 64),
-        default=os.cpu_count() or 2,
+        default=max(2, available_cpus()),
         help="default: one for each CPU",
     )
     flag("--variant", default="small", choices=[*VARIANTS], help="network (default small)")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from swinsf.utils.cpus import set_wait_policy
+
 
 class UserError(Exception):
     """An error that the user can fix. Its text is one line with the file or flag, the value and the remedy."""
@@ -75,8 +77,10 @@ def begin(look):
     """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there,
     as in `run`.
 
-    Several processes look later, when they can agree on who says what is wrong.
+    Several processes look later, when they can agree on who says what is wrong. PyTorch is told how its
+    threads wait, which it learns at its import alone.
     """
+    set_wait_policy()
     if "RANK" not in os.environ:
         with one_line_errors():
             look()

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from swinsf.models import VARIANTS, build_model, fast
+from swinsf.models import SKIP_CHOICES, VARIANTS, bands, build_model, fast
 from swinsf.models.windows import MASKED
 from tests.conftest import random_spikes
 from tests.models.test_swinsf import spikes, tiny
@@ -36,10 +36,42 @@ def test_infer_equals_the_network_in_chunks_of_any_size(variant, tsa, height, wi
     model, x = random_model(variant, tsa=tsa).eval(), spikes(2, height, width)
     with torch.inference_mode():
         plain = model(x)
-        for size in (2**13, 2**15, 2**40):
+        for size, band in ((2**13, 1), (2**15, 2**11), (2**40, 2**40)):
             monkeypatch.setitem(fast.CHUNK_BYTES, "cpu", size)
+            monkeypatch.setattr(bands, "BAND_PIXELS", band)
             for one, other in zip(fast.infer(model, x), plain):
                 assert (one - other).abs().max() <= 1e-12 * other.abs().max()
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("skip", SKIP_CHOICES)
+def test_bands_of_rows_give_the_tokens_and_segments_of_the_whole(skip, patch, monkeypatch):
+    """Bands of a row of tokens, and one of three rows that leaves a rest."""
+    model, x = random_model(skip=skip, patch=patch, depths=(1,)).eval(), spikes(2, 40, 60)
+    with torch.inference_mode():
+        seen, segments = model.see(x)
+        tokens = fast.embed(model, seen)
+        for band in (1, 3 * patch * 2 * 60, 2**40):
+            monkeypatch.setattr(bands, "BAND_PIXELS", band)
+            found, looked_up = bands.see_and_embed(model, x)
+            torch.testing.assert_close(found, tokens, rtol=1e-10, atol=1e-10)
+            for stream in segments:
+                if skip == "none":
+                    assert looked_up[stream] is None
+                else:
+                    torch.testing.assert_close(
+                        looked_up[stream].light, segments[stream].light, rtol=1e-10, atol=1e-10
+                    )
+
+
+def test_steps_along_the_motion_are_never_held_as_a_whole(monkeypatch):
+    """No piece of memory that a large picture's pass asks for is larger than its spikes."""
+    model, x = tiny(skip="aligned", patch=4, depths=(1,)).float(), spikes(1, 200, 200).float()
+    monkeypatch.setattr(bands, "BAND_PIXELS", 2**12)
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
+        fast.infer(model, x)
+    pieces = [event.nbytes() for event in profile.profiler.kineto_results.events()]
+    assert 0 < max(pieces) < x.nbytes
 
 
 @pytest.mark.parametrize("chunk", [2**13, 2**40])

@@ -8,7 +8,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from swinsf.models import SwinSF, SwinSFConfig, build_model, load_model, shipped_weights, weights_file
+from swinsf.models import (
+    SwinSF,
+    SwinSFConfig,
+    build_model,
+    choose_precision,
+    load_model,
+    shipped_weights,
+    weights_file,
+)
 from swinsf.training.ship import ship
 from swinsf.training.state import random_state, restore_random_state
 from swinsf.utils import checkpoint, files
@@ -238,3 +246,14 @@ def test_refusals_name_what_was_found_and_how_to_save_it_again(tmp_path):
     torch.save({"params": state}, path)
     with pytest.raises(UserError, match=f"1 missing: {name}"):
         load_model(path)
+
+
+def test_auto_is_bfloat16_for_shipped_weights_where_that_is_fast(tmp_path, monkeypatch):
+    monkeypatch.setattr("swinsf.models.weights.bfloat16_is_fast", lambda device: device.type == "cuda")
+    small = shipped_weights()
+    assert choose_precision("auto", small, "cuda") == "bf16"
+    assert choose_precision("auto", small, "cpu") == "fp32"
+    assert choose_precision("auto", tmp_path / small.name, "cuda") == "fp32"  # of which nothing is known
+    assert choose_precision("fp16", small, "cuda") == "fp16"
+    with pytest.raises(UserError, match=r"--precision fp16 on a CPU: .* take bf16 or fp32"):
+        load_model(small, "cpu", "fp16")

@@ -1,0 +1,70 @@
+"""The CPUs that a process may use, and how PyTorch's threads wait for one another on them."""
+
+import os
+import sys
+from pathlib import Path
+
+from swinsf.utils.allocator import tune_allocator
+
+# Turns that a thread of PyTorch's OpenMP library (libgomp) waits before it sleeps. Its default, some
+# milliseconds, is time taken from whatever else runs; sleeping at once makes each operation start late.
+SPINS = 1000
+
+
+def available_cpus(root="/"):
+    """How many CPUs this process may use: those of its affinity, and no more than the quota of its control
+    groups. A quota of 2.5 counts as 2.
+
+    root: where /proc and /sys lie.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *map(int, quotas(Path(root)))]))
+
+
+def quotas(root):
+    """The quotas in CPUs of this process's control groups, versions 1 and 2."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        inner = mount / group.lstrip("/")
+        # a container sees its own group at the mount
+        for folder in (inner, *inner.parents):
+            if not folder.is_relative_to(mount):
+                break
+            try:
+                if controllers:
+                    quota = (folder / "cpu.cfs_quota_us").read_text()
+                    period = (folder / "cpu.cfs_period_us").read_text()
+                else:
+                    quota, period = (folder / "cpu.max").read_text().split()
+                if quota.strip() not in ("max", "-1"):
+                    yield int(quota) / int(period)
+            except (OSError, ValueError):
+                continue
+
+
+def set_wait_policy():
+    """Set how PyTorch's threads wait and how many there are, before it is imported; what the user has set
+    stays."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+    os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+
+
+def tune(training=False):
+    """What the scripts do for speed, for a program of your own: PyTorch takes the CPUs that the process may
+    use, its threads soon sleep when they wait, and freed memory is kept (see `tune_allocator`).
+
+    It changes the whole process. Call it before torch is imported: how threads wait is settled then.
+    """
+    set_wait_policy()
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
+    tune_allocator(training)
