@@ -158,7 +158,9 @@ def main(arguments=None):
             try:
                 __import__(package)
             except ImportError:
-                raise UserError(f"{package} is not installed; pip install onnx onnxscript onnxruntime") from None
+                raise UserError(
+                    f"{package} is not installed; pip install onnx onnxscript onnxruntime"
+                ) from None
     shipped = (SHIPPED / f"swinsf_{settings.load_model}.pth").is_file()
     weights = shipped_weights(settings.load_model) if shipped else weights_file(settings.load_model)
     model = load_model(weights)
