@@ -5,6 +5,7 @@
     python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
     python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
     python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
+    python test.py --method NAME=module:function     # spikes (B, 41, H, W) -> grey levels (B, H, W), or an nn.Module
     torchrun --nproc_per_node 8 test.py --dataset_path ./datasets/spike_reds             # each process takes a share
 
 Results in SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv,
@@ -30,6 +31,8 @@ from swinsf.datasets import open_dataset, scored_output
 from swinsf.datasets.paired import LOOKED_AT, ClassA
 from swinsf.evaluation import page, results
 from swinsf.evaluation.evaluate import BASELINES, Method, Score, evaluate, limited, network
+from swinsf.evaluation.methods import compared as compared_pictures
+from swinsf.evaluation.methods import own_methods
 from swinsf.evaluation.niqe import read_statistics
 from swinsf.models import fast, fit_of, load_model, weights_file, weights_for
 from swinsf.recordings import look_at_pixels
@@ -56,7 +59,7 @@ def prepare(
     if settings.compile:
         distributed.check_compiler(device)
         fast.compile_blocks(model)
-    methods = {**BASELINES, "SwinSF": network(model, settings.tile)}
+    methods = {**BASELINES, **own_methods(settings.method, device), "SwinSF": network(model, settings.tile)}
     if settings.calibration:
         limit = calibrate(dataset, settings)
         methods = {name: limited(method, limit) for name, method in methods.items()}
@@ -108,7 +111,7 @@ def score_streams(
             figures[method] = {**score(pictures[method], truth.get(page.TRUTH)), "seconds": math.nan}
         if settings.save_image:
             results.write_pictures(folder, name, pictures["SwinSF"], spikes["spikes"], truth)
-        figure = {**spikes, **{title: pictures[title] for title in ("TFI", "TFP21", "SwinSF")}, **truth}
+        figure = {**spikes, **compared_pictures(pictures), **truth}
         frame = page.make_frame({**spikes, **pictures, **truth}) if name in framed else None
         shown = name in dataset.names[: results.FIGURE_ROWS]
         scored.append(results.Scored({"name": name, **figures}, figure if shown else None, frame))

@@ -125,4 +125,4 @@ def write_results(
         facts = {**facts, "protocol": protocol, "precision": settings.precision}
         compared = settings.compare[0][0] if settings.compare else "TFP21"
         page.write_page(folder / "report.html", title, "stream", facts, rows, frames, (compared, "SwinSF"))
-    cli.log(tables.format_table(rows, steps))
+    cli.log(tables.format_table(rows, steps, protocol))

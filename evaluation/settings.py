@@ -97,6 +97,14 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
         metavar="NAME=DIR",
         help="folder of another method's pictures, with our file names: one more column",
     )
+    flag(
+        "--method",
+        type=cli.named_function,
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="function of spikes (B, 41, H, W) -> grey levels (B, H, W), or an nn.Module: one more column",
+    )
     flag("--workers", type=cli.workers, default=1, help="number of processes that read streams (default 1)")
     return parser.parse_args(arguments)
 

@@ -50,10 +50,10 @@ def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def format_table(rows: list[Row], steps: dict[str, int] | None = None) -> str:
+def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol: str = "") -> str:
     """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM or NIQE.
 
-    steps: name -> scored step, counted from 1, for the heading.
+    steps: name -> scored step, counted from 1, for the heading. protocol: what it names the figures by.
     """
 
     def cell(figures):
@@ -63,6 +63,7 @@ def format_table(rows: list[Row], steps: dict[str, int] | None = None) -> str:
 
     methods = [key for key in rows[0] if key != "name"]
     kind = "NIQE" if "niqe" in rows[0][methods[0]] else "PSNR / SSIM"
+    kind = protocol if kind in protocol else f"{kind} ({protocol})" if protocol else kind
     scored = sorted({steps[row["name"]] for row in rows}) if steps else []
     if scored:
         kind += f" at step {scored[0]}" if len(scored) == 1 else f" at steps {scored[0]} to {scored[-1]}"
@@ -108,7 +109,7 @@ def write_metrics(
         json.dump(plain(contents), file, indent=1)
 
 
-def plain(value: Any, nan: str | None = "nan", inf: str = "inf") -> Any:
+def plain(value: Any, nan: str | None = None, inf: str = "inf") -> Any:
     """The value with `nan` and `inf` for numbers that JSON lacks, as the infinite PSNR of equal pictures."""
     if isinstance(value, dict):
         return {key: plain(inner, nan, inf) for key, inner in value.items()}

@@ -242,6 +242,16 @@ def named_folder(text: str) -> tuple[str, str]:
     return name, folder
 
 
+def named_function(text: str) -> tuple[str, str]:
+    """argparse type for NAME=MODULE:FUNCTION -> (name, "module:function")."""
+    name, _, place = text.partition("=")
+    if not (name and re.fullmatch(r"[\w.]+:[\w.]+", place)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=MODULE:FUNCTION, such as Mine=my_code:reconstruct"
+        )
+    return name, place
+
+
 def word_or(kind, *words):
     """argparse type for one of some words, or a value of a kind."""
     return lambda text: text if text in words else kind(text)

@@ -1,0 +1,193 @@
+"""Export the network for runtimes that have nothing of this project.
+
+    python -m tools.export --load_model small --size 250 400 --output small.onnx
+    python -m tools.export --load_model small --size 240 400 --dynamic --output small.pt2
+
+`.onnx` is for onnxruntime and the like (it takes the packages onnx, onnxscript and onnxruntime: `pip install .[export]`),
+`.pt2` for `torch.export.load`. The input is `spikes`, bytes of 0 and 1, (1, 41, H, W); the outputs are `middle`,
+`left` and `right`, float32 (1, 1, H, W) in grey levels, not clamped. Afterwards the file is run beside PyTorch on the
+same spikes: the largest difference, the seconds of a picture, and the memory that loading and running took.
+"""
+
+import multiprocessing
+import queue
+import re
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.export import Dim
+
+from swinsf.models import SHIPPED, load_model, motion, shipped_weights, weights_file
+from swinsf.models.fast import infer
+from swinsf.models.swinsf import SMALLEST
+from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.timing import RATE, STEPS
+
+OPSET = 20
+OUTPUTS = ["middle", "left", "right"]
+MOST = 4096  # pixels a side of an export of any size
+KINDS = (".onnx", ".pt2")
+
+
+def parse_settings(arguments):
+    parser = cli.Parser(__doc__)
+    flag = parser.add_argument
+    flag("--load_model", default="small", help="a shipped network's name, or a weights file (default small)")
+    flag("--size", type=cli.side, nargs=2, default=(250, 400), help="height and width (default 250 400)")
+    flag(
+        "--dynamic",
+        action="store_true",
+        help="any height and width that are whole windows, from --size's kind on",
+    )
+    flag("--output", type=Path, required=True, help="X.onnx or X.pt2")
+    flag("--threads", type=cli.positive_int, default=1, help="threads of the comparison (default 1)")
+    return parser.parse_args(arguments)
+
+
+def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Scaled dot-product attention as plain products, for converters that know it with four dimensions only."""
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
+
+
+def export_program(model, height, width, dynamic=False):
+    """The `torch.export.ExportedProgram` of a model in eval mode, for spikes (1, 41, H, W), uint8.
+
+    dynamic: H and W may be any multiples of a window's side, patch * window pixels. The size given is then one of
+    them. Raises ValueError if it is not.
+    """
+    side, shapes = model.config.patch * model.config.window, None
+    if dynamic:
+        if height % side or width % side:
+            raise ValueError(f"{height}x{width}: a dynamic export needs whole windows, multiples of {side}")
+        least = -(-SMALLEST // side) + 1  # a dimension of 1 would be taken for a constant
+        shapes = ({2 + i: side * Dim(name, min=least, max=MOST // side) for i, name in enumerate("hw")},)
+    example = torch.zeros(1, STEPS, height, width, dtype=torch.uint8)
+    # Pieces that fit a cache depend on the size, and a graph is for all sizes.
+    whole = dict.fromkeys(motion.PLACES, 2**62) if dynamic else {}
+    with mock.patch.dict(motion.PLACES, whole), torch.no_grad():
+        return torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+
+
+def write_onnx(program, path):
+    """Write an exported program as ONNX. PyTorch's own simplification of the graph is left out: on these networks it
+    takes longer than minutes, and runtimes do it themselves."""
+    table = {torch.ops.aten.scaled_dot_product_attention.default: attend}
+    names = {"input_names": ["spikes"], "output_names": OUTPUTS}
+    options = {"dynamo": True, "optimize": False, "opset_version": OPSET, "verbose": False}
+    torch.onnx.export(program.run_decompositions(table), (), path, external_data=False, **names, **options)
+
+
+def draw_spikes(height, width):
+    """(1, 41, H, W) uint8: soft stripes that move by a fifth of a pixel a step."""
+    y, x = np.mgrid[:height, :width]
+    light = (0.5 + 0.4 * np.sin((x + y / 2 - step / 5) / 4) for step in range(STEPS))
+    charge = np.cumsum(RATE * np.stack([*light]), 0) + np.random.default_rng(0).random((height, width))
+    return (np.diff(np.floor(charge), axis=0, prepend=np.floor(charge[:1] - RATE)) > 0).astype(np.uint8)[None]
+
+
+def run_onnx(path, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda spikes: session.run(None, {"spikes": spikes})
+
+
+def run_torch(path, threads):
+    """A file of `torch.export`, or the project's own weights as reconstruct.py runs them."""
+    torch.set_num_threads(threads)
+    if path.suffix == ".pt2":
+        call = torch.export.load(path).module()
+    else:
+        model = load_model(path)
+        call = lambda spikes: infer(model, spikes)  # noqa: E731
+
+    @torch.inference_mode()
+    def run(spikes):
+        return [picture.numpy() for picture in call(torch.from_numpy(spikes))]
+
+    return run
+
+
+def memory(kind):
+    """Of this process in MB by the kernel of Linux: "VmRSS" now, "VmHWM" at its most; elsewhere NaN."""
+    status = Path("/proc/self/status")
+    found = re.search(rf"{kind}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def measure(path, spikes, threads, results):
+    """Put (pictures, seconds of the faster of two runs, MB of loading and running) into a queue."""
+    before = memory("VmRSS")
+    run, seconds = (run_onnx if path.suffix == ".onnx" else run_torch)(path, threads), []
+    for _ in range(2):
+        begin = time.perf_counter()
+        pictures = run(spikes)
+        seconds.append(time.perf_counter() - begin)
+    results.put((pictures, min(seconds), memory("VmHWM") - before))
+
+
+def measured(path, spikes, threads):
+    """`measure` in a process of its own, whose memory is nobody else's."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=measure, args=(path, spikes, threads, results), daemon=True)
+    process.start()
+    while True:
+        try:
+            return results.get(timeout=1)
+        except queue.Empty:
+            if not process.is_alive():
+                raise UserError(f"{path}: its run ended with exit status {process.exitcode}") from None
+
+
+def main(arguments=None):
+    settings = parse_settings(arguments)
+    path, kind = settings.output, settings.output.suffix
+    if kind not in KINDS:
+        raise UserError(f"--output {path}: {kind or 'no suffix'} is not written; take {' or '.join(KINDS)}")
+    if kind == ".onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            try:
+                __import__(package)
+            except ImportError:
+                raise UserError(
+                    f"{package} is not installed; pip install onnx onnxscript onnxruntime"
+                ) from None
+    shipped = (SHIPPED / f"swinsf_{settings.load_model}.pth").is_file()
+    weights = shipped_weights(settings.load_model) if shipped else weights_file(settings.load_model)
+    model = load_model(weights)
+    begin = time.perf_counter()
+    try:
+        program = export_program(model, *settings.size, settings.dynamic)
+    except ValueError as error:
+        raise UserError(f"--size {error}") from None
+    if kind == ".onnx":
+        write_onnx(program, path)
+    else:
+        torch.export.save(program, path)
+    seconds = time.perf_counter() - begin
+    cli.log(f"{path}: {path.stat().st_size / 1e6:.1f} MB, made in {seconds:.0f} s from {weights}")
+    compare(path, weights, draw_spikes(*settings.size), settings.threads)
+    return 0
+
+
+def compare(path, weights, spikes, threads):
+    """Log what a file gives beside PyTorch; return the largest difference in grey levels."""
+    ours, theirs = (measured(file, spikes, threads) for file in (weights, path))
+    for name, (_, seconds, memory) in (("PyTorch", ours), (path.name, theirs)):
+        cli.log(f"{name}: {seconds:.2f} s a picture, {memory:,.0f} MB")
+    most = max(float(np.abs(a - b).max()) for a, b in zip(ours[0], theirs[0]))
+    cli.log(f"largest difference: {most:.2g} grey levels")
+    return most
+
+
+if __name__ == "__main__":
+    cli.run(main)
