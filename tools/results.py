@@ -34,7 +34,7 @@ from swinsf.models.classical import tfi, tfp
 from swinsf.recordings import choose_bin, survey
 from swinsf.recordings.binning import bin_steps
 from swinsf.training.log import read_lines
-from swinsf.utils import cli
+from swinsf.utils import choices, cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device
 from swinsf.utils.files import atomic_write
@@ -65,6 +65,12 @@ def parse_settings(arguments):
         choices=PROTOCOLS,
         help="how PSNR and SSIM are computed (default released)",
     )
+    flag(
+        "--sampler",
+        default="bicubic",
+        choices=choices.SAMPLERS,
+        help="sampler of the scenes; spline makes other ones (default bicubic)",
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
     flag("--workers", type=cli.workers, default=1, help="processes that read or simulate streams (default 1)")
     flag(
@@ -80,9 +86,11 @@ def parse_settings(arguments):
         help="a file whose table must have the same figures, seconds aside",
     )
     settings = parser.parse_args(arguments)
-    if settings.check and (settings.weights or settings.protocol != "released"):
+    if settings.check and (
+        settings.weights or settings.protocol != "released" or settings.sampler != "bicubic"
+    ):
         raise UserError(
-            "--check: holds the shipped weights' figures under protocol released; leave out --weights and --protocol"
+            "--check: holds the shipped weights' figures under protocol released; leave out --weights, --protocol and --sampler"
         )
     return settings
 
@@ -291,6 +299,7 @@ def check(path, shown, made, text=""):
 def main(arguments=None):
     settings = parse_settings(arguments)
     shown = read_shown(settings.check) if settings.check else None
+    sampling.SAMPLER = settings.sampler
     device = pick_device(settings.device)
     paths = settings.weights or sorted(SHIPPED.glob("*.pth"), key=lambda path: path.stat().st_size)
     names = [path.name for path in paths]

@@ -7,7 +7,6 @@ as far as asked, whatever OpenCV is installed. docs/simulation.md has what both 
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from swinsf.utils.choices import SAMPLERS
 
@@ -22,11 +21,15 @@ class Picture:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler {self.sampler}: choose from {', '.join(SAMPLERS)}")
         if self.sampler == "spline":
+            from scipy import ndimage  # flags do not wait for it
+
             self.levels = ndimage.spline_filter(levels, 3, np.float32, mode="mirror")
 
     def at(self, x, y):
         """The picture at the places x, y, arrays (H, W) in pixels -> float32 (H, W)."""
         if self.sampler == "spline":
+            from scipy import ndimage
+
             places = np.stack([y, x])
             return ndimage.map_coordinates(self.levels, places, np.float32, 3, "mirror", prefilter=False)
         places = np.float32(x), np.float32(y)
