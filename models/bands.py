@@ -20,7 +20,7 @@ from swinsf.utils.timing import KEY_FRAMES, STEPS
 BAND_PIXELS = 2**16  # of a batch's pictures
 
 
-def see_and_embed(model, x):
+def see_and_embed(model, x: torch.Tensor):
     """Spikes (B, 41, H, W), floats -> (tokens (3B, h, w, C) of left, middle and right, {stream: its `Segments`
     or None}).
 

@@ -140,7 +140,7 @@ def warp(pictures, velocity, times):
     return torch.cat(sampled, 1)
 
 
-def places(velocity, rows=slice(None)):
+def places(velocity: torch.Tensor, rows: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the pixels of some rows are (h, W, 2), and how far they move in a step (B, h, W, 2): x and y, in
     `F.grid_sample`'s -1..1 from edge to edge. velocity (B, 2, H, W)."""
     height, width = velocity.shape[-2:]
@@ -151,7 +151,7 @@ def places(velocity, rows=slice(None)):
     return rest, torch.stack([step_x * (2 / width), step_y * (2 / height)], -1)
 
 
-def sample(pictures, grid):
+def sample(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Pictures (B, K, H, W) sampled bicubically at the places (B, h, w, 2) of a grid: (B, K, h, w)."""
     return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False)
 

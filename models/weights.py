@@ -100,7 +100,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
     return model.to(device).eval()
 
 
-def choose_precision(precision, path, device):
+def choose_precision(precision: str, path: str | Path, device: str | torch.device) -> str:
     """The precision for weights on a device: "auto" is "bf16" for shipped weights where that is fast, "fp32"
     otherwise.
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from swinsf.utils.allocator import tune_allocator
@@ -11,7 +12,7 @@ from swinsf.utils.allocator import tune_allocator
 SPINS = 1000
 
 
-def available_cpus(root="/"):
+def available_cpus(root: str | Path = "/") -> int:
     """How many CPUs this process may use: those of its affinity, and no more than the quota of its control
     groups. A quota of 2.5 counts as 2.
 
@@ -21,7 +22,7 @@ def available_cpus(root="/"):
     return max(1, min([allowed, *map(int, quotas(Path(root)))]))
 
 
-def quotas(root):
+def quotas(root: Path) -> Iterator[float]:
     """The quotas in CPUs of this process's control groups, versions 1 and 2."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
@@ -49,7 +50,7 @@ def quotas(root):
                 continue
 
 
-def set_wait_policy():
+def set_wait_policy() -> None:
     """Set how PyTorch's threads wait and how many there are, before it is imported; what the user has set
     stays."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
@@ -57,7 +58,7 @@ def set_wait_policy():
     os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
 
 
-def tune(training=False):
+def tune(training: bool = False) -> None:
     """What the scripts do for speed, for a program of your own: PyTorch takes the CPUs that the process may
     use, its threads soon sleep when they wait, and freed memory is kept (see `tune_allocator`).
 
