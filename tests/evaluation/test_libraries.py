@@ -42,9 +42,7 @@ def kornia_as_it_comes(x, y, library):
 
 
 def torchmetrics(x, y, library):
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    return structural_similarity_index_measure(*tensors(x, y), data_range=255.0)
+    return library.functional.image.structural_similarity_index_measure(*tensors(x, y), data_range=255.0)
 
 
 SAME = [("piq", piq), ("pytorch_msssim", pytorch_msssim), ("kornia", kornia)]
