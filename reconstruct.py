@@ -43,7 +43,8 @@ def parse_settings(arguments):
     flag(
         "--output",
         type=Path,
-        help="X.mp4, X.avi, X.gif, X.npy or a folder of PNGs, {name} for the recording's name " + OUTPUT,
+        help="X.mp4, X.avi (no browser plays it), X.gif, X.npy or a folder of PNGs, {name} for the recording's name "
+        + OUTPUT,
     )
     flag("--overwrite", action="store_true", help="replace an output that is there")
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")

@@ -449,14 +449,15 @@ def decode_video(path):
 
 
 def encode_video(path, pictures, fps):
-    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play, Motion JPEG in `.avi`.
+    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play, Motion JPEG in `.avi`, which
+    they do not.
 
     In `.gif` all grey levels are kept. A side of an odd number of pixels is made even by its last row or
     column, since colour is stored for 2x2 pixels.
     """
     codec, pixels, options = {
         ".mp4": ("libx264", "yuv420p", {"crf": "16"}),
-        ".avi": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "2"}),
+        ".avi": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "1"}),
         ".gif": ("gif", "gray", {}),
     }[path.suffix]
     with av.open(

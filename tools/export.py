@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch import nn
 from torch.export import Dim
 
 from swinsf.models import SHIPPED, load_model, motion, shipped_weights, weights_file
@@ -54,6 +55,17 @@ def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sc
     return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
 
 
+class Plain(nn.Module):
+    """The network with a plain tuple for its result: files cannot hold a class of the project."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, spikes):
+        return tuple(self.model(spikes))
+
+
 def export_program(model, height, width, dynamic=False):
     """The `torch.export.ExportedProgram` of a model in eval mode, for spikes (1, 41, H, W), uint8.
 
@@ -70,7 +82,7 @@ def export_program(model, height, width, dynamic=False):
     # Pieces that fit a cache depend on the size, and a graph is for all sizes.
     whole = dict.fromkeys(motion.PLACES, 2**62) if dynamic else {}
     with mock.patch.dict(motion.PLACES, whole), torch.no_grad():
-        return torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(Plain(model), (example,), dynamic_shapes=shapes, strict=False)
 
 
 def write_onnx(program, path):

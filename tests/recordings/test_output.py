@@ -6,6 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from swinsf.recordings import output
 from swinsf.recordings.output import ToneCurve, encode_video, open_output
@@ -202,6 +203,34 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     fill(out, KEYS[3:])
     out.finish(10)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
+
+
+@pytest.mark.parametrize("shape", [(61, 81), (40, 81), (61, 80)])
+def test_h264_keeps_the_grey_levels_of_odd_sizes(tmp_path, shape):
+    """Flat pictures come back exactly, those outside 16..235 too, up to the last row and column."""
+    levels = (0, 1, 16, 128, 235, 254, 255)
+    path = tmp_path / "x.mp4"
+    encode_video(path, [np.full(shape, level, np.uint8) for level in levels], 25)
+    with av.open(str(path)) as container:
+        shown = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    for level, frame in zip(levels, shown, strict=True):
+        assert (frame[: shape[0], : shape[1]] == level).all(), level
+
+
+def test_motion_jpeg_is_as_fine_as_it_can_be(tmp_path):
+    pictures = [np.random.default_rng(i).integers(0, 256, (64, 96), dtype=np.uint8) for i in range(3)]
+    encode_video(tmp_path / "x.avi", pictures, 25)
+    with av.open(str(tmp_path / "x.avi")) as container:
+        shown = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(shown, pictures, strict=True)) <= 8
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_every_picture_of_a_gif_lasts_as_long(tmp_path, count):
+    encode_video(tmp_path / "x.gif", [np.full((20, 30), 60 * i, np.uint8) for i in range(count)], 12.5)
+    with Image.open(tmp_path / "x.gif") as gif:
+        durations = [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)]
+    assert durations == [80] * count
 
 
 @pytest.mark.parametrize("suffix, codec, tolerance", [("mp4", "h264", 2.5), ("avi", "mjpeg", 1.5)])
