@@ -53,7 +53,7 @@ def read_steps(spikes, start, stop):
     """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice,
     as a bool tensor.
     Raises ValueError for what is no spikes."""
-    return torch.from_numpy(as_spikes(spikes[start:stop]).view(bool))
+    return torch.from_numpy(as_spikes(spikes[start:stop]) != 0)
 
 
 def tfp_pictures(

@@ -104,3 +104,15 @@ def test_every_door_takes_spikes_of_any_type(kind, tiny_weights):
         np.testing.assert_array_equal(list(door(STREAM.astype(kind))), right)
         if kind is not bool:
             np.testing.assert_array_equal(list(door(255 * STREAM.astype(kind))), right)
+
+
+def test_every_door_turns_an_array_whose_time_is_last(tiny_weights):
+    model = load_model(tiny_weights)
+    turned = np.moveaxis(STREAM, 0, -1)
+    for door in (
+        lambda array: reconstruct(array, model),
+        lambda array: tfp_pictures(array, range(20, 100, 20)),
+        lambda array: tfi_pictures(array, range(20, 100, 20)),
+    ):
+        with pytest.warns(UserWarning, match=r"taken as \(H, W, T\)"):
+            np.testing.assert_array_equal(list(door(turned)), list(door(STREAM)))
