@@ -34,9 +34,11 @@ try() {
 }
 photos=$work/demo # its pictures serve as photographs
 try test.py --device cpu --save_path "$photos"
+try -c 'import json, sys; assert json.load(open(sys.argv[1]))["means"]["SwinSF"]["psnr"] > 37' "$photos/metrics.json"
 try simulate.py --source "photos:$photos" --save_path "$work/streams" --split test --count 1
 stream=$(echo "$work"/streams/test/input/*.dat)
 try reconstruct.py "$stream" --device cpu --stride 100 --bits 16 --stamp --output "$work/pictures"
+try -c 'import cv2, sys; assert cv2.imread(sys.argv[1], -1).dtype == "uint16"' "$work/pictures/00000120.png"
 try reconstruct.py "$stream" --device cpu --method tfp --report --output "$work/video.mp4"
 compile=$(command -v g++ >/dev/null && echo --compile || true)
 try train.py --dataset_path "photos:$photos" --variant small --recipe modern --crop_size 20 --batch_size 2 \
