@@ -24,7 +24,7 @@ def available_cpus(root="/"):
 def quotas(root):
     """The quotas in CPUs of this process's control groups, versions 1 and 2."""
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:  # not Linux
         return
     for line in groups:
@@ -39,10 +39,10 @@ def quotas(root):
                 break
             try:
                 if controllers:
-                    quota = (folder / "cpu.cfs_quota_us").read_text()
-                    period = (folder / "cpu.cfs_period_us").read_text()
+                    quota = (folder / "cpu.cfs_quota_us").read_text("utf-8")
+                    period = (folder / "cpu.cfs_period_us").read_text("utf-8")
                 else:
-                    quota, period = (folder / "cpu.max").read_text().split()
+                    quota, period = (folder / "cpu.max").read_text("utf-8").split()
                 if quota.strip() not in ("max", "-1"):
                     yield int(quota) / int(period)
             except (OSError, ValueError):
