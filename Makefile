@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all fuzz soak results bench lint clean
+.PHONY: demo test test-all fuzz soak results bench lower-bounds lint clean
 
 demo: .venv/installed
 	$(BIN)/python test.py
@@ -28,6 +28,10 @@ results: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m tools.benchmark
+
+# the lower bounds of requirements.txt, in an environment of their own (4 GB, some minutes)
+lower-bounds:
+	tools/lower_bounds.sh
 
 lint: .venv/installed
 	$(BIN)/ruff check .

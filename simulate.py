@@ -148,7 +148,7 @@ from swinsf.datasets.simulation.long import LongScene, pack
 from swinsf.datasets.simulation.scenes import STYLES
 from swinsf.datasets.simulation.sensor import Sensor, replaced
 from swinsf.evaluation.tables import write_picture
-from swinsf.utils.files import atomic_write
+from swinsf.utils.files import atomic_write, is_clutter
 from swinsf.utils.guard import keep_out, read_json
 from swinsf.utils.timing import STEPS
 
@@ -195,7 +195,7 @@ def claim_folder(folder, split, about):
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--save_path {folder}: is a file; take a folder")
     # those are of a write that was killed
-    others = [file for file in folder.glob("*") if not file.name.startswith(f".{META}.")]
+    others = [f for f in folder.glob("*") if not f.name.startswith(f".{META}.") and not is_clutter(f)]
     if others and not path.is_file():
         raise UserError(
             f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder"

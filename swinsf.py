@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from swinsf.datasets.simulation.sensor import integrate_and_fire
     from swinsf.evaluation.metrics import psnr_ssim
     from swinsf.models import build_model, load_model, shipped_weights
-    from swinsf.models.classical import tfi_pictures, tfp_pictures
     from swinsf.recordings import Calibration, correct, load_calibration, look_at_pixels, open_recording
-    from swinsf.recordings.pictures import pictures
+    from swinsf.recordings.pictures import pictures, tfi_pictures, tfp_pictures
     from swinsf.recordings.stream import reconstruct
     from swinsf.utils.cpus import tune
 
@@ -61,8 +60,8 @@ _HOMES = {  # public name -> where it lies
     "read_dat": "datasets.dat",
     "reconstruct": "recordings.stream",
     "shipped_weights": "models",
-    "tfi_pictures": "models.classical",
-    "tfp_pictures": "models.classical",
+    "tfi_pictures": "recordings.pictures",
+    "tfp_pictures": "recordings.pictures",
     "tune": "utils.cpus",
     "write_dat": "datasets.dat",
 }

@@ -1,18 +1,61 @@
 """The DataLoader of training and evaluation."""
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from swinsf.datasets import start_worker
 
 
-def make_loader(dataset, workers, device, **options):
-    """A DataLoader that leaves torch's global random state alone, whatever the number of workers."""
-    return DataLoader(
+def make_loader(dataset: Dataset, workers: int, device: torch.device, **options) -> "Loader":
+    """A `Loader` that leaves torch's global random state alone, whatever the number of workers.
+
+    dataset: of dicts, see `augment.to_item`. options: of DataLoader; batch_size=None gives single samples.
+    """
+    return Loader(
         dataset,
+        device,
         num_workers=workers,
         generator=torch.Generator(),
         worker_init_fn=start_worker,
-        pin_memory=device.type == "cuda",
+        collate_fn=to_arrays,
         **options,
     )
+
+
+class Loader(DataLoader):
+    """A DataLoader whose workers send samples through their pipes, as numpy arrays.
+
+    PyTorch's own way for tensors takes shared memory and sockets. It hangs without a word if the path of
+    TMPDIR is long, and breaks if /dev/shm is small, as in containers.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, **options):
+        super().__init__(dataset, **options)
+        self.pinned = device.type == "cuda"
+
+    def __iter__(self):
+        return map(self.finish, super().__iter__())
+
+    def finish(self, samples):
+        """What `to_arrays` made -> a sample or a batch, with tensors, in pinned memory for CUDA."""
+        batch = to_tensors(samples)
+        if self.batch_sampler is not None:
+            batch = default_collate(batch)
+        if self.pinned:
+            batch = {k: v.pin_memory() if torch.is_tensor(v) else v for k, v in batch.items()}
+        return batch
+
+
+def to_arrays(samples):
+    """A sample, or a list of samples, with numpy arrays in place of tensors."""
+    if isinstance(samples, list):
+        return [to_arrays(sample) for sample in samples]
+    return {k: v.numpy() if torch.is_tensor(v) else v for k, v in samples.items()}
+
+
+def to_tensors(samples):
+    """The reverse of `to_arrays`."""
+    if isinstance(samples, list):
+        return [to_tensors(sample) for sample in samples]
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in samples.items()}

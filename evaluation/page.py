@@ -79,7 +79,7 @@ def write_page(
         "<", "\\u003c"
     )  # no name may end the script
     with atomic_write(path, "w") as file:
-        file.write(TEMPLATE.read_text().replace("/*DATA*/", text))
+        file.write(TEMPLATE.read_text("utf-8").replace("/*DATA*/", text))
 
 
 def is_page(path: Path) -> bool:

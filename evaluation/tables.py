@@ -125,7 +125,9 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    names = (
+        re.findall(r"model name\s*: (.+)", cpuinfo.read_text("utf-8", "replace")) if cpuinfo.exists() else []
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swinsf.utils.spikes import as_spikes
 from swinsf.utils.timing import RATE
 
 BLOCK = 32  # steps of a recording that are read at a time
@@ -50,8 +51,9 @@ def tfi(spikes, key_frame, rate=RATE):
 
 def read_steps(spikes, start, stop):
     """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice,
-    as a bool tensor."""
-    return torch.from_numpy(np.asarray(spikes[start:stop]) != 0)
+    as a bool tensor.
+    Raises ValueError for what is no spikes."""
+    return torch.from_numpy(as_spikes(spikes[start:stop]) != 0)
 
 
 def tfp_pictures(
@@ -61,7 +63,7 @@ def tfp_pictures(
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no
     step twice. Yields (H, W) float32 arrays; ends where the recording does. A window may have any length: its
-    steps are held packed.
+    steps are held packed. Raises ValueError for what is no spikes, when it is read.
     """
     held, total = deque(), None  # the steps in the window, and their sum
     first = stop = 0  # the first of them, and the one after the last

@@ -99,7 +99,9 @@ def compile_blocks(model):
     stochastic depth and gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and
     goes on uncompiled.
     """
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    limits = torch._dynamo.config
+    name = "recompile_limit" if hasattr(limits, "recompile_limit") else "cache_size_limit"  # before 2.6
+    setattr(limits, name, max(64, getattr(limits, name)))
     model.compiled = torch.compile(sab)
 
 
@@ -112,7 +114,7 @@ def bfloat16_is_fast(device):
     return (
         device.type == "cpu"
         and cpus.exists()
-        and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpus.read_text().split())
+        and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpus.read_text("utf-8", "replace").split())
     )
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.tables import write_picture
 from swinsf.utils.cli import UserError
-from swinsf.utils.files import atomic_write, lock_folder
+from swinsf.utils.files import atomic_write, is_clutter, lock_folder, sync
 from swinsf.utils.guard import read_json, read_levels
 
 FORMATS = (".mp4", ".avi", ".gif", ".npy")
@@ -74,15 +75,20 @@ TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # of pictures, by bits
 
 
 def stamp(picture, text):
-    """A picture (H, W) with text in its lower left corner, white on black. The same picture, or one that can
-    be written to."""
-    picture = np.ascontiguousarray(picture)
-    white, size = float(np.iinfo(picture.dtype).max), max(0.35, picture.shape[0] / 700)
-    thick = max(1, round(2 * size))
-    for colour, line in ((0.0, 3 * thick), (white, thick)):
-        place = (round(12 * size), picture.shape[0] - round(16 * size))
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, line, cv2.LINE_8)
-    return picture
+    """A copy of a picture (H, W), uint8 or uint16, with text in its lower left corner, white with a black
+    outline."""
+    height, width = picture.shape
+    size = max(11, height // 23)  # pixels of a line
+    font, rows = ImageFont.load_default(size), min(height, 2 * size)
+    place, white = (size // 2, rows - size // 2), np.iinfo(picture.dtype).max
+    stamped = picture.copy()
+    for level, stroke in ((0, max(1, size // 10)), (white, 0)):
+        mask = Image.new("L", (width, rows))
+        ImageDraw.Draw(mask).text(place, text, 255, font, anchor="ls", stroke_width=stroke)
+        weight = np.asarray(mask, np.float32) / 255
+        strip = stamped[height - rows :]
+        strip[:] = np.round(strip + weight * (level - strip.astype(np.float32)))
+    return stamped
 
 
 def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
@@ -140,7 +146,7 @@ class Output:
         self.close()
         try:
             self.lock = lock_folder(self.workplace)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 f"--output {self.path}: another run is writing it; wait for it, or take another name"
             ) from None
@@ -175,13 +181,12 @@ class Output:
         folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
         if not os.access(folder, os.W_OK):
             raise UserError(f"--output {self.path}: {folder} may not be written to; take another place")
-        free, need = (
-            shutil.disk_usage(folder).free,
-            len(self.keys) * self.shape[0] * self.shape[1] * self.type.itemsize,
-        )
-        if isinstance(self, PictureFile) and not self.piped and need > free:
+        disk = shutil.disk_usage(folder)
+        need = len(self.keys) * self.shape[0] * self.shape[1] * self.type.itemsize
+        known = disk.total > 0  # some network file systems do not say
+        if isinstance(self, PictureFile) and not self.piped and known and need > disk.free:
             raise UserError(
-                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} "
+                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {disk.free / 1e6:,.1f} "
                 "MB free; raise --stride, narrow --start and --stop, or take another disk"
             )
 
@@ -323,7 +328,8 @@ class PictureFile(Output):
 
     def clear(self):
         for file in self.workplace.iterdir():
-            file.unlink()
+            if not is_clutter(file):
+                file.unlink()
 
     def discard(self):
         """Remove the workplace."""
@@ -333,7 +339,7 @@ class PictureFile(Output):
         return os.open(
             self.workplace / name,
             os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0),
-            0o644,
+            0o666,  # less the umask
         )
 
     def done(self):
@@ -396,7 +402,7 @@ class PictureFile(Output):
                 self.fps,
             )
         with open(whole, "rb") as file:
-            os.fsync(file.fileno())
+            sync(file)
         os.replace(whole, self.path)
         video = {} if self.path.suffix.lower() == ".npy" else {"fps": self.fps}
         self.save_record(True, self.finished_place, file=self.seen(), **video)
@@ -424,8 +430,11 @@ def read_record(path):
 
 
 def foreign_files(folder):
-    """The files of a folder that has no record, except those of a run that was killed before it wrote one."""
-    return [file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.")]
+    """The files of a folder that has no record, except those of a run that was killed before it wrote one,
+    and the system's."""
+    return [
+        file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.") and not is_clutter(file)
+    ]
 
 
 def describe_change(old, new, remedy=None):

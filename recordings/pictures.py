@@ -1,19 +1,19 @@
-"""`pictures`: one call from a recording to its pictures."""
+"""From a recording to its pictures in one call: by a network, TFP or TFI."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swinsf.models import SwinSF, load_model, weights_for
+from swinsf.models import SwinSF, classical, load_model, weights_for
 from swinsf.recordings import Recording, choose_bin, choose_exposure, look_at_pixels, open_recording, survey
 from swinsf.recordings import repair as fill
 from swinsf.recordings.output import ToneCurve
 from swinsf.recordings.stream import key_frames, reconstruct
 from swinsf.utils.distributed import pick_device
-from swinsf.utils.timing import RATE, STRIDE
+from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 
 def pictures(
@@ -60,3 +60,15 @@ def pictures(
         (step, curve(pixels.limit(picture, bin)))
         for step, picture in zip(key_frames(spikes.length, start, stop, stride, bin), made)
     )
+
+
+def tfp_pictures(
+    spikes: Any, key_frames: Iterable[int], window: int = STEPS, rate: float = RATE
+) -> Iterator[np.ndarray]:
+    """`models.classical.tfp_pictures` of a recording of any kind; see `Recording.of`."""
+    return classical.tfp_pictures(Recording.of(spikes), key_frames, window, rate)
+
+
+def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
+    """`models.classical.tfi_pictures` of a recording of any kind; see `Recording.of`."""
+    return classical.tfi_pictures(Recording.of(spikes), key_frames, rate)

@@ -12,6 +12,8 @@ import numpy as np
 
 from swinsf.recordings.axes import time_is_last
 from swinsf.utils.cli import UserError
+from swinsf.utils.spikes import as_spikes
+from swinsf.utils.timing import STEPS
 
 
 def spread(count: int, first: int, last: int) -> list[int]:
@@ -20,13 +22,14 @@ def spread(count: int, first: int, last: int) -> list[int]:
 
 
 class Recording:
-    """Spikes (T, H, W), read as they are sliced. What is not zero is a spike.
+    """Spikes (T, H, W), read as they are sliced, and looked at as they are read: 0 and 1, or 0 and 255.
 
     length: T, or None for a pipe, whose end is not known yet; its steps are read in order, each once.
     size: (H, W). shape: (length, H, W). source: what is sliced: an array, a `DatFile`, a `PipedSpikes`, or
     any object that gives an array (t, H, W) for a slice. name: what messages call it.
 
-    Raises TypeError for a path, and ValueError for an array that has not three dimensions.
+    Raises TypeError for a path, and ValueError for an array that has not three dimensions, and later for what
+    is no spikes.
     """
 
     def __init__(self, source, name: str = "the recording"):
@@ -48,7 +51,10 @@ class Recording:
         """
         if isinstance(spikes, Recording):
             return spikes
-        if isinstance(spikes, np.ndarray) and spikes.ndim == 3 and time_is_last(spikes, "the array"):
+        array = isinstance(spikes, np.ndarray) and spikes.ndim == 3
+        if array:
+            as_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead the next look
+        if array and time_is_last(spikes, "the array"):
             warnings.warn(
                 f"an array {spikes.shape} is taken as (H, W, T), since its last axis is time", stacklevel=3
             )
@@ -66,9 +72,9 @@ class Recording:
         return self.length
 
     def __getitem__(self, index):
-        """Steps as uint8, or as the source has them; integers, slices and tuples of them, as of an array."""
+        """Steps as uint8 of 0 and 1; integers, slices and tuples of them, as of an array."""
         steps, *rest = index if isinstance(index, tuple) else (index,)
-        found = self.changed_steps(self.source[steps])
+        found = self.changed_steps(as_spikes(self.source[steps]))
         return found[(slice(None), *rest)] if isinstance(steps, slice) else found[tuple(rest)]
 
     def __array__(self, dtype=None, copy=None):
@@ -77,7 +83,7 @@ class Recording:
     def peek(self, steps: int) -> np.ndarray:
         """The next steps of a pipe, which are kept for later slices; the first of any other recording."""
         if self.length is None:
-            return self.changed_steps(self.source.peek(steps))
+            return self.changed_steps(as_spikes(self.source.peek(steps)))
         return self[: min(steps, self.length)]
 
     def changed_steps(self, steps):

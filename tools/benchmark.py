@@ -147,7 +147,7 @@ class PeakMemory:
     def now(self):
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
-        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE  # resident
+        return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * mmap.PAGESIZE  # resident
 
     def watch(self):
         while not self.done.wait(0.002):

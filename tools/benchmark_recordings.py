@@ -140,7 +140,7 @@ def measure(path, height, width, method, settings):
 
 def peak_memory():
     """The largest resident memory of this process so far, in bytes; Linux."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text("utf-8"))[1])
 
 
 def main(arguments=None):

@@ -131,7 +131,7 @@ def run_torch(path, threads):
 def memory(kind):
     """Of this process in MB by the kernel of Linux: "VmRSS" now, "VmHWM" at its most; elsewhere NaN."""
     status = Path("/proc/self/status")
-    found = re.search(rf"{kind}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    found = re.search(rf"{kind}:\s+(\d+) kB", status.read_text("utf-8")) if status.is_file() else None
     return int(found[1]) / 1024 if found else float("nan")
 
 

@@ -283,7 +283,7 @@ def main(arguments=None):
             else f"{path.parent.name}: no case was finished\n"
         )
     for path in sorted(settings.save_path.glob("runs/*/log.jsonl")):
-        print(f"{path.parent.name}: {''.join(path.read_text().splitlines()[-1:])}\n")
+        print(f"{path.parent.name}: {''.join(path.read_text('utf-8').splitlines()[-1:])}\n")
     print("\n".join(tables.text_table([["step", "came to"], *map(list, came_to.items())])))
     return int(any("status" in text or "killed" in text for text in came_to.values()))
 

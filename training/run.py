@@ -32,7 +32,11 @@ def create_folder(folder: Path) -> None:
 
     A run that was killed before its first save leaves a folder without a state; such a folder is reused.
     """
-    there = {path.name for path in folder.glob("[!.]*")} if folder.is_dir() else {""}
+    there = (
+        {path.name for path in folder.glob("[!.]*") if not files.is_clutter(path)}
+        if folder.is_dir()
+        else {""}
+    )
     if there <= {"config.json", "log.jsonl"} and not read_log(folder / "log.jsonl"):
         return
     try:
@@ -52,14 +56,14 @@ class RunLock:
         """Raises UserError if another process keeps the lock for `patience` seconds."""
         path, begin = folder / ".lock", time.monotonic()
         safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | safe, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | safe, 0o666)
         self.file = os.fdopen(handle, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UserError(f"{path}: not a regular file; remove it")
         while True:
             try:
-                return files.lock_file(handle)
-            except OSError:
+                return files.lock_file(handle, folder)
+            except BlockingIOError:
                 if time.monotonic() - begin > patience:
                     self.release()
                     remedy = "wait for its end, or choose another --run_name"

@@ -3,9 +3,13 @@
 import argparse
 import ast
 import contextlib
+import difflib
+import importlib.util
+import itertools
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -15,6 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from swinsf.utils.cpus import set_wait_policy
+
+# what the scripts import, from requirements.txt
+PACKAGES = (
+    *("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scipy", "av", "cv2", "PIL"),
+    *("skimage", "matplotlib", "tqdm"),
+)
 
 
 class UserError(Exception):
@@ -45,7 +55,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description, **options):
         super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a flag that there is not would be taken for another
+            **options,
         )
 
     def parse_args(self, arguments=None, namespace=None):
@@ -55,7 +68,20 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(f"{argument!r}: has a NUL character; leave it out")
             if argument.endswith("=--"):  # of which argparse makes an empty list
                 raise UserError(f"{argument}: has no value; give one, or leave it out")
+        for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
+            self.check_flag(argument)
         return super().parse_args([expand_home(argument) for argument in arguments], namespace)
+
+    def check_flag(self, argument):
+        """Raises UsageError for a flag that there is not, with those that it may be meant for."""
+        flag = argument.partition("=")[0]
+        if flag in self._option_string_actions or not flag.startswith("--") or " " in argument:
+            return
+        known, name = [option.lstrip("-") for option in self._option_string_actions], flag.lstrip("-")
+        near = [other for other in known if name and other.startswith(name)]
+        near += [other for other in difflib.get_close_matches(name, known) if other not in near]
+        meant = f"; did you mean {' or '.join(f'--{other}' for other in near[:3])}?" if near else ""
+        self.error(f"unrecognized arguments: {flag}{meant}")
 
     def error(self, message):
         raise UsageError(f"{message}; {self.prog} -h lists the flags")
@@ -75,15 +101,33 @@ def expand_home(argument):
 
 def begin(look):
     """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there,
-    as in `run`.
+    as in `run`. So does a Python that lacks a package.
 
     Several processes look later, when they can agree on who says what is wrong. PyTorch is told how its
     threads wait, which it learns at its import alone.
     """
     set_wait_policy()
-    if "RANK" not in os.environ:
-        with one_line_errors():
+    with one_line_errors():
+        if "RANK" not in os.environ:
             look()
+        check_packages()
+
+
+def check_packages():
+    """Raises UsageError if this Python lacks a package that the scripts import; it names the environment that
+    has them."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    environment = Path(__file__).resolve().parent.parent / ".venv"
+    pythons = [environment / "bin/python", environment / "Scripts/python.exe"]
+    for python in filter(Path.exists, pythons):
+        path, activate = (shlex.quote(os.path.relpath(p)) for p in (python, python.with_name("activate")))
+        remedy = f"run {path} in its place, or first: source {activate}"
+        break
+    else:
+        remedy = "install them: python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+    raise UsageError(f"{sys.executable} lacks {', '.join(missing)}; {remedy}")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -135,9 +179,12 @@ def log(text):
     if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
         return
     try:
-        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding), flush=True)
+        # a notebook's capture or a logger in its place may have no encoding
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(AttributeError, OSError):  # what has no file number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plural(count: int, noun: str) -> str:
@@ -154,14 +201,16 @@ class Stopper:
     current step.
 
     Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that
-    comes after PATIENCE seconds ends the process at once. In a thread, as a notebook or a server may have it,
-    no signal arrives.
+    comes after PATIENCE seconds ends the process at once. After SIGTERM a step that takes more than GRACE
+    seconds, as on a disk that does not answer, is not waited for. In a thread, as a notebook or a server may
+    have it, no signal arrives.
     """
 
     PATIENCE = 2.0
+    GRACE = 60.0
 
     def __init__(self):
-        self.signal = self.asked_at = None
+        self.signal = self.asked_at = self.timer = None
 
     def __enter__(self):
         main = threading.current_thread() is threading.main_thread()
@@ -171,13 +220,26 @@ class Stopper:
     def __exit__(self, *_):
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.timer:
+            self.timer.cancel()
 
     def ask(self, number, _):
         if self.signal is None:
             self.signal, self.asked_at = number, time.monotonic()
+            if number == signal.SIGTERM:
+                self.timer = threading.Timer(self.GRACE, self.end)
+                self.timer.daemon = True
+                self.timer.start()
         elif time.monotonic() - self.asked_at > self.PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+
+    def end(self):
+        """End the process, and those that it began, from another thread."""
+        print(f"ended: no stop within {self.GRACE:g} s of SIGTERM. What was saved is whole", file=sys.stderr)
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(128 + signal.SIGTERM)
 
     def __call__(self):
         return self.signal is not None

@@ -25,7 +25,7 @@ def available_cpus(root: str | Path = "/") -> int:
 def quotas(root: Path) -> Iterator[float]:
     """The quotas in CPUs of this process's control groups, versions 1 and 2."""
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:  # not Linux
         return
     for line in groups:
@@ -40,10 +40,10 @@ def quotas(root: Path) -> Iterator[float]:
                 break
             try:
                 if controllers:
-                    quota = (folder / "cpu.cfs_quota_us").read_text()
-                    period = (folder / "cpu.cfs_period_us").read_text()
+                    quota = (folder / "cpu.cfs_quota_us").read_text("utf-8")
+                    period = (folder / "cpu.cfs_period_us").read_text("utf-8")
                 else:
-                    quota, period = (folder / "cpu.max").read_text().split()
+                    quota, period = (folder / "cpu.max").read_text("utf-8").split()
                 if quota.strip() not in ("max", "-1"):
                     yield int(quota) / int(period)
             except (OSError, ValueError):

@@ -1,29 +1,66 @@
-"""Files: atomic writes, and locks between processes."""
+"""Files: atomic writes, locks between processes, what a system leaves in folders.
+
+Network and foreign file systems refuse single calls. What a call would have added is done without if the
+data is safe all the same.
+"""
 
 import contextlib
+import errno
 import os
-import tempfile
+import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+LOCKED = {errno.EAGAIN, errno.EACCES}  # what fcntl(2) says of a lock that another process has
+UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}
+# What file managers, file servers and mkfs leave in folders, in lower case.
+CLUTTER = {
+    *(".ds_store", ".fseventsd", ".spotlight-v100", ".trashes", ".temporaryitems"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("lost+found", ".directory", "@eadir", ".snapshot"),
+}
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="wb"):
-    """Open a file that takes the name `path` only once it is whole: temporary name, flush to disk, rename."""
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+    """Open a file that takes the name `path` only once it is whole: temporary name, flush to disk, rename.
+
+    Text ("w") is UTF-8 whatever the locale. The file's rights follow the umask and its folder, so that a
+    group can share results.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, mode) as file:
+        encoding = None if "b" in mode else "utf-8"
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from a group
+            sync(file)
         os.replace(temporary, path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a full disk names no file
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # a full disk names no file; a missing folder would name the temporary one
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def sync(file: IO) -> None:
+    """Flush an open file to the disk. Does nothing on a file system that does not support it."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def is_clutter(path: Path) -> bool:
+    """Whether a file or folder is one that the system put there, such as `.DS_Store`, or macOS's `._NAME`."""
+    return path.name.lower() in CLUTTER or path.name.startswith("._")
 
 
 try:
@@ -36,25 +73,41 @@ except ImportError:  # everywhere else
     msvcrt = None
 
 
-def lock_file(handle):
-    """Lock an open file for this process, until it closes it or ends. Raises OSError where another process
-    has the lock."""
-    if fcntl:
-        # Not flock, which a process's children would hold too, and for a while after a kill.
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    elif msvcrt:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+def lock_file(handle: int, name: str | Path) -> None:
+    """Lock an open file for this process, until it closes it or ends.
+
+    Raises BlockingIOError if another process has the lock. If the file system has no locks, a line on stderr
+    says so, with the folder's `name`.
+    """
+    with locking(name):
+        if fcntl:
+            # Not flock, which a process's children would hold too, and for a while after a kill.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
-def lock_folder(folder):
-    """Lock a folder; the handle to close, or None where folders cannot be locked. Raises OSError where it is
-    locked already."""
+def lock_folder(folder: str | Path) -> int | None:
+    """Lock a folder as `lock_file` does; the handle to close, or None if folders cannot be locked."""
     if not fcntl:
         return None
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locking(folder):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
         raise
     return handle
+
+
+@contextlib.contextmanager
+def locking(name: str | Path) -> Iterator[None]:
+    """Tell a lock that another process has, a BlockingIOError, from a file system that has no locks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in LOCKED:
+            raise BlockingIOError(error.errno, "locked by another process", str(name)) from None
+        text = f"warning: {name}: no locks on this file system ({error.strerror}); start no second run there"
+        print(text, file=sys.stderr, flush=True)

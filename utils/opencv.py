@@ -7,4 +7,6 @@ def set_up() -> None:
     """No threads, because the processes that we start use all cores, and no messages about pictures, because
     ours name the file and the remedy."""
     cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 4.8 to 4.12 has the first, 4.13 and later the second
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    set_level(0)  # silent

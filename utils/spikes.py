@@ -33,6 +33,21 @@ def describe_spikes(spikes: np.ndarray) -> str:
     return describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
 
 
+def as_spikes(steps: np.ndarray) -> np.ndarray:
+    """Steps of a recording as they are read, (..., H, W) of any type -> uint8 of 0 and 1.
+
+    Raises ValueError unless the values are 0 and 1 or 0 and 255, and says what they look like.
+    """
+    steps = np.asarray(steps)
+    if steps.dtype.kind not in "buif":
+        raise ValueError(f"an array {steps.shape} of {steps.dtype}; spikes are numbers")
+    if steps.dtype == np.uint8 and (not steps.size or steps.max() <= 1):  # nearly always, and fast
+        return steps
+    if wrong := describe_spikes(steps):
+        raise ValueError(f"an array {steps.shape} of {wrong}")
+    return (steps != 0).view(np.uint8)
+
+
 def validate_spikes(spikes: torch.Tensor) -> torch.Tensor:
     """Spikes of any shape and type as 0 and 1; they may be 0 and 255.
 

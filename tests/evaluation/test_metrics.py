@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from swinsf.evaluation.metrics import psnr_ssim, to_bytes
 
@@ -71,3 +72,39 @@ def test_wrong_input():
         psnr_ssim(picture[:, :-1], truth)
     with pytest.raises(ValueError, match="released, kair"):
         psnr_ssim(picture, truth, "other")
+
+
+@pytest.mark.parametrize("protocol", ["released", "kair"])
+def test_pictures_in_0_to_1_are_refused(protocol):
+    picture, truth = smooth()
+    for pair in (
+        (picture / 255, truth / 255),
+        (0.99 - picture / 260, truth / 260),
+        (picture / 255, truth),
+        (picture, truth / 255),
+    ):
+        with pytest.raises(ValueError, match=r"in 0\.\.1; .* multiply by 255"):
+            psnr_ssim(*pair, protocol)
+    # what is dark, not scaled: a network's answer to black, and an answer that is nearly black
+    dark = np.random.default_rng(0).random(truth.shape)
+    assert psnr_ssim(dark, np.zeros_like(truth), protocol).psnr > 40
+    assert psnr_ssim(dark, np.round(dark), protocol).psnr > 40
+    assert psnr_ssim(dark, truth, protocol).psnr < 10
+
+
+def test_arrays_that_are_no_pictures_are_refused():
+    picture, truth = pictures()
+    for wrong, words in (
+        ((257 * truth).astype(np.uint16), r"uint16 from .* to 6\d{4}; bring it"),
+        (truth.astype(np.int16) - 300, "int16 from -300"),
+        (truth > 100, r"\(40, 50\) bool"),
+        (torch.from_numpy(truth), r"torch\.float32; .* a numpy array"),
+        (truth.astype(complex), "complex128"),
+        (truth.tolist(), "list"),
+    ):
+        for pair in ((wrong, truth), (truth, wrong)):
+            with pytest.raises(ValueError, match=words):
+                psnr_ssim(*pair)
+    with pytest.raises(ValueError, match=r"picture of \(40, 50, 1\)"):
+        psnr_ssim(picture[..., None], truth[..., None])
+    assert psnr_ssim(truth.astype(np.uint8), truth.astype(np.uint16)).ssim == 1

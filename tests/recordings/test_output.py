@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from swinsf.recordings import output
-from swinsf.recordings.output import ToneCurve, encode_video, open_output
+from swinsf.recordings.output import ToneCurve, encode_video, open_output, stamp
 from swinsf.utils.cli import UserError
 
 KEYS = range(20, 120, 10)
@@ -171,7 +171,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
 
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
-    usage = type("Usage", (), {"free": 599})()
+    usage = type("Usage", (), {"free": 599, "total": 10**6})()
     monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"x\.npy: 10 pictures need .* raise --stride"):
         make(tmp_path / "x.npy").claim()
@@ -182,6 +182,32 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
         usage.free = need - 1
         with pytest.raises(UserError, match=r"y\.npy: 10 pictures need"):
             open_output(tmp_path / "y.npy", ABOUT, (6, 10), KEYS, bits=bits).claim()
+    usage.free = usage.total = 0  # as a network file system that does not know
+    make(tmp_path / "z.npy").claim()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_stamp_is_white_with_a_black_outline_in_any_depth(kind):
+    white = np.iinfo(kind).max
+    for level in (white, 0, white // 2):
+        plain = np.full((250, 400), level, kind)
+        stamped = stamp(plain, "step 151, 7.55 ms")
+        assert stamped.dtype == kind and (plain == level).all()
+        rows, columns = np.nonzero(stamped != level)
+        assert rows.min() > 220 and columns.max() < 200 and len(rows) > 150, (level, len(rows))
+        if level:
+            assert stamped.min() == 0  # the outline, which shows on white
+        if level < white:
+            assert stamped.max() == white
+    small = stamp(np.zeros((20, 20), kind), "step 151, 7.55 ms")  # cut, not refused
+    assert small.shape == (20, 20) and small.max() > 0.9 * white
+
+
+def test_a_stamp_of_16_bits_is_that_of_8_bits():
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.uint8)
+    eight = stamp(picture, "step 7")
+    wide = stamp(257 * picture.astype(np.uint16), "step 7")
+    assert np.abs(wide / 257 - eight).max() < 1 and (eight != picture).any()
 
 
 def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):

@@ -571,7 +571,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
             [path, *options, "--start", "5s"],
             r"--start 100000: .*rec\.dat ends before, it has 150 steps, 7.5 ms",
         ),
-        ([path, "--variant", "small"], "unrecognized arguments: --variant small"),
+        ([path, "--variant", "small"], "unrecognized arguments: --variant"),
         ([path, *options, "--outputs", "all"], "--outputs all with --stride 20"),
         ([path, *options, "--tile", "10"], "--tile 10"),
         ([path, "--load_model", "none.pth"], r"none\.pth"),

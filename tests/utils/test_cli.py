@@ -1,8 +1,12 @@
 import argparse
 import errno
+import io
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -155,3 +159,106 @@ def test_assignments():
 
 def test_a_count_has_its_plural():
     assert [cli.plural(n, "stream") for n in (0, 1, 1000)] == ["0 streams", "1 stream", "1,000 streams"]
+
+
+def refused(arguments, parser):
+    with pytest.raises(cli.UsageError) as error:
+        parser.parse_args(arguments)
+    return str(error.value)
+
+
+def test_a_flag_that_there_is_not_is_no_other_flag():
+    parser = cli.Parser("")
+    for name in ("threshold_spread", "steps_per_frame", "stride", "output", "outputs"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("rest", nargs="*")
+    assert "--threshold; did you mean --threshold_spread?;" in refused(["--threshold", "2"], parser)
+    assert "--steps; did you mean --steps_per_frame" in refused(["--steps=3"], parser)
+    assert "--outptu; did you mean --output or --outputs?" in refused(["--outptu", "x"], parser)
+    assert "arguments: --zzz; " in refused(["--zzz"], parser)
+    assert "did you mean" not in refused(["---"], parser)
+    assert parser.parse_args(["--output", "x", "--", "--steps"]).rest == ["--steps"]
+    assert parser.parse_args(["--output=--steps"]).output == "--steps"
+
+
+class Tee:
+    """What a program may put in place of sys.stdout to keep a log."""
+
+    def __init__(self):
+        self.texts = []
+
+    def write(self, text):
+        self.texts.append(text)
+
+    def flush(self):
+        pass
+
+
+def test_a_line_goes_to_an_output_of_any_kind(monkeypatch):
+    for output, written in (
+        (io.StringIO(), lambda o: o.getvalue()),
+        (Tee(), lambda o: "".join(o.texts)),
+        (io.TextIOWrapper(io.BytesIO(), "utf-8"), lambda o: o.buffer.getvalue().decode()),
+    ):
+        monkeypatch.setattr(sys, "stdout", output)
+        cli.log("\u76f4 5 dB")
+        assert written(output) == "\u76f4 5 dB\n"
+    ascii_alone = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_alone)
+    cli.log("\u76f4 5 dB")
+    assert ascii_alone.buffer.getvalue() == b"\\u76f4 5 dB\n"
+
+    class Gone(Tee):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    cli.log("to nobody")
+
+
+def test_sigterm_ends_a_step_that_never_does(tmp_path):
+    code = "import time; from swinsf.utils.cli import Stopper; Stopper.GRACE = 0.3\n"
+    code += "with Stopper() as stopper: print('begun', flush=True); [time.sleep(1) for _ in range(60)]"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - begin < 20
+    assert errors == "ended: no stop within 0.3 s of SIGTERM. What was saved is whole\n"
+
+
+def test_a_step_that_ends_after_sigterm_is_left_alone():
+    with cli.Stopper() as stopper:
+        stopper.GRACE = 0.2
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopper()
+    time.sleep(0.4)  # the process is still there
+
+
+def test_a_python_without_the_packages_names_the_environment(tmp_path):
+    """`-S -I` leaves site-packages out, as another Python on the machine would have none of them."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reconstruct.py', 'README.md']; "
+    code += "import runpy; runpy.run_path('reconstruct.py', run_name='__main__')"
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1, result.stderr
+    assert f"error: {sys.executable} lacks torch, " in result.stderr
+    assert ".venv/bin/" in result.stderr
+
+
+def test_the_remedy_is_the_environment_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "utils/cli.py"))
+    monkeypatch.setattr(cli, "PACKAGES", ("swinsf_no_such_package",))
+    with pytest.raises(UserError, match="install them: python3 -m venv"):
+        cli.check_packages()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"run \.venv/bin/python in its place, or first: source \.venv/bin/activate$"
+    ):
+        cli.check_packages()

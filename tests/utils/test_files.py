@@ -1,7 +1,9 @@
 """Pictures as grey levels, whatever their depth and colour; locks; paths."""
 
 import ast
+import errno
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -14,9 +16,12 @@ import numpy as np
 import pytest
 
 import reconstruct
+import simulate
 from swinsf.datasets.simulation.photos import split_photos
 from swinsf.datasets.simulation.videos import find_videos
 from swinsf.evaluation import page
+from swinsf.recordings import output
+from swinsf.training.run import RunLock, create_folder
 from swinsf.utils import cli, files
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import read_grey
@@ -96,18 +101,16 @@ def test_locks_are_where_the_platform_has_them(tmp_path, monkeypatch):
         }
         assert path.name == "files.py" or not names & {"fcntl", "msvcrt"}, path
     handle = files.lock_folder(tmp_path)
-    with pytest.raises(OSError):
+    with pytest.raises(BlockingIOError):
         files.lock_folder(tmp_path)
     os.close(handle)
     with open(tmp_path / "file", "wb") as file:
-        files.lock_file(file.fileno())
-        code = "import sys; from swinsf.utils import files; file = open(sys.argv[1], 'r+b'); files.lock_file(file.fileno())"
+        files.lock_file(file.fileno(), "file")
+        code = "import sys; from swinsf.utils import files; file = open(sys.argv[1], 'r+b'); files.lock_file(file.fileno(), 'file')"
         other = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True
         )
-        assert other.returncode == 1 and (
-            "BlockingIOError" in other.stderr or "PermissionError" in other.stderr
-        )
+        assert other.returncode == 1 and "BlockingIOError" in other.stderr
     monkeypatch.setattr(files, "fcntl", None)
     assert files.lock_folder(tmp_path) is None and files.lock_folder(tmp_path) is None
 
@@ -141,3 +144,81 @@ def test_reconstruct_in_a_thread_as_a_notebook_may_call_it(tmp_path):
     thread.start()
     thread.join()
     assert status == [0] and len(np.load(tmp_path / "out.npy")) == 1
+
+
+def refusing(number):
+    def call(*_):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setattr(files.fcntl, "lockf", refusing(number))
+    monkeypatch.setattr(files.fcntl, "flock", refusing(number))
+    RunLock().take(tmp_path)
+    os.close(files.lock_folder(tmp_path))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(f"{tmp_path}: no locks on this file system" in line for line in lines)
+    for number in (errno.EAGAIN, errno.EACCES):
+        monkeypatch.setattr(files.fcntl, "lockf", refusing(number))
+        with pytest.raises(UserError, match="another process uses this run"):
+            RunLock().take(tmp_path)
+
+
+def test_a_file_system_that_refuses_chmod_or_fsync_is_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "chmod", refusing(errno.EPERM))
+    monkeypatch.setattr(os, "fsync", refusing(errno.EINVAL))
+    with files.atomic_write(tmp_path / "a") as file:
+        file.write(b"all of it")
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))  # data that is lost is no such matter
+    with pytest.raises(OSError, match=str(tmp_path / "a")), files.atomic_write(tmp_path / "a") as file:
+        file.write(b"something else")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"all of it")]
+
+
+@pytest.mark.parametrize("umask, rights", [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_files_have_the_rights_of_the_umask(tmp_path, umask, rights):
+    """With 002 a group can resume a run: its lock file can be written to by all of them."""
+    before = os.umask(umask)
+    try:
+        with files.atomic_write(tmp_path / "last.pth") as file:
+            file.write(b"")
+        lock = RunLock()
+        lock.take(tmp_path)
+        lock.release()
+        out = output.open_output(tmp_path / "x.npy", {}, (6, 10), range(20, 40))
+        out.claim()
+        out.write(20, np.zeros((6, 10), np.uint8))
+        out.close()
+    finally:
+        os.umask(before)
+    names = ("last.pth", ".lock", ".x.npy.parts/pictures", ".x.npy.parts/reconstruct.json")
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == {rights}
+
+
+def test_text_is_utf_8_in_any_locale(tmp_path):
+    """As GBK on Chinese Windows is not: here ASCII, which Python is told to keep to."""
+    code = "import sys; from swinsf.utils.files import atomic_write; file = atomic_write(sys.argv[1], 'w'); "
+    code += "file.__enter__().write('\\u76f4\\u5347\\u673a \\xe9'); file.__exit__(None, None, None)"
+    ascii_alone = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a"], cwd=ROOT, env=ascii_alone, check=True)
+    assert (tmp_path / "a").read_text("utf-8") == "\u76f4\u5347\u673a \xe9"
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found/", "._rec.dat"])
+def test_what_a_system_leaves_makes_no_folder_foreign(tmp_path, name):
+    left = tmp_path / name
+    if name.endswith("/"):
+        left.mkdir()
+    else:
+        left.write_bytes(b"x")
+    create_folder(tmp_path)
+    simulate.claim_folder(tmp_path, "train", {"sensors": {}, "count": 1})
+    (tmp_path / "meta.json").unlink()
+    out = output.open_output(tmp_path, {}, (6, 10), range(20, 40))
+    out.claim()
+    out.close()
+    assert left.exists()

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from swinsf import load_model, pictures, reconstruct, tfi_pictures, tfp_pictures
 from swinsf.datasets.dat import write_dat
 from swinsf.utils.spikes import describe_spikes, validate_spikes
+from tests.conftest import uniform
 
 SPIKES = torch.from_numpy((np.random.default_rng(0).random((2, 5, 6, 7)) < 0.3).astype(np.uint8))
 
@@ -59,3 +61,58 @@ def test_an_accelerator_is_looked_at_once_for_each_type_and_shape(monkeypatch):
     assert len(looks) == 1
     validate_spikes(spikes[:1])
     assert len(looks) == 2
+
+
+STREAM = uniform(0.3, 120)  # (120, 24, 32)
+RATE = np.stack([STREAM[max(0, t - 10) : t + 11].mean(0) for t in range(120)])
+
+
+@pytest.mark.parametrize("array, words", [
+    (2 * STREAM.astype(np.int8) - 1, "-1 and 1; pass"),
+    ((255 * RATE).astype(np.uint8), "grey pictures or packed bits"),
+    (RATE.astype(np.float32), "values from 0"),
+    (np.packbits(STREAM, axis=2), "grey pictures or packed bits"),
+    (np.where(STREAM, 1.0, np.nan), "NaN"),
+    (STREAM.astype(complex), "complex128; spikes are numbers"),
+    (np.concatenate([STREAM[:60], 7 * STREAM[60:]]), "from 0 to 7"),  # seen once it is read
+])  # fmt: skip
+def test_every_door_refuses_what_is_no_spikes(array, words, tiny_weights):
+    model = load_model(tiny_weights)
+    for door in (
+        lambda: pictures(array, model=model, bin=1, repair="none"),
+        lambda: reconstruct(array, model),
+        lambda: tfp_pictures(array, range(20, 100, 20)),
+        lambda: tfi_pictures(array, range(20, 100, 20)),
+        lambda: [validate_spikes(torch.from_numpy(array))],
+    ):
+        if array.dtype == complex and door.__code__.co_names[-1] == "from_numpy":
+            continue
+        with pytest.raises(ValueError, match=words):
+            list(door())
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
+def test_every_door_takes_spikes_of_any_type(kind, tiny_weights):
+    model = load_model(tiny_weights)
+    for door in (
+        lambda array: [p for _, p in pictures(array, model=model)],
+        lambda array: reconstruct(array, model),
+        lambda array: tfp_pictures(array, range(20, 100, 20)),
+        lambda array: tfi_pictures(array, range(20, 100, 20)),
+    ):
+        right = list(door(STREAM))
+        np.testing.assert_array_equal(list(door(STREAM.astype(kind))), right)
+        if kind is not bool:
+            np.testing.assert_array_equal(list(door(255 * STREAM.astype(kind))), right)
+
+
+def test_every_door_turns_an_array_whose_time_is_last(tiny_weights):
+    model = load_model(tiny_weights)
+    turned = np.moveaxis(STREAM, 0, -1)
+    for door in (
+        lambda array: reconstruct(array, model),
+        lambda array: tfp_pictures(array, range(20, 100, 20)),
+        lambda array: tfi_pictures(array, range(20, 100, 20)),
+    ):
+        with pytest.warns(UserWarning, match=r"taken as \(H, W, T\)"):
+            np.testing.assert_array_equal(list(door(turned)), list(door(STREAM)))
