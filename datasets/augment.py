@@ -1,4 +1,4 @@
-"""Crop and flips, the same for spikes and pictures, and the step from uint8 arrays to an item."""
+"""Crops and flips, the same for spikes and pictures; items of tensors; batches by epoch and index."""
 
 import numpy as np
 import torch
@@ -7,18 +7,17 @@ from torch.utils.data import Dataset
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-# What is drawn from a run's seed has a tag in front, so that no two kinds of draws share a stream of numbers;
-# scenes have 3.
+# A tag before the run's seed keeps the random numbers of order, crops and scenes (tag 3) independent.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 6  # version of what follows from a seed; a run is resumed only under the version that it began with
+DRAWS = 6  # version of what a seed gives; a run can be resumed only under the version that it began with
 
 
 def to_item(sample):
-    """A sample of arrays -> the item dict of tensors.
+    """A sample of arrays -> the item, a dict of tensors.
 
-    `spikes` (41, H, W) uint8 of 0 and 1; the pictures `middle`, `left`, `right`, as far as the sample has
-    them, (1, H, W) float32 in 0..255; `dark` and `response` of cameras, see `SwinSF`, in the same shape;
-    `name`, `rate`, and `white` and `kind` of simulated scenes, as they are.
+    `spikes` (41, H, W) uint8 of 0 and 1. The pictures `middle`, `left` and `right` that the sample has, each
+    (1, H, W) float32 in 0..255. `dark` and `response` of cameras, see `SwinSF`, in the same shape. `name`,
+    `rate`, and for simulated scenes `white` and `kind`, are unchanged.
     """
     item = dict(sample)
     for key, array in sample.items():
@@ -29,14 +28,16 @@ def to_item(sample):
 
 
 def crop_and_flip(sample, crop_size, rng):
-    """Cut the same random square of crop_size (0: the whole frame) out of spikes and pictures, mirrored at
-    random."""
+    """Cut the same random square out of spikes and pictures, and mirror both at random.
+
+    crop_size: side of the square, or 0 for the whole frame.
+    """
     height, width = sample["spikes"].shape[-2:]
     rows, columns = slice(None), slice(None)
     if crop_size:
         if crop_size > min(height, width):
             raise UserError(
-                f"--crop_size {crop_size} is larger than {sample['name']}, {height}x{width}; take a smaller one"
+                f"--crop_size {crop_size}: larger than {sample['name']}, {height}x{width}; use a smaller one"
             )
         top, left = rng.integers(0, height - crop_size + 1), rng.integers(0, width - crop_size + 1)
         rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)
@@ -48,25 +49,23 @@ def crop_and_flip(sample, crop_size, rng):
 
 
 def pack(spikes):
-    """Spikes (41, H, W) as bits, eight steps a byte: (6, H, W) uint8, a seventh of the way from worker to
-    GPU."""
+    """Spikes (41, H, W) -> bits (6, H, W) uint8, eight steps in a byte: a seventh of the data to transfer."""
     return np.packbits(spikes, axis=0)
 
 
 def unpack(packed):
-    """What `pack` made, as a tensor (B, 6, H, W) on any device -> spikes (B, 41, H, W) uint8 of 0 and 1."""
+    """The inverse of `pack`, on any device: (B, 6, H, W) -> spikes (B, 41, H, W) uint8 of 0 and 1."""
     shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8).view(8, 1, 1)
     bits = packed.unsqueeze(2) >> shifts & 1  # (B, 6, 8, H, W)
     return bits.flatten(1, 2)[:, :STEPS]
 
 
 class Augmented(Dataset):
-    """Training's view of a dataset: keys are those of `EpochBatches`; a crop and flips are drawn from (seed,
-    epoch, index).
+    """A dataset with random crops and flips, indexed by the keys of `EpochBatches`.
 
-    Nothing depends on workers, on processes or on what was read before, so that a resumed run sees the very
-    samples of an unbroken one. Items have their spikes as `pack` leaves them, and `weight` too, the sample's
-    part of its batch.
+    Crop and flips depend on (seed, epoch, index) alone, not on workers, processes or earlier reads, so that a
+    resumed run sees the same samples as an uninterrupted one. Items have packed spikes (see `pack`), and
+    `weight`, the sample's share of its batch.
     """
 
     def __init__(self, dataset, crop_size, seed):
@@ -80,25 +79,23 @@ class Augmented(Dataset):
 
 
 class EpochBatches:
-    """Batch sampler for `Augmented`: the samples of one epoch, shuffled by (seed, epoch), from batch `start`
-    on.
+    """Batch sampler for `Augmented`: one epoch, shuffled by (seed, epoch), from batch `start` on.
 
-    Each batch is shared by `processes` processes, of which this is number `rank`, and each share is cut into
-    `pieces`, one after the other: `len` counts pieces. A key is (epoch, index, weight), weight 1 / the
-    samples of the whole batch. Where the last batch has too few samples for all, an empty piece has the
-    batch's first sample at weight 0, since all must take part.
+    Each batch is split between `processes` processes, of which this is number `rank`. Each share is split
+    again into consecutive `pieces`, which `len` counts. A key is (epoch, index, weight); the weight is 1 over
+    the size of the whole batch. If the last batch is too small for all pieces, an empty piece gets the first
+    sample of the batch with weight 0, because every process must take part.
     """
 
     def __init__(self, length, batch_size, epoch, seed, start=0, rank=0, processes=1, pieces=1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        # of all the pieces of a batch, those of this process
+        # This process's pieces of a batch.
         self.shares = range(rank * pieces, (rank + 1) * pieces)
         self.pieces = processes * pieces
         self.set_epoch(epoch, start)
 
     def set_epoch(self, epoch, start=0):
-        """Give the batches of an epoch from `start` on; a loader whose workers live on takes them at its next
-        `iter`."""
+        """Switch to an epoch, from batch `start` on. Persistent workers follow at the next `iter`."""
         self.epoch, self.start = epoch, start
         self.order = np.random.default_rng([TAG_ORDER, self.seed, epoch]).permutation(self.length)
 

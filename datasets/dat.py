@@ -1,7 +1,7 @@
-"""Packed spike streams, `.dat`: for each step height x width bits in row-major order, 8 to a byte.
+"""Packed spike streams, `.dat`: height x width bits per step in row-major order, 8 in a byte.
 
-The lowest bit of a byte is the first, but in files that were packed by plain `numpy.packbits`: there it is
-the highest.
+The lowest bit of a byte comes first, except in files that were packed by numpy.packbits with its default
+order: there the highest bit comes first.
 """
 
 import functools
@@ -17,11 +17,11 @@ from swinsf.utils.spikes import describe_spikes
 
 
 class Camera(NamedTuple):
-    """The size of a sensor's steps in a `.dat` file."""
+    """The format of a `.dat` file: the size of its steps and how they are stored."""
 
     height: int
     width: int
-    columns: int  # the first of a row that are the picture; what follows is trailer data
+    columns: int  # columns of picture in a row; the rest is trailer data
     flip: bool  # whether steps are stored upside down
 
     def __str__(self):
@@ -31,35 +31,33 @@ class Camera(NamedTuple):
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
-LOOK = 64  # steps in the middle of a recording that are looked at
-# least correlation of neighbours; known sizes have 0.92 and more, wrong ones 0.55 and less
+LOOK = 64  # steps in the middle of a recording from which size and bit order are judged
+# Least correlation of neighbouring pixels. Right sizes have 0.92 or more, wrong ones 0.55 or less.
 LIKE_A_PICTURE = 0.6
-MARGIN = 0.2  # by which the best candidate must lead
-MOST_PIXELS = 2**21  # of a step; known sensors have a million
-# The 250x400 family, its raw dump, spike-X4K.
+MARGIN = 0.2  # by which the best size must exceed the next one
+MOST_PIXELS = 2**21  # in a step; known cameras have a million
+# The cameras of 250x400, their raw dump, spike-X4K.
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
 def camera_of(height, width, flip=None):
-    """The known camera of that size; else one whose steps are upright and picture to the last column. flip:
-    overrides its own."""
+    """The known format of this size, or else one stored upright without trailer. flip: overrides its own."""
     known = {(camera.height, camera.width): camera for camera in CAMERAS}
     camera = known.get((height, width), Camera(height, width, width, False))
     return camera if flip is None else camera._replace(flip=flip)
 
 
 def whole_steps(path, height, width):
-    """(number of whole steps in a `.dat` file of this size, number of bytes left over), from the file's
-    length alone.
+    """(whole steps in a `.dat` file of this size, bytes left over), from the file's length alone.
 
-    Raises UserError where the file is missing or empty, or a step is no whole number of bytes.
+    Raises UserError if the file is missing or empty, or if a step is not a whole number of bytes.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such spike stream; check the path")
     if height < 1 or width < 1 or height * width % 8:
         raise UserError(
-            f"{path}: a step of {height}x{width} is no whole number of bytes; check height and width"
+            f"{path}: a step of {height}x{width} is not a whole number of bytes; check height and width"
         )
     check_size(path, height, width)
     length = path.stat().st_size
@@ -69,17 +67,17 @@ def whole_steps(path, height, width):
 
 
 def check_size(path, height, width):
-    """Raises UserError for steps so large that a few dozen of them would fill the memory."""
+    """Raises UserError for steps so large that a few dozen would fill the memory."""
     if height * width > MOST_PIXELS:
         raise UserError(
-            f"{path}: steps of {height}x{width}; no more than {MOST_PIXELS:,} pixels are taken, so check its size"
+            f"{path}: steps of {height}x{width} exceed {MOST_PIXELS:,} pixels; check height and width"
         )
 
 
 def count_steps(path, height, width):
     """The number of steps in a `.dat` file of this size, from the file's length alone.
 
-    Raises UserError as `whole_steps` does, and where the length is no multiple of a step.
+    Raises UserError as `whole_steps` does, and if the length is not a multiple of a step.
     """
     steps, left_over = whole_steps(path, height, width)
     if left_over:
@@ -88,23 +86,19 @@ def count_steps(path, height, width):
             f"{h}x{w} ({length // (h * w // 8)} steps)" for h, w, *_ in CAMERAS if length % (h * w // 8) == 0
         ]
         raise UserError(
-            f"{path}: {length} bytes are no whole number of {height}x{width} steps of {height * width // 8} bytes; "
-            + (
-                f"sizes that fit: {', '.join(fits)}"
-                if fits
-                else "no known sensor size fits, so the file may be cut short"
-            )
+            f"{path}: {length} bytes are not a whole number of {height}x{width} steps "
+            f"({height * width // 8} bytes each); "
+            + (f"sizes that fit: {', '.join(fits)}" if fits else "no known size fits; is the file cut short?")
         )
     return steps
 
 
 def likely_bit_order(packed, height, width):
-    """Which bit of a byte is the first, "little" or "big", by the bytes of whole steps of one scene (`LOOK`
-    of them are plenty).
+    """The likely bit order, "little" or "big", of packed whole steps of one scene (`LOOK` steps are plenty).
 
-    Inside a byte neighbours are alike under either order. The two pixels at a byte's edge are neighbours
-    under the right order, and 15 pixels apart under the other. "little", the usual one, where the scene is
-    too dark or too flat to tell.
+    Within a byte, neighbours are alike in either order. The two pixels at the border of two bytes are
+    neighbours in the right order, and 15 pixels apart in the other. If the scene is too dark or too flat to
+    tell, it is "little", the usual order.
     """
     counts = np.zeros((height * width // 8, 8), np.uint32)
     for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
@@ -112,7 +106,7 @@ def likely_bit_order(packed, height, width):
     rate = counts.astype(np.float32)
     inside = np.abs(np.diff(rate, axis=1)).mean()
     little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
-    # each from all over the picture
+    # Each part samples the whole picture.
     parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]
     if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
         return "little"
@@ -120,12 +114,12 @@ def likely_bit_order(packed, height, width):
 
 
 def bit_order_of(path, height, width):
-    """`likely_bit_order` of a `.dat` file, by the steps in its middle."""
+    """`likely_bit_order` of a `.dat` file, from steps in its middle."""
     return likely_bit_order(middle_bytes(path, height, width), height, width)
 
 
 def middle_bytes(path, height, width):
-    """The bytes of `LOOK` whole steps in the middle of a `.dat` file, or of as many as there are."""
+    """The bytes of up to `LOOK` whole steps in the middle of a `.dat` file."""
     step = height * width // 8
     total, _ = whole_steps(path, height, width)
     look = min(LOOK, total)
@@ -134,7 +128,7 @@ def middle_bytes(path, height, width):
 
 
 def rate_picture(spikes):
-    """(H, W) mean of the `LOOK` steps in the middle of a recording."""
+    """(H, W): mean of the `LOOK` steps in the middle of a recording."""
     start = max(0, (len(spikes) - LOOK) // 2)
     stop = min(len(spikes), start + LOOK)
     fired = sum(
@@ -158,11 +152,10 @@ def neighbour_correlations(picture):
 
 
 def better_camera(packed, camera):
-    """(the camera that bytes of steps look like far more than like steps of `camera`, its likeness, the given
-    one's), or None. Likeness is the smaller of `neighbour_correlations`.
+    """A format that fits bytes of steps far better than `camera` does, or None if there is none.
 
-    Known sensors are tried, and height and width exchanged. None too if the bytes look like a picture under
-    no size.
+    Returns (format, its likeness, likeness of the given one). Likeness is the smaller of
+    `neighbour_correlations`. Tries known formats, and height and width swapped.
     """
 
     def likeness(camera):
@@ -185,8 +178,7 @@ def better_camera(packed, camera):
 
 
 def look_at(path, height, width):
-    """(bit order, warnings) on a `.dat` file that is taken for steps of this size; each file is looked at
-    once."""
+    """(bit order, warnings) for a `.dat` file read at this size. Cached, so each file is examined once."""
     stat = Path(path).stat()
     return _look_at(str(path), height, width, stat.st_size, stat.st_mtime_ns)
 
@@ -198,12 +190,12 @@ def _look_at(path, height, width, *_):
     if better:
         camera, its, given = better
         texts.append(
-            f"{path}: looks like {camera.height}x{camera.width}, not like {height}x{width} (neighbours correlate by "
-            f"{its:.2f} and by {given:.2f}); check its size"
+            f"{path}: looks like {camera.height}x{camera.width}, not like {height}x{width} (neighbours "
+            f"correlate by {its:.2f} and by {given:.2f}); check its size"
         )
     if order != "little":
         texts.append(
-            f"{path}: the highest bit of a byte is taken as the first, judged by the picture; bitorder sets it"
+            f"{path}: reading the highest bit of each byte first, judged by the picture; bitorder sets it"
         )
     return order, tuple(texts)
 
@@ -217,21 +209,23 @@ def read_dat(
     flip: bool | None = None,
     bitorder: str | None = None,
 ) -> np.ndarray:
-    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1. Only these are read, and a
-    few in the middle.
+    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1.
 
-    flip: whether steps are stored upside down, and are turned upright; by default as the known sensor of that
-    size stores them, which also says which columns are no picture. bitorder: "little" or "big" (the lowest or the
-    highest bit of a byte comes first); by default it is found out. What looks wrong is warned of.
+    Reads only these steps, and a few in the middle to check size and bit order. Warns if they look wrong.
+    Known sizes lose their trailer columns.
 
-    Raises UserError where the file does not fit the size (see `count_steps`), does not have the steps or
-    loses them meanwhile.
+    flip: whether steps are stored upside down and must be flipped (default: as in the known format of this
+    size). bitorder: "little" or "big", whether the lowest or the highest bit of a byte
+    comes first (default: detected).
+
+    Raises UserError if the file does not fit the size (see `count_steps`), lacks the steps, or shrinks while
+    it is read.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
     if not 0 <= start <= stop <= total:
         raise UserError(
-            f"{path}: steps {start} to {stop - 1} were asked for, but it has {total}; ask for steps below {total}"
+            f"{path}: steps {start} to {stop - 1} were requested, but it has {total}; stay below {total}"
         )
     if bitorder is None:
         bitorder, texts = look_at(path, height, width)
@@ -242,34 +236,34 @@ def read_dat(
 
 
 def read_steps(path, height, width, start, stop, flip, bitorder="little"):
-    """All columns of steps of a file that is known to have them, see `read_dat`."""
+    """Steps start..stop-1 with all columns, without checks; see `read_dat`."""
     step = height * width // 8
-    # Read, not mapped: a mapped file that another program cuts short ends the process with a bus error.
+    # Read, not mapped: if another program truncates a mapped file, the process dies of a bus error.
     try:
         packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
         if packed.size < (stop - start) * step:
-            raise UserError(f"{path}: became shorter while it was read; restore the stream")
+            raise UserError(f"{path}: became shorter while it was read; restore the file")
         return unpack(packed, height, width, flip, bitorder)
     except MemoryError:
         raise UserError(
-            f"{path}: steps {start} to {stop - 1} are {(stop - start) * step * 8:,} pixels, more than fit; ask for fewer"
+            f"{path}: steps {start} to {stop - 1} are {(stop - start) * step * 8:,} pixels, more than memory "
+            "holds; read fewer"
         ) from None
 
 
 def unpack(packed, height, width, flip, bitorder="little"):
-    """The bytes of whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: "little" or "big"."""
-    if flip and width % 8 == 0:  # whole bytes a row: an eighth of the memory to turn
+    """Packed whole steps -> uint8 (T, height, width) of 0 and 1. bitorder: "little" or "big"."""
+    if flip and width % 8 == 0:  # flip the packed rows, an eighth of the data
         packed, flip = packed.reshape(-1, height, width // 8)[:, ::-1], False
     spikes = np.unpackbits(packed.reshape(-1), bitorder=bitorder).reshape(-1, height, width)
     return np.ascontiguousarray(spikes[:, ::-1]) if flip else spikes
 
 
 class StepFile:
-    """A file of steps as a read-only array (T, H, W) of uint8 0 and 1, whose steps are read when they are
-    asked for.
+    """A file of steps as a read-only array (T, H, W) of uint8 0 and 1. Indexing reads from the file.
 
-    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]`, `file[::100, :50,
-    :50]`. A subclass sets `shape` and implements `read(start, stop)`.
+    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]` or
+    `file[::100, :50, :50]`. A subclass sets `shape` and implements `read(start, stop)`.
     """
 
     dtype, ndim = np.dtype(np.uint8), 3
@@ -279,7 +273,7 @@ class StepFile:
 
     def __getitem__(self, index):
         index, *rest = index if isinstance(index, tuple) else (index,)
-        steps = range(len(self))[index]  # IndexError, as of any array
+        steps = range(len(self))[index]  # IndexError, as for any array
         if isinstance(steps, int):
             return self.read(steps, steps + 1)[0][tuple(rest)]
         if abs(steps.step) == 1 or len(steps) < 2:
@@ -295,12 +289,10 @@ class StepFile:
 
 
 class DatFile(StepFile):
-    """A `.dat` file of a `Camera`. T is the number of whole steps when it was opened; `left_over` the number
-    of bytes after them.
+    """A `.dat` file of a given format. T is the number of whole steps at the time of opening.
 
-    bitorder: "little" or "big".
-
-    Raises UserError as `read_dat` does, but for a length that does not fit.
+    `left_over`: number of bytes after the last whole step. bitorder: "little" or "big". Raises UserError as
+    `read_dat` does, but accepts any length of at least one step.
     """
 
     def __init__(self, path, camera, bitorder="little"):
@@ -308,12 +300,13 @@ class DatFile(StepFile):
         steps, self.left_over = whole_steps(path, camera.height, camera.width)
         if not steps:
             raise UserError(
-                f"{path}: {self.left_over} bytes, less than a step of {camera.height}x{camera.width}; check the file and its size"
+                f"{path}: {self.left_over} bytes, less than a step of {camera.height}x{camera.width}; check "
+                "the file and its size"
             )
         self.shape = (steps, camera.height, camera.columns)
 
     def read(self, start, stop):
-        """Steps start..stop-1, uint8 (stop - start, H, W)."""
+        """Steps start..stop-1 as uint8 (stop - start, H, W)."""
         camera = self.camera
         steps = read_steps(self.path, camera.height, camera.width, start, stop, camera.flip, self.bitorder)
         return steps[..., : camera.columns]
@@ -322,11 +315,10 @@ class DatFile(StepFile):
 def open_dat(
     path: str | Path, height: int, width: int, flip: bool | None = None, bitorder: str | None = None
 ) -> "DatFile":
-    """A `.dat` file of any length as an array (T, height, width) of uint8 that is read as it is sliced: a
-    `DatFile`.
+    """A `.dat` file of any length as a `DatFile`: an array (T, height, width) of uint8, read as it is sliced.
 
-    flip, bitorder: see `read_dat`. Bytes that are left after the last whole step are warned of, and so is
-    what looks wrong. Raises UserError as `DatFile` does.
+    flip, bitorder: see `read_dat`. Warns about bytes after the last whole step, and if size or bit order look
+    wrong. Raises UserError as `DatFile` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
     order, texts = look_at(path, height, width) if bitorder is None else (bitorder, ())
@@ -337,20 +329,19 @@ def open_dat(
 
 
 def describe_left_over(file):
-    """A few words on the bytes after a `DatFile`'s last whole step."""
+    """A text about the bytes after a `DatFile`'s last whole step."""
     height, width, *_ = file.camera
     return (
-        f"the last {file.left_over} bytes are no whole step of {height}x{width} ({height * width // 8} bytes); "
-        f"the {len(file)} steps before them are used"
+        f"the last {file.left_over} bytes are not a whole step of {height}x{width} ({height * width // 8} "
+        f"bytes); the {len(file)} steps before them are used"
     )
 
 
 def write_dat(path: str | Path, spikes: np.ndarray, flip: bool | None = None) -> None:
-    """Write spikes (T, H, W), of 0 and 1 or 255, as a `.dat` file: the inverse of `read_dat`. H*W must be a
-    multiple of 8.
+    """Write spikes (T, H, W) of 0 and 1 (or 255) as a `.dat` file: the inverse of `read_dat`.
 
-    flip: whether steps are stored upside down; by default as the known sensor of that size stores them.
-    Raises ValueError for another shape or other values.
+    H*W must be a multiple of 8. flip: whether to store steps upside down (default: as in the known format of
+    this size). Raises ValueError for another shape or other values.
     """
     spikes = np.asarray(spikes)
     if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:

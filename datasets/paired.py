@@ -1,5 +1,4 @@
-"""Spike streams on disk: one base class reads and checks; a subclass per dataset says only which files belong
-together."""
+"""Spike streams on disk: one base class reads and checks; subclasses only say which files belong together."""
 
 import copy
 import re
@@ -22,19 +21,19 @@ from swinsf.utils.guard import WHITES, read_json, read_levels, to_eight_bits, vi
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
 INPUT_FOLDERS = ("input", "spike")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # the first that is there is taken
-LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are looked at
-PICTURE_IDS = (7, 14, 21, 28, 35)  # that streams of 41 steps may come with, counted from 1
-TURNED_OVER = 0.2  # by which TFP correlates better with a picture turned over than with it as it lies
-# other toolboxes call the test split val
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # in order of preference
+LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are examined
+PICTURE_IDS = (7, 14, 21, 28, 35)  # ids of the pictures that streams of 41 steps may have, counted from 1
+UPSIDE_DOWN = 0.2  # a flipped TFP must correlate better with the picture by this much
+# Some toolboxes call the test split val.
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A `.dat` file, the first of the 41 steps to use, and the pictures it comes with (output -> path).
+    """A `.dat` file, the first of the 41 steps to use, and its ground-truth pictures (output -> path).
 
-    One of several windows of a file has a name of its own.
+    If a file has several windows, each has a name of its own.
     """
 
     path: Path
@@ -48,19 +47,21 @@ class Stream:
 
 
 class SpikeDataset(Dataset):
-    """Streams of one size below `path`, checked as a whole when it is made, so that no bad file surfaces
-    hours later.
+    """Streams of one size below `path`.
 
-    flip: whether steps are stored upside down (default: as the dataset's are). rate: spikes a step at white
-    (default: see `rates.choose`). `warnings`: lines on what looks wrong. A subclass sets `height`, `width`,
-    `flip`, `label` and implements `find(folder)`. Raises UserError for whatever is missing or does not fit.
+    All files are checked at once, so that a bad one does not surface hours later. Raises UserError for files
+    that are missing or do not fit. `warnings`: lines about what looks wrong.
+
+    flip: whether steps are stored upside down (default: as usual in the dataset). rate: spikes per step at
+    white (default: see `rates.choose`). A subclass sets `height`, `width`, `flip` and `label`, and implements
+    `find(folder)`.
     """
 
     white = 255  # the pictures' value for white
-    # least and most spikes a step at white that streams of this dataset are known to have
-    rates_known = RATE, RATE
-    fill = None  # a `repair.Filler` of the camera's bad pixels
-    maps = {}  # noqa: RUF012  # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never changed
+    rates_known = RATE, RATE  # smallest and largest known rate at white of streams of this dataset
+    fill = None  # a `repair.Filler` for the camera's bad pixels
+    # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never changed
+    maps = {}  # noqa: RUF012
 
     def __init__(self, path, split="test", key_id=None, flip=None, rate=None):
         self.path, self.split, self.key_id, self.warnings = Path(path), split, key_id, []
@@ -68,7 +69,7 @@ class SpikeDataset(Dataset):
         self.camera = camera_of(self.height, self.width, self.flip)
         self.streams = sorted(self.find(folder), key=lambda stream: stream.path.name)
         if not self.streams:
-            raise UserError(f"{folder}: no .dat file there; put the spike streams into it or check the path")
+            raise UserError(f"{folder}: no .dat file there; put the spike streams into it, or check the path")
         self.height, self.width = self.camera.height, self.camera.columns
         self.flip = self.camera.flip if flip is None else flip
         self.camera = self.camera._replace(flip=self.flip)
@@ -76,8 +77,11 @@ class SpikeDataset(Dataset):
         self.look(rate)
         truth = "with ground truth" if self.streams[0].pictures else "without ground truth"
         if split == "train" and len(self.streams[0].pictures) == 1:
-            truth += " of the middle alone"
-        self.description = f"{folder}: {self.label}, {len(self)} streams of {self.camera}, {truth}{rates.describe(self.rates)}"
+            truth += " for the middle picture only"
+        streams = f"{len(self)} stream{'s' if len(self) > 1 else ''}"
+        self.description = (
+            f"{folder}: {self.label}, {streams} of {self.camera}, {truth}{rates.describe(self.rates)}"
+        )
 
     def __len__(self):
         return len(self.streams)
@@ -87,14 +91,13 @@ class SpikeDataset(Dataset):
 
     @property
     def files(self):
-        """The paths of all streams and pictures, and of what lies in the split's folders and is not read, as
-        links may."""
+        """All streams and pictures, and the other entries of the split's folders, which may be links."""
         read = [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
         return [*read, *(self.folder.glob("*/*"))]
 
     @property
     def folders(self):
-        """The dataset's folders, which nothing else is to be written to."""
+        """The dataset's folders, to which no results may be written."""
         return [self.path, *{path.parent for path in self.files}]
 
     @property
@@ -104,7 +107,7 @@ class SpikeDataset(Dataset):
 
     @property
     def steps(self):
-        """Name -> the step of the stream that is scored, counted from 1 as in the names."""
+        """Name -> the scored step of the stream, counted from 1 as in file names."""
         outputs = [
             "middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures))
             for s in self.streams
@@ -112,9 +115,9 @@ class SpikeDataset(Dataset):
         return {s.name: s.start + KEY_FRAMES[output] + 1 for s, output in zip(self.streams, outputs)}
 
     def read(self, index, epoch=0):
-        """Sample `index` as uint8 arrays: `spikes` (41, H, W), each picture (H, W), `name`, and `rate`.
+        """Sample `index`: `name`, `rate`, and uint8 arrays `spikes` (41, H, W) and each picture (H, W).
 
-        `rate` is how many spikes a step white fires. `epoch` is of no effect.
+        `rate` is in spikes per step at white. `epoch` has no effect.
         """
         stream, camera = self.streams[index], self.camera
         stop = stream.start + STEPS
@@ -127,8 +130,7 @@ class SpikeDataset(Dataset):
         return {"name": name, "spikes": spikes, "rate": self.rates[name], **pictures, **self.maps}
 
     def read_picture(self, path):
-        """A picture as grey uint8 (H, W); of 16 bits, by the range that all pictures of the dataset have
-        together."""
+        """A picture as grey uint8 (H, W). 16-bit pictures are scaled by the dataset's common white."""
         picture = read_picture(path, self.height, self.width)
         return to_eight_bits(picture, 255 if picture.dtype == np.uint8 else self.white)
 
@@ -141,49 +143,48 @@ class SpikeDataset(Dataset):
     def check(self):
         height, width, *_ = self.camera
         for stream in self.streams:
-            if not stream.path.name.isprintable():  # outputs, tables and logs have the name in them
-                raise UserError(f"{stream.path}: its name has characters that are no text; rename the stream")
+            if not stream.path.name.isprintable():  # names are shown in outputs, tables and logs
+                raise UserError(f"{stream.path}: its name has unprintable characters; rename the stream")
             steps = count_steps(stream.path, height, width)
             need = stream.start + STEPS
             if stream.start < 0:
                 raise UserError(
-                    f"{stream.path}: the id in its name leaves too few steps before it; rename it, or see --key_id"
+                    f"{stream.path}: too few steps before the id in its name; rename it, or see --key_id"
                 )
             if steps < need:
                 raise UserError(
-                    f"{stream.path}: too short, {steps} steps of {height}x{width}; steps {stream.start + 1} to {need} "
-                    "are wanted; record more, or check --data_mode and --key_id"
+                    f"{stream.path}: too short, {steps} steps of {height}x{width}; needs steps "
+                    f"{stream.start + 1} to {need}; record more, or check --data_mode and --key_id"
                 )
             if self.split == "train" and stream.pictures.keys() != self.streams[0].pictures.keys():
                 few, many = sorted((self.streams[0], stream), key=lambda stream: len(stream.pictures))
                 raise UserError(
-                    f"{few.path}: has one picture, but {many.path.name} those of ids {', '.join(map(str, KEY_IDS))}; add what is "
-                    "missing, or leave one picture for each stream"
+                    f"{few.path}: has one picture, but {many.path.name} has ids "
+                    f"{', '.join(map(str, KEY_IDS))}; add the missing ones, or leave one picture per stream"
                 )
         paths = [path for stream in self.streams for path in stream.pictures.values()]
         pool = ThreadPoolExecutor()
         try:
             checks = pool.map(self.deepest, paths)
-            # A bar only where there is something to wait for.
+            # Shows a bar only if it takes more than two seconds.
             most = max(
                 tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2), default=0
             )
         finally:
-            pool.shutdown(cancel_futures=True)  # after a bad picture the others need no look
+            pool.shutdown(cancel_futures=True)  # a bad picture ends the check
         self.white = next(white for white in WHITES if most <= white)
         if most and self.white < WHITES[-1]:
             self.warnings.append(
-                f"{paths[0].parent}: pictures of 16 bits, up to {most}; {self.white} is taken for white"
+                f"{paths[0].parent}: 16-bit pictures, values up to {most}; assuming {self.white} is white"
             )
 
     def deepest(self, path):
-        """The largest value of a picture of 16 bits, 0 for one of bytes."""
+        """The largest value of a 16-bit picture, or 0 for an 8-bit one."""
         picture = read_picture(path, self.height, self.width)
         return 0 if picture.dtype == np.uint8 else max(1, int(picture.max()))
 
     def look(self, rate):
-        """Look into a few streams: at bit order and size, whether they lie as their pictures do, how often
-        white fires."""
+        """Examine a few streams: bit order, size, orientation compared with the pictures, rate at white."""
         shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
         looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
         self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
@@ -196,19 +197,19 @@ class SpikeDataset(Dataset):
             looks.append(rates.compare(sample["spikes"], pictures) if pictures else None)
         self.rates, warning = rates.choose(self, rate, [look for look in looks if look])
         self.warnings += [warning] if warning else []
-        if gains and np.median(gains) > TURNED_OVER:
+        if gains and np.median(gains) > UPSIDE_DOWN:
             stored = "upside down" if self.flip else "upright"
             self.warnings.append(
-                f"{shown[0].path.parent}: the streams are taken as stored {stored}, but their pictures fit far better turned "
-                f"over; take --flip {not self.flip}"
+                f"{shown[0].path.parent}: streams are read as stored {stored}, but fit their pictures far "
+                f"better the other way; use --flip {not self.flip}"
             )
 
 
 class SpikeREDS(SpikeDataset):
-    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png, the step by its
-    id or 151.
+    """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png.
 
-    A stream that has NAME.png alone, as in Spike-Zoo's layout, is trained on too, where all have.
+    A test picture is of the step that its name gives as an id, or of step 151. Training streams may have
+    NAME.png alone, as in Spike-Zoo's layout, if all of them do.
     """
 
     height, width, flip, label = 250, 400, True, "spike-REDS"
@@ -226,7 +227,7 @@ class SpikeREDS(SpikeDataset):
             alone = not there or (same.is_file() and len(there) == 1)
             start = 0
             if alone and (self.split != "train" or same.is_file()):
-                # A stream with one picture, at the step that its name tells: the chosen output is put there.
+                # A stream with one picture: place the window so that the chosen output is at its step.
                 wanted = [KEY_IDS[self.key_id or 21]]
                 pictures = {wanted[0]: same}
                 start = self.scored_step(path) - 1 - KEY_FRAMES[wanted[0]]
@@ -239,19 +240,22 @@ class SpikeREDS(SpikeDataset):
             for output in wanted:
                 if not pictures[output].is_file():
                     raise UserError(
-                        f"{path}: its picture {pictures[output]} is missing; add it or remove the stream (see --key_id)"
+                        f"{path}: its picture {pictures[output]} is missing; add it, or remove the stream "
+                        "(see --key_id)"
                     )
             yield Stream(path, start, {output: pictures[output] for output in wanted})
 
     def windows(self, path, truth):
-        """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat, as `simulate.py --long` writes
-        them; those that have 41 steps about them."""
+        """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat, as `simulate.py --long` writes.
+
+        Leaves out pictures without 41 steps around them.
+        """
         steps = path.stat().st_size * 8 // (self.height * self.width)
         if steps <= STEPS:
             return []
         output = KEY_IDS[self.key_id or 21]
         found = {id_of(stem, steps): stem for stem in truth.paths if stem.startswith(f"{path.stem}_key_id")}
-        if found.keys() <= set(PICTURE_IDS):  # as of the 41 steps that a longer stream begins with
+        if found.keys() <= set(PICTURE_IDS):  # pictures of the first 41 steps of a longer stream
             return []
         return [
             Stream(path, key_id - 1 - KEY_FRAMES[output], {output: truth.named(stem)}, stem)
@@ -260,8 +264,10 @@ class SpikeREDS(SpikeDataset):
         ]
 
     def scored_step(self, path):
-        """The step of a stream's only picture, counted from 1: that of its name, else 151, or the middle of a
-        shorter one."""
+        """The step of a stream's only picture, counted from 1.
+
+        It is the id in the name, or else 151, or the middle of a stream too short for that.
+        """
         steps = path.stat().st_size * 8 // (self.height * self.width)
         usual = self.test_key_id if steps >= self.test_key_id + STEPS // 2 else steps // 2 + 1
         return id_of(path.stem, steps) or usual
@@ -272,14 +278,14 @@ class SpikeX4K(SpikeREDS):
 
     height, width, flip, label = 1000, 1000, False, "spike-X4K"
     test_key_id = 21
-    rates_known = RATE, 0.65  # as the TFP and TFI pictures in the SwinSF paper's figure of it have
+    rates_known = RATE, 0.65  # the TFP and TFI pictures in the SwinSF paper show more than 0.6
 
 
 class ClassA(SpikeDataset):
-    """recVidarReal2019 and other recordings without ground truth: steps 301 to 341 of each, or the middle
-    ones of a shorter one.
+    """recVidarReal2019 and other recordings without ground truth.
 
-    Steps of 250x400, but where a known sensor's size stands out by the looks, as in `guess_camera`.
+    Uses steps 301 to 341 of each, or the middle ones of a shorter recording. Steps are 250x400 unless the
+    contents show another known size (see `guess_camera`).
     """
 
     height, width, flip, label = 250, 400, True, "classA"
@@ -296,15 +302,14 @@ class ClassA(SpikeDataset):
         if len(cameras) > 1:
             one, other = (next(path for path in found if found[path] == camera) for camera in cameras[:2])
             raise UserError(
-                f"{other}: steps of {cameras[1]}, but {one.name} has {cameras[0]}; a dataset has one size, so part them"
+                f"{other}: steps of {cameras[1]}, but {one.name} has {cameras[0]}; a dataset has one size, "
+                "so split it"
             )
         if cameras:
             self.camera = cameras[0]
         for path in untold:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(
-                f"{path}: its size cannot be told from its pictures; it is taken as {self.camera}"
-            )
+            self.warnings.append(f"{path}: its contents do not show its size; {self.camera} is assumed")
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))
@@ -354,7 +359,7 @@ def is_of_simulate(folder):
 
 
 def split_folder(path, split):
-    """The folder of a split below a dataset. Raises UserError where dataset or split is missing."""
+    """The folder of a split of a dataset. Raises UserError if dataset or split is missing."""
     if not path.is_dir():
         raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
     for name in SPLITS[split]:
@@ -366,8 +371,7 @@ def split_folder(path, split):
 
 
 def dat_files(folder):
-    """The `.dat` files of a split, in any case: in its folder input or spike, the first that has any, or
-    right in it."""
+    """The `.dat` files (or `.DAT`) of a split: in its folder input, else in spike, else at its top."""
     for place in (*(folder / name for name in INPUT_FOLDERS), folder):
         found = sorted(path for path in visible(place.glob("*")) if path.suffix.lower() == ".dat")
         if found:
@@ -376,18 +380,17 @@ def dat_files(folder):
 
 
 def id_of(stem, steps):
-    """The key id that ends a stream's name, from 1, or None: 151 for `200_part1_key_id151`; 21 for `NAMEid21`
-    of 41 steps.
+    """The key id at the end of a stream's name, counted from 1, or None.
 
-    A name may end in digits by itself, as `pyramid60` does.
+    151 for `200_part1_key_id151`, 21 for `NAMEid21` of 41 steps. None for `pyramid60`, whose digits are part
+    of the name.
     """
     match = re.search(r"(?:^|_)id(\d+)$", stem) or (steps == STEPS and re.search(r"id(21)$", stem))
     return int(match.group(1)) if match else None
 
 
 class Truth:
-    """The pictures in the folder gt of a split, by their names without suffix; folder and suffixes in any
-    case."""
+    """The pictures in a split's folder gt, by name without suffix. Ignores case in folder and suffixes."""
 
     def __init__(self, folder):
         places = [
@@ -403,12 +406,11 @@ class Truth:
         }
 
     def named(self, stem):
-        """The picture of that name; where there is none, the path that it should have."""
+        """The picture of this name, or, if there is none, the path that it should have."""
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at a key id: NAMEid7 or NAME_key_id7 of NAMEid21.dat or
-        NAME.dat."""
+        """The picture of a 41-step stream at an id: NAMEid7 or NAME_key_id7 for NAMEid21.dat or NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)
@@ -420,17 +422,19 @@ def has_truth(folder):
 
 
 def read_picture(path, height, width):
-    """A ground-truth picture as grey uint8 or uint16 (height, width). Raises UserError: unreadable, or of
-    another size."""
+    """A ground-truth picture as grey uint8 or uint16 (height, width).
+
+    Raises UserError if it cannot be read or has another size.
+    """
     try:
         picture = read_levels(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the picture") from None
     if picture is None:
-        raise UserError(f"{path}: no readable picture; replace it by a whole one")
+        raise UserError(f"{path}: not a readable picture; replace it")
     if picture.shape != (height, width):
         found = "x".join(map(str, picture.shape))
         raise UserError(
-            f"{path}: a picture of {found} where {height}x{width} is expected; check the file and --data_mode"
+            f"{path}: a picture of {found}, expected {height}x{width}; check the file and --data_mode"
         )
     return picture

@@ -1,6 +1,6 @@
 """The attention of SwinSF inside windows: W-MSA on one stream, TSA across three.
 
-Each works on windows (B, n, N, C), any n of them: no window sees another.
+Both take windows (B, n, N, C). Windows are independent, so any subset of them can be computed alone.
 """
 
 import torch
@@ -14,8 +14,7 @@ TSA_CHOICES = ("released", "paper")
 
 
 class BiasedAttention(nn.Module):
-    """Attention inside windows, with a learned bias for each offset between two tokens and the shifted-window
-    mask."""
+    """Window attention with a learned bias for each relative position and the mask of shifted windows."""
 
     def __init__(self, channels, window, heads):
         super().__init__()
@@ -27,22 +26,22 @@ class BiasedAttention(nn.Module):
 
     @property
     def bias(self):
-        """(heads, N, N): what is added to the scores of each pair of tokens."""
+        """(heads, N, N): the bias added to the score of each pair of tokens."""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
     def attend(self, query, key, value, mask):
-        """softmax(q k^T / sqrt(C/heads) + bias + mask) v of each window, projected.
+        """softmax(q k^T / sqrt(C/heads) + bias + mask) v in each window, then the output projection.
 
         query, key, value (B, n, N, C), mask (n, N, N) or None -> (B, n, N, C).
         """
-        bias = self.bias if mask is None else self.bias + mask.unsqueeze(1)  # (n or none, heads, N, N)
+        bias = self.bias if mask is None else self.bias + mask.unsqueeze(1)  # ([n,] heads, N, N)
         parts = (rearrange(t, "b n t (k d) -> b n k t d", k=self.heads) for t in (query, key, value))
         out = F.scaled_dot_product_attention(*parts, attn_mask=bias.to(query.dtype))
         return self.proj(rearrange(out, "b n k t d -> b n t (k d)"))
 
 
 class WindowAttention(BiasedAttention):
-    """W-MSA: the multi-head self-attention of the Swin Transformer, on one stream."""
+    """W-MSA: the window self-attention of the Swin Transformer, on one stream."""
 
     def __init__(self, channels, window, heads):
         super().__init__(channels, window, heads)
@@ -56,8 +55,8 @@ class WindowAttention(BiasedAttention):
 class TemporalSpatialAttention(BiasedAttention):
     """TSA: the query from the left stream, the key from the right, the value from the middle.
 
-    tsa="paper" has a projection for each. tsa="released" does what the released weights were trained with:
-    `to_q` projects all three, and `to_k` and `to_v` lie in the file unused (so they take no gradient here).
+    tsa="paper" has a projection for each. tsa="released" is how the released weights were trained: `to_q`
+    projects all three, and `to_k` and `to_v` are in the file but unused, so they get no gradient.
     """
 
     def __init__(self, channels, window, heads, tsa):
@@ -69,7 +68,7 @@ class TemporalSpatialAttention(BiasedAttention):
 
     @property
     def projections(self):
-        """The layers of query, key and value."""
+        """The projections of query, key and value."""
         return (self.to_q, self.to_k, self.to_v) if self.tsa == "paper" else (self.to_q, self.to_q, self.to_q)
 
     def forward(self, left, middle, right, mask=None):
@@ -79,8 +78,8 @@ class TemporalSpatialAttention(BiasedAttention):
 
 
 def scramble(windows):
-    """(..., N, C) -> (..., N, C): transposed to (C, N) and read back row by row.
+    """(..., N, C) -> (..., N, C): transpose to (C, N) and reshape without transposing back.
 
-    What the released network adds to its side streams in place of an attention result.
+    The released network adds this to its side streams instead of an attention result.
     """
     return windows.transpose(-2, -1).reshape(windows.shape)

@@ -1,8 +1,8 @@
-"""The two classical reconstructions, for comparison: TFP and TFI (Zhu et al., "A Retina-Inspired Sampling
-Method", ICME 2019).
+"""The two classical reconstructions, TFP and TFI, for comparison.
 
-`tfp` and `tfi` make a picture out of a window; `tfp_pictures` and `tfi_pictures` make one at each of many key
-frames of a recording that need not fit the memory.
+Source: Zhu et al., "A Retina-Inspired Sampling Method for Visual Texture Reconstruction", ICME 2019.
+`tfp` and `tfi` make one picture from a window. `tfp_pictures` and `tfi_pictures` make pictures at many key
+frames of a recording that need not fit into memory.
 """
 
 from collections import deque
@@ -15,18 +15,18 @@ import torch
 from swinsf.utils.spikes import as_spikes
 from swinsf.utils.timing import RATE
 
-BLOCK = 32  # steps of a recording that are read at a time
-REACH = 512  # steps before and after them in which it looks for a pixel's spikes
-# TFI's code of a block's first step. Of two spikes the nearer one has the larger code, and no spike has 0. So
-# a maximum finds the nearest; processors take a maximum of many pixels at once.
+BLOCK = 32  # steps of a recording read at a time
+REACH = 512  # steps before and after a block in which TFI looks for a pixel's spikes
+# TFI's code of a block's first step. Nearer spikes have larger codes, and no spike has 0, so that a maximum,
+# which is vectorised, finds the nearest spike.
 ORIGIN = 2048
 
 
 def tfp(spikes, key_frame, window=41, rate=RATE):
-    """Texture from playback: the mean of `window` steps centred on the key frame, as grey levels.
+    """Texture from playback: the mean of `window` steps centred on the key frame, in grey levels.
 
-    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. A window that reaches over an
-    end of the stream is cut there.
+    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. The window is cut at the ends
+    of the stream.
     """
     start = max(key_frame - window // 2, 0)
     steps = spikes[..., start : key_frame - window // 2 + window, :, :]
@@ -34,12 +34,11 @@ def tfp(spikes, key_frame, window=41, rate=RATE):
 
 
 def tfi(spikes, key_frame, rate=RATE):
-    """Texture from interspike interval: one over the distance between the spikes round the key frame, as grey
-    levels.
+    """Texture from interspike interval: the inverse of the interval around the key frame, in grey levels.
 
-    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. The interval goes from the
-    last spike at or before the key frame to the first after it; without one before it starts at step -1,
-    without one after it ends at T.
+    spikes (..., T, H, W) tensor of 0 and 1 -> (..., H, W) float in 0..255/rate. The interval runs from the
+    last spike at or before the key frame to the first one after it. If there is none before, it starts at
+    step -1; if there is none after, it ends at T.
     """
     count = spikes.shape[-3]
     step = torch.arange(count, device=spikes.device).view(-1, 1, 1)
@@ -50,26 +49,27 @@ def tfi(spikes, key_frame, rate=RATE):
 
 
 def read_steps(spikes, start, stop):
-    """Steps start..stop-1, or as many of them as there are, of whatever gives arrays (t, H, W) for a slice,
-    as a bool tensor.
-    Raises ValueError for what is no spikes."""
+    """Steps start..stop-1, as far as they exist, as a bool tensor. spikes: slices give arrays (t, H, W).
+
+    Raises ValueError if they are not spikes.
+    """
     return torch.from_numpy(as_spikes(spikes[start:stop]) != 0)
 
 
 def tfp_pictures(
     spikes: Any, key_frames: Iterable[int], window: int = 41, rate: float = RATE
 ) -> Iterator[np.ndarray]:
-    """`tfp` at each of `key_frames`, rising, by a running sum: a step is added once and taken away once.
+    """`tfp` at each of `key_frames`, in rising order. A running sum adds and subtracts each step once.
 
-    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice; it is sliced in order, and no
-    step twice. Yields (H, W) float32 arrays; ends where the recording does. A window may have any length: its
-    steps are held packed. Raises ValueError for what is no spikes, when it is read.
+    spikes: an array (T, H, W) of 0 and 1, or an object whose slices are such arrays. It is sliced in order,
+    and no step is read twice. Yields (H, W) float32 arrays and ends with the recording. The window may be of
+    any length: its steps are kept packed. Raises ValueError on reading anything but spikes.
     """
     held, total = deque(), None  # the steps in the window, and their sum
     first = stop = 0  # the first of them, and the one after the last
     for key_frame in key_frames:
         start, wanted = max(key_frame - window // 2, 0), key_frame - window // 2 + window
-        while held and first < start:  # what the window has left behind
+        while held and first < start:  # steps that the window has passed
             total -= torch.from_numpy(np.unpackbits(held.popleft(), count=total.numel()).reshape(total.shape))
             first += 1
         if not held:
@@ -87,21 +87,20 @@ def tfp_pictures(
 
 
 def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
-    """`tfi` of the whole recording at each of `key_frames`, rising, by one pass forward and one back over
-    each block of steps.
+    """`tfi` of the whole recording at each of `key_frames`, in rising order.
 
-    spikes, and what is yielded, are as of `tfp_pictures`. A pixel without a spike in the 512 steps before its
-    block, or after it, is taken to fire just beyond them: its grey level is 0.83 at most, and would else be
-    less still.
+    Makes one pass forward and one back over each block of steps. Input and output are those of
+    `tfp_pictures`. A pixel without a spike within 512 steps before or after its block counts as firing just
+    beyond them. Its grey level is then at most 0.83, and the true one is lower.
     """
     key_frames = iter(key_frames)
     key_frame = next(key_frames, None)
     if key_frame is None:
         return
-    # blocks lie alike wherever it begins, and so the pictures are
+    # Blocks start at multiples of BLOCK, so that a picture does not depend on the first key frame.
     start = stop = max(0, key_frame // BLOCK * BLOCK - REACH)
-    # what is read from `start` to `stop`; the code of each pixel's last spike before `start`
-    blocks, before = deque(), None
+    blocks = deque()  # steps start..stop-1
+    before = None  # the code of each pixel's last spike before `start`
     while key_frame is not None:
         while stop <= start + REACH:
             block = read_steps(spikes, stop, stop + BLOCK)
@@ -129,8 +128,7 @@ def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> 
 
 
 class Block:
-    """Up to 32 steps of a recording from `start` on, packed, and `first`, the code of each pixel's first
-    spike in them."""
+    """Up to 32 steps of a recording from `start` on, packed. `first`: codes of the pixels' first spikes."""
 
     def __init__(self, start, fired):
         self.start, self.steps = start, len(fired)
@@ -145,11 +143,10 @@ class Block:
 
 
 def intervals(fired, offsets, before, after):
-    """The interval (H, W) int16 round each of `offsets`, steps of a block; moves `before` on to the block's
-    end.
+    """The intervals (H, W) int16 around `offsets`, steps of a block. Updates `before` to the block's end.
 
     fired (steps, H, W) bool. before, after (H, W) int16: codes of each pixel's last spike before the block
-    and its first after.
+    and its first one after it.
     """
     found = {}
     for step, now in enumerate(fired):

@@ -1,13 +1,12 @@
 """SwinSF (Swin Spikeformer): three pictures from 41 steps of a spike stream.
 
 Jiang, Zhu, Chen: "SwinSpikeFormer: Learning Comprehensive Spatial-Temporal Representation to Reconstruct
-Dynamic Scenes from Spike Streams", ICVRV 2024, arXiv 2407.15708. The file reads from the parts to the whole,
-as the paper's figure does: the block (SAB), whose attention is in `models.attention`, the group of blocks
-(RSSB), the network. `models.fast` computes the same faster.
+Dynamic Scenes from Spike Streams", ICVRV 2024, arXiv 2407.15708. The file follows the paper's figure from the
+parts to the whole: the block (SAB), the group of blocks (RSSB), the network. The block's attention is in
+`models.attention`. `models.fast` computes the same results faster.
 
-The streams left, middle and right run stacked along the batch, in this order: 3B is "left of each sample,
-then middle, then right". Module names such as `residual_group`, `attn_mul` and `conv_lm` are those of the
-released weight files.
+The left, middle and right streams are stacked along the batch: 3B means all left samples, then all middle,
+then all right. Names such as `residual_group`, `attn_mul` and `conv_lm` come from the released weight files.
 """
 
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from swinsf.models.windows import attention_mask, partition, reverse
 from swinsf.utils.spikes import validate_spikes
 from swinsf.utils.timing import SIDE_STEPS, STEPS
 
-SMALLEST = 20  # pixels a side of a picture
+SMALLEST = 20  # side of a picture in pixels
 
 
 class Reconstruction(NamedTuple):
@@ -36,8 +35,7 @@ class Reconstruction(NamedTuple):
 
 @dataclass(frozen=True)
 class SwinSFConfig:
-    """An architecture; a checkpoint carries it, so that loading needs no flags. The defaults are the released
-    network's."""
+    """An architecture. Checkpoints carry it, so loading needs no flags. Defaults: the released network."""
 
     channels: int = 96
     depths: tuple = (6, 6)  # blocks in each RSSB
@@ -47,15 +45,15 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "motion", "aligned": what the last convolution adds to
+    skip: str = "none"  # or "motion", "aligned": the estimate to which the last convolution adds
 
     def __post_init__(self):
+        # A file or a flag may give a list or a single number.
         depths = self.depths if isinstance(self.depths, list | tuple) else [self.depths]
-        # a file or a flag may have a list or a single number
         object.__setattr__(self, "depths", tuple(depths))
 
 
-# "aligned" sees the steps along the motion too, "motion" as they lie
+# "motion" adds to a mean along the motion; with "aligned" the network also sees the steps warped along it.
 SKIP_CHOICES = ("none", "motion", "aligned")
 
 
@@ -72,22 +70,21 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a residual branch of a sample at random (Huang et al., ECCV
-    2016)."""
+    """Stochastic depth: in training, drops samples' residual branches at random (Huang et al., ECCV 2016)."""
 
     def __init__(self, drop_prob):
         super().__init__()
         self.drop_prob = drop_prob
 
     def draw(self, like, samples):
-        """(3, B, 1, 1, 1) of mean 1, a factor for each stream of each sample; None if nothing is dropped."""
+        """Factors (3, B, 1, 1, 1) of mean 1 for each stream of each sample, or None if nothing is dropped."""
         if not (self.training and self.drop_prob):
             return None
         kept = 1 - self.drop_prob
         return like.new_empty(3, samples, 1, 1, 1).bernoulli_(kept) / kept
 
     def forward(self, branch):
-        """A branch (3, B, n, N, C), with what is dropped set to zero."""
+        """A branch (3, B, n, N, C), set to zero for the dropped samples."""
         factors = self.draw(branch, branch.shape[1])
         return branch if factors is None else branch * factors
 
@@ -117,7 +114,7 @@ class SAB(nn.Module):
         return torch.roll(x, (self.shift, self.shift), (1, 2))
 
     def attention(self, x, mask):
-        """What attention adds to each stream: (3, B, n, N, C) -> (3, B, n, N, C)."""
+        """The residual that attention adds to each stream: (3, B, n, N, C) -> (3, B, n, N, C)."""
         left, middle, right = x
         attended = self.attn(middle, mask) + 0.1 * self.attn_mul(left, middle, right, mask)
         if self.tsa == "released":
@@ -126,7 +123,7 @@ class SAB(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Picture -> tokens: a strided convolution if a token is more than a pixel, then a norm."""
+    """Picture -> tokens: a strided convolution for tokens larger than a pixel, then an optional norm."""
 
     def __init__(self, channels, patch, norm):
         super().__init__()
@@ -142,7 +139,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchUnembed(nn.Module):
-    """Tokens -> picture: a transposed convolution if a token is more than a pixel."""
+    """Tokens -> picture: a transposed convolution for tokens larger than a pixel."""
 
     def __init__(self, channels, patch):
         super().__init__()
@@ -155,8 +152,7 @@ class PatchUnembed(nn.Module):
 
 
 class RSSB(nn.Module):
-    """Residual Swin spikeformer block: SABs, alternating without and with shift, a convolution, a residual
-    connection."""
+    """Residual Swin spikeformer block: SABs with and without shift, a convolution, a residual connection."""
 
     def __init__(self, config, drop_paths):
         super().__init__()
@@ -175,22 +171,21 @@ class RSSB(nn.Module):
 
 
 class SwinSF(nn.Module):
-    """Spikes (B, 41, H, W) of 0 and 1, any H and W from 20 up -> `Reconstruction` of three (B, 1, H, W) in
-    grey levels.
+    """Spikes (B, 41, H, W) of 0 and 1 -> `Reconstruction`, three pictures (B, 1, H, W) in grey levels.
 
-    Raises ValueError for another number of steps and for a smaller picture. In eval mode it looks at the
-    spikes too: 0 and 255 count as 0 and 1, any others raise ValueError (see `validate_spikes`).
+    H and W are at least 20. Raises ValueError for smaller pictures or another number of steps. In eval mode
+    the values are checked too: 0 and 255 count as 0 and 1, others raise ValueError (see `validate_spikes`).
 
-    calibration: (B or 1, 2, H, W) float32 of the pixels' dark charge, in thresholds a step, and response,
-    relative to the mean; a step then counts (spike - dark) / response. None: the pixels are alike.
+    calibration: (B or 1, 2, H, W) float32, each pixel's dark charge in thresholds per step and its response
+    relative to the mean. The input becomes (spike - dark) / response. None means that all pixels are equal.
     """
 
     def __init__(self, config=None):
         super().__init__()
         self.config = config = config or SwinSFConfig()
-        self.grad_checkpoint, self.compiled = False, None  # of `models.fast`
+        self.grad_checkpoint, self.compiled = False, None  # used by `models.fast`
         channels = config.channels
-        seen = 0 if config.skip == "none" else SEGMENTS  # pictures that a stream sees besides its steps
+        seen = 0 if config.skip == "none" else SEGMENTS  # input channels besides the steps
         self.conv_first_ref = nn.Conv2d(SIDE_STEPS + seen, channels, 3, padding=1)
         self.conv_first = nn.Conv2d(STEPS + seen, channels, 3, padding=1)
         self.patch_embed = PatchEmbed(channels, config.patch, norm=True)
@@ -202,15 +197,15 @@ class SwinSF(nn.Module):
             drop_paths = drop_paths[depth:]
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
-        # Sequential, so that the convolutions have the released files' names conv_last.0 and conv_lm.0.
-        # The last convolution gives a picture; along the motion a residual, and a score for each segment.
+        # Sequential gives the convolutions their names in released files, conv_last.0 and conv_lm.0. Their
+        # output is a picture or, with a skip, a residual and a score for each segment.
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip != "none":
             self.segment_scores = nn.Parameter(
                 -0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2
             )
-            for last in (self.conv_last[0], self.conv_lm[0]):  # training starts from firing rates alone
+            for last in (self.conv_last[0], self.conv_lm[0]):  # start from the mean along the motion
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
 
@@ -222,7 +217,7 @@ class SwinSF(nn.Module):
     def set_precision(self, dtype):
         """Compute the layers between the spikes and the last norm in float32, bfloat16 or float16.
 
-        The pictures stay float32: a bfloat16 near 200 is a whole grey level wide.
+        The pictures stay float32: near 200, bfloat16 resolves only whole grey levels.
         """
         for part in (self.conv_first_ref, self.conv_first, self.patch_embed, self.layers):
             part.to(dtype)
@@ -250,14 +245,13 @@ class SwinSF(nn.Module):
             return self.finish((middle, self.conv_lm(left), self.conv_lm(right)), segments, size)
 
     def prepare(self, x, calibration=None):
-        """Check spikes (B, 41, H, W), correct them by a calibration, and pad them to whole windows, in the
-        network's type."""
+        """Check spikes (B, 41, H, W), calibrate and pad them to whole windows, in the network's dtype."""
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < SMALLEST:
             raise ValueError(
-                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W) with H and W at least {SMALLEST}"
+                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {SMALLEST}"
             )
-        if not self.training:  # training's spikes were bits on their way
+        if not self.training:  # in training, spikes are unpacked from bits and so are valid
             x = validate_spikes(x)
         x = x.to(self.norm.weight.dtype)
         if calibration is not None:
@@ -269,10 +263,10 @@ class SwinSF(nn.Module):
         return x
 
     def see(self, x):
-        """What each stream sees of spikes (B, 41, H, W): ({stream: (B, 28 to 48, H, W)}, {stream: its
-        `Segments` or None}).
+        """The input of each stream, from spikes (B, 41, H, W).
 
-        Its steps; along the motion the light of its segments too.
+        Returns ({stream: (B, 28 to 48, H, W)}, {stream: its `Segments` or None}). The input is the stream's
+        steps and, with a skip, also the light of its segments along the motion.
         """
         dtype = self.conv_first.weight.dtype
         if self.config.skip == "none":
@@ -286,8 +280,10 @@ class SwinSF(nn.Module):
         return seen, {stream: segments for stream, (_, segments) in along.items()}
 
     def finish(self, pictures, segments, size):
-        """What the last convolutions give for middle, left and right, each (B, 1 or 8, H, W) ->
-        `Reconstruction` of a size."""
+        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`.
+
+        size: (height, width) to which padding is cropped.
+        """
         height, width = size
         outputs = []
         for stream, picture in zip(Reconstruction._fields, pictures):

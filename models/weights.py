@@ -1,7 +1,6 @@
-"""Weights files: what one claims is held against the architecture, and the architecture against its limits,
-before it is built.
+"""Weights files, checked against the architecture before the network is built.
 
-So no file makes more than its own tensors, and none whose names or shapes differ is taken for another.
+A file cannot make us allocate more than it holds; wrong names or shapes are refused.
 """
 
 import dataclasses
@@ -20,21 +19,24 @@ from swinsf.utils.cli import UserError
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
-# entries that toolboxes keep weights in
+# The entries under which toolboxes store weights.
 WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")
-# What the numbers of a SwinSFConfig may be, both ends included.
-LIMITS = {
-    **{"channels": (int, 1, 4096), "heads": (int, 1, 256), "window": (int, 1, 16), "patch": (int, 1, 64)},
-    **{"mlp_ratio": (float, 0.1, 64), "drop_path": (float, 0, 0.99)},
+LIMITS = {  # fields of SwinSFConfig: type, smallest and largest value
+    "channels": (int, 1, 4096),
+    "heads": (int, 1, 256),
+    "window": (int, 1, 16),
+    "patch": (int, 1, 64),
+    "mlp_ratio": (float, 0.1, 64),
+    "drop_path": (float, 0, 0.99),
 }
 MOST_BLOCKS = 256
 CHOICES = {"tsa": TSA_CHOICES, "skip": SKIP_CHOICES}
 
 
 def shipped_weights(variant: str = "small") -> Path:
-    """The path of the shipped weights; by default the one for light without noise (see `weights_for`).
+    """The path of a shipped weights file; by default the one for light without noise (see `weights_for`).
 
-    Raises UserError where it is not there.
+    Raises UserError if there is none.
     """
     path = SHIPPED / f"swinsf_{variant}.pth"
     if not path.is_file():
@@ -44,14 +46,13 @@ def shipped_weights(variant: str = "small") -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What a shipped file was fitted to."""
+    """The data that a shipped file was trained for."""
 
     purpose: str
-    light: tuple  # spikes a step of bright pixels, least and most
-    motion: float  # pixels a step, at most
+    light: tuple  # spikes per step of bright pixels, smallest and largest
+    motion: float  # largest speed in pixels per step
 
 
-# file -> what it is for.
 SHIPPED_FOR = {
     "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
@@ -66,30 +67,32 @@ CHOICE = {
 
 
 def weights_for(purpose):
-    """The path of the shipped weights for "recordings" (any data without ground truth), "spike-REDS" or
-    "spike-X4K"."""
+    """The path of the shipped weights for a purpose.
+
+    purpose: "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K".
+    """
     there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
     return there[0] if there else shipped_weights()
 
 
 def fit_of(path):
-    """The `Fit` of a shipped file, None of any other."""
+    """The `Fit` of a shipped file, or None for any other file."""
     return SHIPPED_FOR.get(Path(path).name) if Path(path).resolve().parent == SHIPPED.resolve() else None
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", precision: str = "fp32") -> SwinSF:
-    """The model that a weights file holds, in eval mode on `device`.
+    """The model in a weights file, in eval mode on `device`.
 
-    path: the project's own checkpoint, a run's folder (see `weights_file`), a released file, or a state_dict
-    of a released or shipped architecture, by itself or under a name of `WRAPPERS`, by torch.save or as
-    `.safetensors`.
+    path: a checkpoint of this project, a run's folder (see `weights_file`), a released file, or a state_dict
+    of a released or shipped architecture. A state_dict may be nested under a name in `WRAPPERS`; it is saved
+    by torch.save or as `.safetensors`.
 
-    precision: "fp32", "bf16" or "fp16" for the layers between spikes and pictures, which stay float32
-    themselves, or "auto", see `choose_precision`. bf16 is the faster one on CPUs that have its instructions;
-    fp16 is for GPUs.
+    precision: "fp32", "bf16" or "fp16", for the layers between spikes and pictures, or "auto", see
+    `choose_precision`. Pictures are always float32. bf16 is faster on CPUs with bf16 instructions; fp16 is
+    for GPUs.
 
-    Raises UserError for fp16 on a CPU, where the file is missing, damaged or unsafe, and where its weights do
-    not fit, with the names of the missing and the unexpected ones.
+    Raises UserError for fp16 on a CPU, if the file is missing, damaged or unsafe, or if its weights do not
+    fit; the message names missing and unexpected weights.
     """
     precision = choose_precision(precision, path, device)
     config, state = read_weights(path)
@@ -101,23 +104,23 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
 
 
 def choose_precision(precision: str, path: str | Path, device: str | torch.device) -> str:
-    """The precision for weights on a device: "auto" is "bf16" for shipped weights where that is fast, "fp32"
-    otherwise.
+    """The precision for weights on a device. "auto" is "bf16" for shipped weights if it is fast, else "fp32".
 
     Shipped weights were measured in bf16: 99.9 % of a picture's pixels change by less than half a grey level.
     Nothing is known of other weights. Raises UserError for fp16 on a CPU.
     """
     device = torch.device(device)
     if precision == "fp16" and device.type == "cpu":
-        raise UserError("--precision fp16 on a CPU: five times as slow; take bf16 or fp32")
+        raise UserError("--precision fp16 on a CPU: five times as slow; use bf16 or fp32")
     if precision != "auto":
         return precision
     return "bf16" if fit_of(path) and bfloat16_is_fast(device) else "fp32"
 
 
 def weights_file(path):
-    """The path of a weights file: in a run's folder its best.pth, or last.pth if it has not validated; the
-    shipped file for one of the names `choices.SHIPPED`, unless there is a file or folder of that name.
+    """The path of a weights file: in a run's folder best.pth, or last.pth if there was no validation yet.
+
+    One of the names `choices.SHIPPED` is a shipped file, unless there is a file or folder of that name.
 
     Raises UserError for a folder with neither.
     """
@@ -135,8 +138,7 @@ def weights_file(path):
 
 
 def read_weights(path):
-    """(SwinSFConfig, state_dict) of a weights file of any kind, or of a run's folder; see `load_model` for
-    the errors."""
+    """(SwinSFConfig, state_dict) of any weights file or run's folder. Raises UserError as `load_model`."""
     path = weights_file(path)
     contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
@@ -146,8 +148,9 @@ def read_weights(path):
     if not torch.is_tensor(state.get("conv_first.weight")):
         some_names = ", ".join(map(str, list(found)[:5])) or "nothing"
         raise UserError(
-            f"{path}: neither a checkpoint of this project (config, model) nor the weights of a SwinSF (a state_dict, or one as "
-            f"{', '.join(WRAPPERS)}); it holds {some_names}; save them by torch.save(model.state_dict(), PATH)"
+            f"{path}: neither a checkpoint of this project (config, model) nor the weights of a SwinSF (a "
+            f"state_dict, by itself or under {', '.join(WRAPPERS)}); it holds {some_names}; save the weights "
+            "with torch.save(model.state_dict(), PATH)"
         )
     return fitting_config(state), state
 
@@ -158,17 +161,17 @@ def load_safetensors(path):
         raise UserError(f"{path}: no such weights file; check the path")
     try:
         return safetensors.torch.load_file(path)
-    except Exception as error:  # a damaged file fails in many ways
+    except Exception as error:  # damaged files raise many types
         raise UserError(
-            f"{path}: no safetensors file, or damaged ({error!s:.300}); take an undamaged copy"
+            f"{path}: not a safetensors file, or damaged ({error!s:.300}); use an undamaged copy"
         ) from None
 
 
 def plain_names(state):
-    """Weights by the names that they have here: without the prefixes of DataParallel and torch.compile.
+    """Weights by this project's names: without the prefixes of DataParallel and torch.compile.
 
-    Buffers derived from geometry are left out, since they are computed again (the masks in released files
-    belong to one picture size), and so is `conv_after_body`, which was never used.
+    Drops buffers that are derived from geometry and computed here (the masks in released files are for one
+    picture size), and `conv_after_body`, which was never used.
     """
     state = {
         str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()
@@ -180,12 +183,10 @@ def plain_names(state):
 
 
 def fitting_config(state):
-    """The SwinSFConfig of weights that came without one: of the released and the shipped architectures the
-    one that fits best.
+    """The SwinSFConfig for weights without one: the best fit among released and shipped architectures.
 
-    "released" and "paper" attention have the same weights: those with the released `skip` are taken for
-    released ones, the others for our own. So have "motion" and "aligned": they are told by what is shipped of
-    the variant.
+    Some options leave no trace in the weights. tsa is "released" if skip is "none" as in the released
+    network, and "paper" otherwise. skip is "motion" or "aligned" as in the shipped weights of the variant.
     """
     released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
     shipped = {"250": "motion", "1000": "motion", "small": "aligned"}
@@ -202,23 +203,22 @@ def count_misfits(config, state):
 
 
 def read_config(fields, path):
-    """The SwinSFConfig of a checkpoint's entry config, or UserError."""
+    """The SwinSFConfig of a checkpoint's entry `config`. Raises UserError."""
     try:
         config = SwinSFConfig(**fields)
         check_config(config)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: its architecture is not known here ({error}); update the project") from None
+        raise UserError(f"{path}: unknown architecture ({error}); update the project") from None
     return config
 
 
 def check_config(config):
-    """Raises ValueError where a SwinSFConfig has a value that no network is built of."""
+    """Raises ValueError if a field of a SwinSFConfig is out of range."""
     for name, (kind, least, most) in LIMITS.items():
         value = getattr(config, name)
         if type(value) not in (int, kind) or not least <= value <= most:
-            raise ValueError(
-                f"{name}={value!r:.80}: a {'whole ' if kind is int else ''}number from {least} to {most} is wanted"
-            )
+            number = "an integer" if kind is int else "a number"
+            raise ValueError(f"{name}={value!r:.80}: expected {number} from {least} to {most}")
     for name, allowed in CHOICES.items():
         if not isinstance(getattr(config, name), str) or getattr(config, name) not in allowed:
             raise ValueError(f"{name}={getattr(config, name)!r:.80}: choose from {', '.join(allowed)}")
@@ -227,27 +227,26 @@ def check_config(config):
         or not 0 < sum(config.depths) <= MOST_BLOCKS
     ):
         raise ValueError(
-            f"depths={config.depths!s:.80}: whole numbers are wanted, from 1 to {MOST_BLOCKS} in all"
+            f"depths={config.depths!s:.80}: expected positive integers whose sum is at most {MOST_BLOCKS}"
         )
     if config.channels % config.heads:
         raise ValueError(f"channels={config.channels} is not a multiple of heads={config.heads}")
 
 
 def check_fit(config, state, path):
-    """Raises UserError where weights, name -> tensor, are not those of a `SwinSFConfig`. What it claims takes
-    no memory."""
+    """Raises UserError if weights, name -> tensor, do not fit a SwinSFConfig. Allocates no memory."""
     misfit = "more blocks than tensors" if sum(config.depths) > len(state) else ""
     if not misfit:
         with torch.device("meta"):
             misfit = describe_misfit(SwinSF(config).state_dict(), state)
     if misfit:
         raise UserError(
-            f"{path}: does not fit a SwinSF of {config}: {misfit}; take the weights file of another model"
+            f"{path}: does not fit a SwinSF of {config}: {misfit}; use the weights of another model"
         )
 
 
 def describe_misfit(expected, found):
-    """Text that names missing, unexpected and differently shaped weights, or "" where `found` fits."""
+    """A text that names missing, unexpected and differently shaped weights, or "" if `found` fits."""
 
     def fits(key):
         return (
@@ -259,8 +258,8 @@ def describe_misfit(expected, found):
     groups = {
         "missing": [key for key in expected if key not in found],
         "unexpected": [key for key in found if key not in expected],
-        "of another shape or type": [
-            f"{key} {tuple(getattr(found[key], 'shape', ()))} for {tuple(expected[key].shape)}"
+        "with another shape or type": [
+            f"{key} {tuple(getattr(found[key], 'shape', ()))}, expected {tuple(expected[key].shape)}"
             for key in expected
             if key in found and not fits(key)
         ],

@@ -1,2 +1,1 @@
-"""Benchmarks, the table of results, arithmetic: what a user of the network never needs. Run as python -m
-tools.NAME."""
+"""Benchmarks, the table of results and other tools for developers. Run as python -m tools.NAME."""

@@ -1,4 +1,4 @@
-"""How much arithmetic the network is."""
+"""The network's amount of arithmetic."""
 
 import math
 
@@ -7,11 +7,10 @@ from swinsf.utils.timing import STEPS
 
 
 def multiply_adds(model, height, width):
-    """Multiply-adds of a SwinSF for one picture of height x width, with each layer on its own, as the paper
-    draws it.
+    """Multiply-adds of a SwinSF for one picture of height x width, with the layers that the paper draws.
 
-    What runs is less: `models.collapse` makes one small convolution of several layers. Norms, softmax, GELU
-    and the look-ups along the motion do not count.
+    `models.collapse` merges several layers into one small convolution, so that less is computed. Norms,
+    softmax, GELU and warping are not counted.
     """
     config = model.config
     multiple = config.patch * config.window

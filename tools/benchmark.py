@@ -1,17 +1,17 @@
-"""Speed, memory and arithmetic of the network compared with the machine's limit.
+"""Speed, memory and arithmetic of the network, compared with the machine's limit.
 
-    python -m tools.benchmark                                     # make bench: every variant on this machine's device
+    python -m tools.benchmark    # make bench: every variant
     python -m tools.benchmark --variants 250 --precisions fp32 bf16 --parts inference
-    python -m tools.benchmark --variants 250 1000 --skip motion --parts inference       # as the shipped weights have them
-    python -m tools.benchmark --variants small --parts scaling    # time and memory against the size of the picture
-    python -m tools.benchmark --device cuda:0 --precisions bf16 --batch_size 8 --train_batch_size 16 --crop_size 128 --compile
-    python -m tools.benchmark --parts loading                     # writes a recording of 1.25 GB to a temporary folder
+    python -m tools.benchmark --variants 250 1000 --skip motion --parts inference   # as in shipped weights
+    python -m tools.benchmark --variants small --parts scaling    # time and memory by size of the picture
+    python -m tools.benchmark --device cuda:0 --precisions bf16 --batch_size 8 --train_batch_size 16 \\
+        --crop_size 128 --compile
+    python -m tools.benchmark --parts loading    # writes a recording of 1.25 GB to a temporary folder
 
-Each case runs in a process of its own. Per case: the median time of the runs after a warm-up; peak memory
-above weights and input; multiply-adds, of the network as the paper draws it and as they were really done here
-(torch's flop counter); the rate of the drawn ones; and that rate over the rate of a 4096^3 matrix product in
-the same precision, timed in turns with the runs. Below SAVE_PATH: benchmark.json, and scaling.png where it
-was asked for.
+Each case runs in its own process. Reports per case: the median time after a warm-up; peak memory above
+weights and input; multiply-adds as the paper draws the network and as computed (torch's flop counter); the
+rate of the former; and its share of the rate of a 4096^3 matrix product in the same precision, timed
+alternately with the runs. Writes benchmark.json into SAVE_PATH, and scaling.png with --parts scaling.
 """
 
 import argparse
@@ -53,10 +53,10 @@ from swinsf.utils.timing import STEPS
 from tools.arithmetic import multiply_adds
 
 PARTS = ("inference", "training", "scaling", "loading")
-SIZES = {"250": (250, 400), "1000": (1000, 1000), "small": (250, 400)}  # what each variant is for
+SIZES = {"250": (250, 400), "1000": (1000, 1000), "small": (250, 400)}  # intended for each variant
 SCALES = ((100, 100), (250, 400), (500, 800), (1000, 1000), (1400, 1400), (2000, 2000))  # 0.01 to 4 MP
-PRODUCT = 4096  # side of the matrix product that rates are compared with
-# what the counter does not know: x (..., in) by weight (out, in) gives (..., out)
+PRODUCT = 4096  # side of the matrices in the product for comparison
+# For the flop counter: x (..., in) by weight (out, in) gives (..., out).
 ONEDNN_FLOPS = (
     {torch.ops.mkldnn._linear_pointwise: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]}
     if fast.ONEDNN
@@ -67,79 +67,48 @@ ONEDNN_FLOPS = (
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag(
-        "--parts",
-        nargs="+",
-        default=["inference", "training"],
-        choices=PARTS,
-        help="what to measure (default the first two)",
-    )
-    flag("--variants", nargs="+", default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
-    flag("--skip", choices=SKIP_CHOICES, help="what the networks add to (default: each variant's own)")
-    flag("--precisions", nargs="+", default=["fp32", "bf16"], choices=[*PRECISIONS], help="default fp32 bf16")
-    flag("--runs", type=cli.positive_int, default=5, help="timed runs of a case (default 5)")
-    flag("--batch_size", type=cli.batch_size, default=1, help="pictures at a time in inference (default 1)")
-    flag("--train_batch_size", type=cli.batch_size, default=4, help="samples of a training step (default 4)")
-    flag(
-        "--crop_size",
-        type=cli.number(int, 20, 10**4),
-        default=100,
-        help="side of a training step's crops (default 100)",
-    )
+    several, parts = {"nargs": "+"}, ["inference", "training"]
+    flag("--parts", **several, default=parts, choices=PARTS, help="what to measure (default the first two)")
+    flag("--variants", **several, default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
+    flag("--skip", choices=SKIP_CHOICES, help="estimate to add to (default: each variant's own)")
+    precisions = {"default": ["fp32", "bf16"], "choices": [*PRECISIONS]}
+    flag("--precisions", **several, **precisions, help="precisions (default fp32 bf16)")
+    flag("--runs", type=cli.positive_int, default=5, help="timed runs per case (default 5)")
+    flag("--batch_size", type=cli.batch_size, default=1, help="batch size of inference (default 1)")
+    flag("--train_batch_size", type=cli.batch_size, default=4, help="batch size of training (default 4)")
+    side = cli.number(int, 20, 10**4)
+    flag("--crop_size", type=side, default=100, help="side of the crops in training (default 100)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
-    flag("--tf32", action="store_true", help="TF32 in float32 products and convolutions on CUDA")
-    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag(
-        "--save_path",
-        type=Path,
-        default=Path("results/benchmark"),
-        help="folder of the results (default results/benchmark)",
-    )
+    flag("--tf32", action="store_true", help="TF32 for float32 products and convolutions on CUDA")
+    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
+    place = Path("results/benchmark")
+    flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
 
 
 def list_cases(settings):
-    """The cases to measure, each a dict of plain values that describes it."""
+    """The cases to measure, each described by a dict of plain values."""
     cases, common = [], {name: getattr(settings, name) for name in ("skip", "compile", "tf32", "runs")}
     for variant in settings.variants:
         for precision in settings.precisions:
             case = {"variant": variant, "precision": precision, **common}
             if "inference" in settings.parts:
-                height, width = SIZES[variant]
-                cases.append(
-                    {
-                        "part": "inference",
-                        **case,
-                        "batch": settings.batch_size,
-                        "height": height,
-                        "width": width,
-                    }
-                )
+                cases.append({"part": "inference", **case, **size_of(settings.batch_size, *SIZES[variant])})
             if "training" in settings.parts and precision != "fp16":
-                size = {
-                    "batch": settings.train_batch_size,
-                    "height": settings.crop_size,
-                    "width": settings.crop_size,
-                }
-                cases += [
-                    {"part": "training", **case, **size, "grad_checkpoint": wanted}
-                    for wanted in (False, True)
-                ]
+                case |= size_of(settings.train_batch_size, settings.crop_size, settings.crop_size)
+                cases += [{"part": "training", **case, "grad_checkpoint": on} for on in (False, True)]
         if "scaling" in settings.parts:
-            case = {
-                "part": "scaling",
-                "variant": variant,
-                "precision": settings.precisions[0],
-                **common,
-                "batch": 1,
-            }
-            cases += [{**case, "height": height, "width": width} for height, width in SCALES]
+            case = {"part": "scaling", "variant": variant, "precision": settings.precisions[0], **common}
+            cases += [{**case, **size_of(1, *scale)} for scale in SCALES]
     return cases
 
 
+def size_of(batch, height, width):
+    return {"batch": batch, "height": height, "width": width}
+
+
 class PeakMemory:
-    """Within `with`, watches the memory of this process on the device; `bytes` is its peak above what it was
-    at the start."""
+    """Context manager: `bytes` is the peak memory of this process on the device, above that at the start."""
 
     def __init__(self, device):
         self.device = device
@@ -173,7 +142,7 @@ class PeakMemory:
 
 
 def seconds(function, device):
-    """How long a call takes, with the device's queue empty before and after."""
+    """The duration of a call, with the device idle before and after."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     begin = time.perf_counter()
@@ -188,13 +157,13 @@ def spikes_of(batch, height, width, device):
 
 
 def inference_call(model, case, device):
-    """The function to time for pictures, of spikes (B, 41, H, W)."""
+    """The function to time for inference on spikes (B, 41, H, W)."""
     model.set_precision(PRECISIONS[case["precision"]])
     return functools.partial(fast.infer, model.eval())
 
 
 def training_call(model, case, device):
-    """The function to time for a training step on spikes (B, 41, H, W): forward, backward, optimiser."""
+    """The function to time for training on spikes (B, 41, H, W): forward, backward, optimiser."""
     recipe = RECIPES["modern"]
     settings = argparse.Namespace(recipe="modern", lr=recipe.lr, weight_decay=recipe.weight_decay)
     optimizer = make_optimizer(model.train(), settings)
@@ -212,7 +181,7 @@ def training_call(model, case, device):
 
 
 def measure(case, device_name):
-    """The case with its figures. Runs in a fresh process, whose memory nothing else has touched."""
+    """The case with its figures. To be run in a fresh process, so that memory figures are right."""
     device = torch.device(device_name)
     torch.manual_seed(0)
     set_tf32(case["tf32"])
@@ -221,9 +190,9 @@ def measure(case, device_name):
         check_compiler(device)
         fast.compile_blocks(model)
     call = (training_call if case["part"] == "training" else inference_call)(model, case, device)
-    call(spikes_of(1, 20, 20, device))  # libraries load what they need
+    call(spikes_of(1, 20, 20, device))  # first calls load libraries
     spikes = spikes_of(case["batch"], case["height"], case["width"], device)
-    if case["compile"]:  # what compiling takes is no part of it
+    if case["compile"]:  # compile before measuring
         call(spikes)
     with PeakMemory(device) as memory:
         warm_up = seconds(lambda: call(spikes), device)
@@ -234,11 +203,8 @@ def measure(case, device_name):
         products.append(seconds(lambda: matrix @ matrix, device))
     with FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) as counter:
         call(spikes)
-    drawn = (
-        case["batch"]
-        * multiply_adds(model, case["height"], case["width"])
-        * (3 if case["part"] == "training" else 1)
-    )
+    passes = 3 if case["part"] == "training" else 1  # the backward pass counts twice
+    drawn = passes * case["batch"] * multiply_adds(model, case["height"], case["width"])
     rate, product_rate = 2 * drawn / statistics.median(times), 2 * PRODUCT**3 / statistics.median(products)
     return {
         **case,
@@ -254,8 +220,11 @@ def measure(case, device_name):
 
 
 def measure_loading():
-    """Milliseconds to read a window of a long recording; samples a second of one worker: frames, crops,
-    simulated scenes."""
+    """The speed of loading, as name -> figure.
+
+    Milliseconds to read a window of a long recording, and samples per second of one worker for whole frames,
+    crops and simulated scenes.
+    """
     figures, rng = {}, np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path, length = Path(folder) / "long.dat", 10_000
@@ -288,7 +257,7 @@ def measure_loading():
 
 
 def samples_per_second(dataset, crop):
-    """What one worker gives, in batches of 4, once it has started."""
+    """The speed of one worker with batches of 4, without its start."""
     batches = EpochBatches(len(dataset), 4, 0, 0)
     loader = make_loader(Augmented(dataset, crop, 0), 1, torch.device("cpu"), batch_sampler=[*batches] * 4)
     count, samples = 0, iter(loader)
@@ -300,19 +269,18 @@ def samples_per_second(dataset, crop):
 
 
 def write_samples(root, dataset, rng, count=40):
-    """A training set of random spikes and smooth pictures on disk."""
+    """Write a training set of random spikes and smooth pictures."""
     picture = np.add.outer(np.arange(dataset.height), np.arange(dataset.width)).astype(np.uint8)
     for index in tqdm(range(count), f"writing samples of {dataset.label}", leave=False):
         spikes = rng.random((STEPS, dataset.height, dataset.width), np.float32) < 0.3
         write_dat(root / "train" / "input" / f"{index:03d}id21.dat", spikes, dataset.flip)
         for key_id in (14, 21, 28):
-            tables.write_picture(
-                root / "train" / "gt" / f"{index:03d}id{key_id}.png", picture + rng.integers(0, 9)
-            )
+            path = root / "train" / "gt" / f"{index:03d}id{key_id}.png"
+            tables.write_picture(path, picture + rng.integers(0, 9))
 
 
 def format_results(results):
-    """Text: a row a case."""
+    """A text table with a row for each case."""
     head = ["case", "precision", "seconds", "peak MB", "G drawn", "G done", "GFLOP/s", "product", "share"]
     lines = [head]
     for case in results:
@@ -320,14 +288,13 @@ def format_results(results):
         name += "".join(f" {word}" for word in ("grad_checkpoint", "compile", "tf32") if case.get(word))
         lines.append([name, case["precision"], f"{case['seconds']:.3f}", f"{case['peak_bytes'] / 1e6:.0f}"])
         lines[-1] += [f"{case[key] / 1e9:.1f}" for key in ("multiply_adds_drawn", "multiply_adds_done")]
-        lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")] + [
-            f"{100 * case['share']:.0f} %"
-        ]
+        lines[-1] += [f"{case[key] / 1e9:.0f}" for key in ("rate", "product_rate")]
+        lines[-1] += [f"{100 * case['share']:.0f} %"]
     return "\n".join(tables.text_table(lines))
 
 
 def scaling_figure(path, results):
-    """Time and memory against pixels, a line a variant."""
+    """Plot time and memory over pixels, a line for each variant."""
     figure = Figure((9, 3.6), layout="constrained")
     for axis, key, scale, label in zip(
         figure.subplots(1, 2), ("seconds", "peak_bytes"), (1, 1e-6), ("seconds", "peak MB")
@@ -335,12 +302,8 @@ def scaling_figure(path, results):
         for variant in dict.fromkeys(case["variant"] for case in results):
             cases = [case for case in results if case["variant"] == variant]
             pixels = [case["height"] * case["width"] / 1e6 for case in cases]
-            axis.loglog(
-                pixels,
-                [case[key] * scale for case in cases],
-                "o-",
-                label=f"{variant} {cases[0]['precision']}",
-            )
+            values = [case[key] * scale for case in cases]
+            axis.loglog(pixels, values, "o-", label=f"{variant} {cases[0]['precision']}")
         axis.set(xlabel="megapixels", ylabel=label)
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
@@ -380,7 +343,7 @@ def main(arguments=None):
                 results.append(process.submit(measure, case, str(device)).result())
             except BrokenProcessPool:
                 raise UserError(
-                    f"{case}: its process was killed, most often for want of memory; leave this case out"
+                    f"{case}: its process was killed, probably out of memory; leave this case out"
                 ) from None
         write(contents)
     if "loading" in settings.parts:
@@ -394,7 +357,7 @@ def main(arguments=None):
     if results:
         cli.log(format_results(results))
     cli.log(
-        f"torch {about['torch']}, {about['threads']} threads, {about['device']}; results in {settings.save_path}"
+        "torch {torch}, {threads} threads, {device}; ".format(**about) + f"results in {settings.save_path}"
     )
     return 0
 

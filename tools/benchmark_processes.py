@@ -1,11 +1,11 @@
-"""Training by several processes with a core each, compared with one process with one core.
+"""Speed of training with several processes on one core each, compared with one process on one core.
 
     python -m tools.benchmark_processes --processes 2
 
-Each case is a run of train.py over simulated scenes, in turns, with one thread a process and no loading
-workers; a run's first epoch is left out. The efficiency is the rate over that of one process and over the
-number of processes: with the same batch shared by all, and with a batch for each. Below SAVE_PATH:
-processes.json.
+Each case is a run of train.py over simulated scenes with one thread per process and no loading workers.
+Cases alternate, and a run's first epoch is ignored. Efficiency is the speed-up over one process divided by
+the number of processes: once with one batch split between them, once with a full batch each. Writes
+processes.json into SAVE_PATH.
 """
 
 import json
@@ -35,62 +35,35 @@ PHOTOS = ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag(
-        "--processes",
-        type=cli.number(int, 2, 64),
-        default=max(2, available_cpus()),
-        help="default: one for each CPU",
-    )
+    processes, cores = cli.number(int, 2, 64), max(2, available_cpus())
+    flag("--processes", type=processes, default=cores, help="number of processes (default: one per CPU)")
     flag("--variant", default="small", choices=[*VARIANTS], help="network (default small)")
-    flag("--batch_size", type=cli.positive_int, default=4, help="samples a step of one process (default 4)")
+    flag("--batch_size", type=cli.positive_int, default=4, help="batch of one process (default 4)")
     flag("--crop_size", type=cli.number(int, 20, 1000), default=100, help="side of the crops (default 100)")
-    flag("--steps", type=cli.positive_int, default=8, help="steps an epoch (default 8)")
-    flag(
-        "--epochs",
-        type=cli.number(int, 2, 100),
-        default=4,
-        help="epochs a run, the first of which does not count (default 4)",
-    )
+    flag("--steps", type=cli.positive_int, default=8, help="iterations per epoch (default 8)")
+    epochs = cli.number(int, 2, 100)
+    flag("--epochs", type=epochs, default=4, help="epochs per run; the first is ignored (default 4)")
     flag("--rounds", type=cli.positive_int, default=3, help="runs of each case (default 3)")
-    flag(
-        "--save_path",
-        type=Path,
-        default=Path("results/processes"),
-        help="folder of the results (default results/processes)",
-    )
+    place = Path("results/processes")
+    flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
 
 
 def pictures_per_second(processes, batch, photos, place, settings):
-    """The rates of a run's epochs after the first."""
+    """The training speed in each epoch of a run but the first."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
-    command += [
-        "train.py",
-        "--dataset_path",
-        f"photos:{photos}",
-        "--variant",
-        settings.variant,
-        "--recipe",
-        "modern",
-    ]
-    command += [
-        "--batch_size",
-        batch,
-        "--crop_size",
-        settings.crop_size,
-        "--epoch_length",
-        batch * settings.steps,
-    ]
-    command += ["--epochs", settings.epochs, "--val_every", 0, "--workers", 0, "--device", "cpu"]
+    command += ["train.py", "--dataset_path", f"photos:{photos}", "--variant", settings.variant]
+    command += ["--recipe", "modern", "--batch_size", batch, "--crop_size", settings.crop_size]
+    command += ["--epoch_length", batch * settings.steps, "--epochs", settings.epochs]
+    command += ["--val_every", 0, "--workers", 0, "--device", "cpu"]
     command += ["--save_path", place, "--run_name", f"run{len(list(place.iterdir()))}"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*map(str, command)], cwd=ROOT, env=one_thread, capture_output=True, text=True)
     if result.returncode:
-        raise UserError(
-            f"{' '.join(map(str, command))}: {(result.stderr.strip().splitlines() or ['failed'])[-1]}"
-        )
+        reason = (result.stderr.strip().splitlines() or ["failed"])[-1]
+        raise UserError(f"{' '.join(map(str, command))}: {reason}")
     return [line["train_pictures_per_second"] for line in read_lines(place / command[-1] / "log.jsonl")[1:]]
 
 
@@ -98,12 +71,12 @@ def main(arguments=None):
     settings = parse_settings(arguments)
     count, batch = settings.processes, settings.batch_size
     if batch < count:
-        raise UserError(f"--batch_size {batch}: less than a sample for each of {count} processes; raise it")
+        raise UserError(f"--batch_size {batch}: less than one sample for each of {count} processes; raise it")
     settings.save_path.mkdir(parents=True, exist_ok=True)
     cases = {
         "one process": (1, batch),
-        f"{count}, a batch shared": (count, batch),
-        f"{count}, a batch each": (count, count * batch),
+        f"{count}, one batch shared": (count, batch),
+        f"{count}, one batch each": (count, count * batch),
     }
     rates = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +98,8 @@ def main(arguments=None):
         efficiency = "" if name == "one process" else f", efficiency {median / alone / count:.0%}"
         cli.log(f"{name}: {median:.2f} pictures/s{efficiency}")
     cli.log(
-        f"{settings.variant}, crops of {settings.crop_size}, batches of {batch}; {tables.device_name(pick_device('cpu'))}"
+        f"{settings.variant}, crops of {settings.crop_size}, batches of {batch}; "
+        + tables.device_name(pick_device("cpu"))
     )
     return 0
 

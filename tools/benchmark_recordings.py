@@ -1,13 +1,13 @@
-"""Speed and memory of reconstruct.py's work on recordings of two lengths.
+"""Speed and memory of reconstructing recordings of two lengths.
 
     python -m tools.benchmark_recordings      # writes recordings of up to 2.5 GB to a temporary folder
     python -m tools.benchmark_recordings --lengths 1000 20000 --sizes 250x400 --methods tfp tfi
-    python -m tools.benchmark_recordings --device cuda --methods swinsf --variant 250 --precision bf16 --batch_size 8
+    python -m tools.benchmark_recordings --device cuda --methods swinsf --variant 250 --precision bf16 \\
+        --batch_size 8
 
-Each case runs in a process of its own: a recording is read, decoded and reconstructed, TFP and TFI at every
-step, the network at as many key frames as --pictures says; the pictures are dropped. Reported are steps a
-second of the recording gone through, pictures a second, and the process's largest resident memory compared
-with that before the work. Below SAVE_PATH: recordings.json.
+Each case runs in its own process. It reads, decodes and reconstructs a recording, with TFP and TFI at every
+step and the network at --pictures key frames, and discards the pictures. Reports pictures per second and the
+process's peak resident memory, before and after. Writes recordings.json into SAVE_PATH.
 """
 
 import json
@@ -36,46 +36,25 @@ from swinsf.utils.distributed import pick_device, set_tf32
 from swinsf.utils.files import atomic_write
 from swinsf.utils.timing import STEPS
 
-METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # the second takes three pictures from each pass
-LOOP = 200  # steps that a recording repeats, there and back
-PIECE = 50  # steps of it that are written at a time
+METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # swinsf_all uses the three pictures of each pass
+LOOP = 200  # steps that a recording repeats, half of them there and half back
+PIECE = 50  # steps written at a time
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag(
-        "--sizes", nargs="+", default=[(250, 400), (1000, 1000)], type=size, help="default 250x400 1000x1000"
-    )
-    flag(
-        "--lengths",
-        nargs="+",
-        type=cli.positive_int,
-        default=[1000, 20000],
-        help="steps (default 1000 20000)",
-    )
-    flag("--methods", nargs="+", default=[*METHODS], choices=METHODS, help="default all")
-    flag(
-        "--variant",
-        default="small",
-        choices=[*VARIANTS],
-        help="network, whose speed is that of any weights (default small)",
-    )
-    flag("--precision", default="fp32", choices=[*PRECISIONS], help="of the network (default fp32)")
-    flag(
-        "--batch_size",
-        type=cli.batch_size,
-        default=1,
-        help="windows that the network sees at a time (default 1)",
-    )
-    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--pictures", type=cli.positive_int, default=40, help="at most, of the network (default 40)")
-    flag(
-        "--save_path",
-        type=Path,
-        default=Path("results/benchmark"),
-        help="folder of the results (default results/benchmark)",
-    )
+    several, sizes, lengths = {"nargs": "+"}, [(250, 400), (1000, 1000)], [1000, 20000]
+    flag("--sizes", **several, default=sizes, type=size, help="sizes of a step (default 250x400 1000x1000)")
+    flag("--lengths", **several, type=cli.positive_int, default=lengths, help="steps (default 1000 20000)")
+    flag("--methods", **several, default=[*METHODS], choices=METHODS, help="methods (default all)")
+    flag("--variant", default="small", choices=[*VARIANTS], help="network, random weights (default small)")
+    flag("--precision", default="fp32", choices=[*PRECISIONS], help="network's precision (default fp32)")
+    flag("--batch_size", type=cli.batch_size, default=1, help="windows in a batch (default 1)")
+    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
+    flag("--pictures", type=cli.positive_int, default=40, help="largest number by the network (default 40)")
+    place = Path("results/benchmark")
+    flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
 
 
@@ -85,7 +64,7 @@ def size(text):
 
 
 def write_recording(path, height, width, steps):
-    """A recording of a photograph that drifts there and back."""
+    """Write a recording of a photograph that drifts there and back."""
     photo = cv2.resize(demo_photo("astronaut"), (width + LOOP // 5, height)).astype(np.float32) / 255
     offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
     shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
@@ -100,7 +79,7 @@ def write_recording(path, height, width, steps):
 
 
 def measure(path, height, width, method, settings):
-    """The figures of a case; in a fresh process."""
+    """Measure a case; to be run in a fresh process."""
     spikes, pictures, model = open_dat(path, height, width), settings.pictures, None
     if method.startswith("swinsf"):
         set_tf32(False)
@@ -111,7 +90,7 @@ def measure(path, height, width, method, settings):
             settings.batch_size, STEPS, height, width, dtype=torch.uint8, device=model.norm.weight.device
         )
         with torch.inference_mode():
-            model(warm_up).middle.cpu()  # libraries load what they need
+            model(warm_up).middle.cpu()  # first calls load libraries
     before = peak_memory()
     stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
     stop = 20 + 7 * 3 * max(1, pictures // 3) if method == "swinsf_all" else None  # whole groups of three
@@ -128,18 +107,12 @@ def measure(path, height, width, method, settings):
     for _ in tqdm(made[method](), method, len(keys), unit="picture", leave=False):
         count += 1
     seconds = time.perf_counter() - begin
-    memory = {"memory_before": before, "memory": peak_memory()}
-    return {
-        "pictures": count,
-        "stride": keys.step,
-        "pictures_per_second": count / seconds,
-        **memory,
-        "seconds": seconds,
-    }
+    figures = {"pictures": count, "stride": keys.step, "pictures_per_second": count / seconds}
+    return {**figures, "memory_before": before, "memory": peak_memory(), "seconds": seconds}
 
 
 def peak_memory():
-    """The largest resident memory of this process so far, in bytes; Linux."""
+    """The peak resident memory of this process so far, in bytes. Linux only."""
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text("utf-8"))[1])
 
 
@@ -157,9 +130,9 @@ def main(arguments=None):
                         figures = process.submit(measure, path, height, width, method, settings).result()
                     results.append({"size": f"{height}x{width}", "steps": steps, "method": method, **figures})
                     cli.log(
-                        f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, every {figures['stride']} "
-                        f"steps, {figures['pictures_per_second']:.4g} pictures/s; {figures['memory'] / 1e6:.0f} MB, "
-                        f"{figures['memory_before'] / 1e6:.0f} before"
+                        f"{height}x{width}, {steps} steps, {method}: {figures['pictures']} pictures, stride "
+                        f"{figures['stride']}, {figures['pictures_per_second']:.4g} pictures/s; "
+                        f"{figures['memory'] / 1e6:.0f} MB, {figures['memory_before'] / 1e6:.0f} MB before"
                     )
     about = {
         "torch": torch.__version__,

@@ -1,11 +1,11 @@
-"""How good `--bin auto` is: PSNR of simulated recordings by each number of steps taken as one.
+"""How good `--bin auto` is: PSNR of simulated recordings for each bin size.
 
     python -m tools.bins --photos DIR
 
-The recordings are by noisy cameras (`--sensor camera`), over the photographs of the training part. So the
-rule of `recordings.choose_bin` can be chosen without a look at validation. A row of the table has the
-recordings whose bright pixels have so many spikes a step. Its columns are the mean PSNR with each number of
-steps as one, with that of `--bin auto`, and with the best for each recording.
+The recordings are simulated with `--sensor camera` over the photographs of the training split, so that the
+rule of `recordings.choose_bin` can be tuned without the validation split. A row of the table is a range of
+spikes per step of bright pixels. Its columns are the mean PSNR with each bin size, with the one of
+`--bin auto`, and with the best one for each recording.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from swinsf.utils.timing import STEPS
 
 STRIDE = 20
 BINS = tuple(bin for bin in range(1, STRIDE + 1) if STRIDE % bin == 0)
-CLASSES = (  # name, spikes a step of a bright pixel from and up to
+CLASSES = (  # name, smallest and largest spikes per step of a bright pixel
     ("above 0.25", 0.25, np.inf),
     ("0.1 to 0.25", 0.1, 0.25),
     ("0.05 to 0.1", 0.05, 0.1),
@@ -37,39 +37,31 @@ SEED = 777
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--photos", required=True, help="a folder of photographs")
-    flag(
-        "--weights",
-        type=Path,
-        default=SHIPPED / "swinsf_camera.pth",
-        help="weights file (default swinsf_camera.pth)",
-    )
-    flag(
-        "--recordings", type=cli.number(int, 1, 10000), default=50, help="how many are simulated (default 50)"
-    )
+    flag("--photos", required=True, help="folder of photographs")
+    weights = SHIPPED / "swinsf_camera.pth"
+    flag("--weights", type=Path, default=weights, help=f"weights file (default {weights.name})")
+    count = cli.number(int, 1, 10000)
+    flag("--recordings", type=count, default=50, help="recordings to simulate (default 50)")
     return parser.parse_args(arguments)
 
 
 def open_recordings(photos):
-    """Scenes by noisy cameras, long enough for a picture of `STRIDE` steps as one in the middle."""
+    """Scenes of noisy cameras, long enough for a middle picture with bins of `STRIDE` steps."""
     dataset = open_dataset(f"photos:{photos}", "250", "train", sensor="camera")
     dataset.height, dataset.width, dataset.stream_steps = 200, 320, STRIDE * (STEPS + 1)
     return dataset
 
 
 def draw_recording(dataset, index):
-    """(spikes (T, H, W), the picture at its middle key frame, exposed up to the scene's white; that step, the
-    exposure)."""
+    """(spikes (T, H, W), the middle picture (H, W) scaled to the scene's white, key frame, that white)."""
     rng = np.random.default_rng([SEED, index])
-    # its steps as they are; for training some would be taken as one already
-    sensor = dataset.sensors.draw(rng)
+    sensor = dataset.sensors.draw(rng)  # without binning, which half of the training scenes have
     drawn = dataset.simulate(rng, dataset.stream_steps, dataset.shown_at, Kind(sensor))
     return drawn["spikes"], drawn["middle"] / drawn["white"], dataset.shown_at["middle"], drawn["white"]
 
 
 def score_bins(recording, model):
-    """(spikes a step of a bright pixel, the steps that `--bin auto` takes as one, PSNR by each of `BINS`) of
-    a recording."""
+    """(spikes per step of a bright pixel, bin size of `--bin auto`, PSNR for each of `BINS`)."""
     spikes, truth, key, white = recording
     seen = survey(spikes)
     chosen, _ = choose_bin(seen, STRIDE, key, key + 1)
@@ -78,9 +70,11 @@ def score_bins(recording, model):
 
 
 def make_table(scores):
-    """Markdown lines. scores: a list of what `score_bins` returns."""
+    """Markdown lines. scores: a list of `score_bins` results."""
     lines = [
-        "| spikes a step of a bright pixel | recordings | " + " | ".join(map(str, BINS)) + " | auto | best |"
+        "| spikes per step of a bright pixel | recordings | "
+        + " | ".join(map(str, BINS))
+        + " | auto | best |"
     ]
     lines.append("| --- " * (len(BINS) + 4) + "|")
     for name, least, most in (*CLASSES, ("all", 0, np.inf)):

@@ -1,13 +1,12 @@
-"""What a calibration brings: PSNR of simulated recordings by a camera whose pixels differ, plain, repaired
-and calibrated.
+"""The benefit of a calibration: PSNR of simulated recordings, plain, repaired and calibrated.
 
     python -m tools.calibration --photos DIR
     python -m tools.calibration --photos DIR --camera CAMERA.npz --steps 500 --speed 0.1 --picture X.jpg
 
-The camera has the dark charge and response of CAMERA.npz, or those that real cameras were measured to have
-(see `draw_camera`), and 10,000 electrons a spike. It is calibrated by simulated recordings in the dark and of
-a flat at 0.2 spikes a step. A row of the table is a level of light; a figure is the mean over the photographs
-at the best number of steps taken as one, after the best gain and offset.
+The simulated camera has the dark charge and response of CAMERA.npz, or random ones like those measured on
+real cameras (see `draw_camera`), and 10,000 electrons per spike. It is calibrated from simulated dark and
+flat recordings, the flat at 0.2 spikes per step. A row of the table is a light level. A figure is the mean
+over the photographs at the best bin size, after fitting gain and offset.
 """
 
 import tempfile
@@ -26,10 +25,10 @@ from swinsf.utils import cli
 from swinsf.utils.guard import read_grey
 
 HEIGHT, WIDTH, ELECTRONS = 250, 400, 10_000
-LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes a step of white
+LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes per step at white
 BINS = (1, 2, 4, 5, 10, 20)
-STEPS, KEY = 842, 420  # of a recording; the step that is shown
-FLAT = 0.2  # spikes a step
+STEPS, KEY = 842, 420  # length of a recording, and its key frame
+FLAT = 0.2  # spikes per step
 SHOWN = (0.10, 5)  # level and bin of the picture
 KINDS = ("plain", "repaired", "calibrated")
 
@@ -37,39 +36,24 @@ KINDS = ("plain", "repaired", "calibrated")
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--photos", type=Path, required=True, help="a folder of photographs")
-    flag(
-        "--count",
-        type=cli.number(int, 1, 1000),
-        default=3,
-        help="how many of them, evenly spread (default 3)",
-    )
-    flag("--camera", type=Path, help="a calibration whose camera is simulated (default: one is drawn)")
-    flag(
-        "--weights",
-        type=Path,
-        default=SHIPPED / "swinsf_camera.pth",
-        help="weights file (default swinsf_camera.pth)",
-    )
-    flag(
-        "--steps",
-        type=cli.number(int, 500, 10**6),
-        default=5000,
-        help="of the dark and of the flat recording (default 5000)",
-    )
-    flag(
-        "--speed",
-        type=cli.number(float, 0, 2),
-        default=0.0,
-        help="pixels a step that scenes move by (default 0)",
-    )
-    flag("--picture", type=Path, help="write the first photograph as it looks plain and calibrated")
+    flag("--photos", type=Path, required=True, help="folder of photographs")
+    count, steps, speed = cli.number(int, 1, 1000), cli.number(int, 500, 10**6), cli.number(float, 0, 2)
+    flag("--count", type=count, default=3, help="photographs to use, evenly spread (default 3)")
+    flag("--camera", type=Path, help="calibration of the camera to simulate (default: a random camera)")
+    weights = SHIPPED / "swinsf_camera.pth"
+    flag("--weights", type=Path, default=weights, help=f"weights file (default {weights.name})")
+    flag("--steps", type=steps, default=5000, help="steps of the dark and flat recordings (default 5000)")
+    flag("--speed", type=speed, default=0.0, help="speed of scenes in pixels per step (default 0)")
+    flag("--picture", type=Path, help="file for the first photograph, plain and calibrated side by side")
     return parser.parse_args(arguments)
 
 
 def draw_camera(rng, height=HEIGHT, width=WIDTH):
-    """(dark, response): dark charge log-normal about 0.004, 0.1 % hot pixels; response 2.2 % about a smooth
-    fall-off."""
+    """(dark, response) of a random camera, (H, W) each.
+
+    Dark charge is log-normal with a median of 0.004, and 0.1 % of the pixels are hot. Response is a smooth
+    fall-off with a deviation of 2.2 %.
+    """
     rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     response = (1.03 - 0.07 * (rows**2 + columns**2)) * (1 + 0.022 * rng.standard_normal((height, width)))
     response[:, 0] *= 1.2
@@ -81,7 +65,7 @@ def draw_camera(rng, height=HEIGHT, width=WIDTH):
 
 
 def record(light, camera, steps, rng):
-    """Spikes (steps, H, W) of a function of the step that gives light in thresholds a step."""
+    """Spikes (steps, H, W). light: a function of the step that returns thresholds per step, (H, W) or one."""
     dark, response = (part.astype(np.float32) for part in camera)
     charge, spikes = rng.random(dark.shape, np.float32), np.zeros((steps, *dark.shape), np.uint8)
     for step in range(steps):
@@ -93,7 +77,7 @@ def record(light, camera, steps, rng):
 
 
 def moving(path, shape, speed):
-    """The photograph as a function of the step, grey levels (H, W), moving to the left."""
+    """A function of the step that gives the photograph, moving to the left, in grey levels (H, W)."""
     photo, (height, width) = read_grey(path), shape
     scale = max(height / photo.shape[0], (width + speed * STEPS) / photo.shape[1])
     photo = cv2.resize(photo, None, fx=1.001 * scale, fy=1.001 * scale, interpolation=cv2.INTER_AREA).astype(
@@ -103,12 +87,12 @@ def moving(path, shape, speed):
 
 
 def matched(picture, truth):
-    """A picture after the gain and offset that bring it nearest to the truth."""
+    """A picture after the gain and offset that fit it best to the truth."""
     return np.polyval(np.polyfit(picture.ravel(), truth.ravel(), 1), picture)
 
 
 def score(spikes, truth, level, model, calibration):
-    """{(kind, bin): (PSNR, picture)} of a recording. calibration: the path of its camera's."""
+    """{(kind, bin): (PSNR, picture)} of a recording. calibration: path of the camera's calibration."""
     ways = dict(zip(KINDS, ((None, "none"), (None, "auto"), (calibration, "auto"))))
     found = {}
     for kind, way in ways.items():
@@ -140,7 +124,7 @@ def main(arguments=None):
 
 def measure(settings, camera, calibration, photos, model, rng):
     """Print the table, and write the picture."""
-    cli.log("| white, spikes a step | " + " | ".join(KINDS) + " |\n| --- | --- | --- | --- |")
+    cli.log("| white, spikes per step | " + " | ".join(KINDS) + " |\n| --- | --- | --- | --- |")
     for level in LEVELS:
         scores = []
         for photo in tqdm(photos, f"{level:g}", unit="photo", leave=False):

@@ -1,9 +1,9 @@
-"""Run the cells of a notebook and keep what they show: text, and pictures of PIL. Jupyter is not needed.
+"""Run the cells of a notebook and save their outputs, text and PIL pictures. Jupyter is not needed.
 
     python -m tools.notebook docs/tour.ipynb
 
-The cells run in a folder of their own, which is removed, as if they stood in one module. What the last line
-of a cell gives is shown, as Jupyter does it.
+The cells share their names, and run in a temporary folder. The value of a cell's last line is shown, as in
+Jupyter.
 """
 
 import ast
@@ -20,12 +20,12 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 
 HOME = Path(__file__).resolve().parent.parent
-PLACE = "PATH/TO/SwinSF"  # in the cells, of the project's folder
+PLACE = "PATH/TO/SwinSF"  # the project's folder, as the cells call it
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
-    parser.add_argument("notebook", type=Path, help="the .ipynb file, whose outputs are replaced")
+    parser.add_argument("notebook", type=Path, help=".ipynb file, whose outputs are replaced")
     return parser.parse_args(arguments)
 
 
@@ -34,36 +34,30 @@ def code_cells(notebook):
 
 
 def run_cells(notebook):
-    """Run the code cells of a notebook, a dict, in the current folder -> the names that they leave. Sets
-    their outputs."""
+    """Run a notebook's code cells in the current folder and set their outputs. Returns the names they define.
+
+    notebook: the contents of an .ipynb file, as a dict.
+    """
     names = {"__name__": "__main__"}
     for number, cell in enumerate(code_cells(notebook), 1):
-        lines = ast.parse("".join(cell["source"]).replace(PLACE, str(HOME)))
-        last = (
-            ast.Expression(lines.body.pop().value)
-            if lines.body and isinstance(lines.body[-1], ast.Expr)
-            else None
-        )
+        lines, last = ast.parse("".join(cell["source"]).replace(PLACE, str(HOME))), None
+        if lines.body and isinstance(lines.body[-1], ast.Expr):
+            last = ast.Expression(lines.body.pop().value)
         printed, value = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), None
         with contextlib.redirect_stdout(printed):
             exec(compile(lines, f"cell {number}", "exec"), names)
             if last:
                 value = eval(compile(last, f"cell {number}", "eval"), names)
-        cell["execution_count"], cell["outputs"] = (
-            number,
-            list(outputs(number, printed.buffer.getvalue().decode(), value)),
-        )
+        cell["execution_count"] = number
+        cell["outputs"] = list(outputs(number, printed.buffer.getvalue().decode(), value))
     return names
 
 
 def outputs(number, printed, value):
-    """What a cell shows, as entries of an .ipynb file."""
+    """The outputs of a cell, as entries of an .ipynb file."""
     if printed:
-        yield {
-            "output_type": "stream",
-            "name": "stdout",
-            "text": printed.replace(str(HOME), PLACE).splitlines(keepends=True),
-        }
+        text = printed.replace(str(HOME), PLACE).splitlines(keepends=True)
+        yield {"output_type": "stream", "name": "stdout", "text": text}
     if value is None:
         return
     data = {"text/plain": [repr(value).split(" at 0x")[0]]}
@@ -77,7 +71,7 @@ def main(arguments=None):
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no notebook ({cli.one_line(error)}); name an .ipynb file") from None
+        raise UserError(f"{path}: not a notebook ({cli.one_line(error)}); name an .ipynb file") from None
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -88,7 +82,7 @@ def main(arguments=None):
     with atomic_write(path, "w") as file:
         json.dump(notebook, file, indent=1, ensure_ascii=False)
         file.write("\n")
-    cli.log(f"{path}: {len(code_cells(notebook))} cells were run")
+    cli.log(f"{path}: ran {len(code_cells(notebook))} cells")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""How near the simulator's `reds` sensor is to public spike-REDS streams: what is measured on them, and what
-it gives.
+"""Statistics of public spike-REDS streams, beside those of the simulator's sensor `reds`.
 
     python -m tools.reds_statistics datasets/spike_reds_sample
 
-Each stream is simulated again from its own picture and its own motion, as estimated from its spikes, by
-sensors that are drawn from `SENSORS["reds"]`. Of both are printed:
-- the contrast of the mean along the motion over 21 steps, as a part of the picture's, by frequency;
-- the error of that mean against the picture, coarse and middle, for means of 19 steps round each step (0: the key frame);
-- how much of the picture's fine detail the spikes of a single step carry, no motion taken out.
-PSNR plays no part, so that no network is fitted to these streams.
+Each stream is simulated again by random sensors from `SENSORS["reds"]`, from its own picture and the motion
+estimated from its spikes. Prints for both:
+- contrast of the mean along the motion over 21 steps, relative to the picture's, by frequency;
+- coarse and medium error of the mean along the motion over 19 steps around each step (0: the key frame);
+- how much of the picture's fine detail the spikes of a single step carry, without motion compensation.
+PSNR is not used, so that no network is fitted to these streams.
 """
 
 import cv2
@@ -23,17 +22,16 @@ from swinsf.models.motion import cut_segments, estimate_velocity, middles, warp
 from swinsf.utils import cli
 from swinsf.utils.timing import RATE
 
-KEY = 30  # step of the picture in what is looked at: 61 steps
-FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles a pixel, each a band of 0.05
+KEY = 30  # step of the picture among the 61 steps that are read
+FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles per pixel, each a band of 0.05
 CENTRES = range(-7, 10)
 SINGLE_STEPS = range(-5, 8)
-FINE = (0.28, 0.38)  # cycles a pixel
+FINE = (0.28, 0.38)  # cycles per pixel
 INSIDE = (slice(20, -20), slice(20, -20))
 
 
 class MovedPicture:
-    """A scene: a picture (H, W) of 0..1 that moves by a velocity (2, H, W) in pixels a step, the same at all
-    times."""
+    """A scene: a picture (H, W) in 0..1 that moves by a constant velocity (2, H, W) in pixels per step."""
 
     def __init__(self, picture, velocity):
         self.picture, self.velocity = picture, velocity
@@ -49,14 +47,16 @@ class MovedPicture:
 
 
 def estimated_velocity(stream):
-    """(1, 2, H, W) pixels a step at the key frame of a stream (61, H, W)."""
+    """Velocity (1, 2, H, W) in pixels per step at the key frame of a stream (61, H, W)."""
     window = stream[None, KEY - 20 : KEY + 21]
     return estimate_velocity(255 * cut_segments(window, 20).light, middles(window))
 
 
 def mean_along(stream, velocity, centre, reach):
-    """The mean of a stream's steps round a centre, by cos^2, each from where the key frame's point was: (H,
-    W) grey levels."""
+    """The mean, weighted by cos^2, of a stream's steps around a centre, warped to the key frame.
+
+    Returns (H, W) in grey levels.
+    """
     steps = torch.arange(centre - reach + 1, centre + reach)
     weights = torch.cos((steps - centre) / reach * torch.pi / 2) ** 2
     moved = warp(stream[None, KEY + steps], velocity, steps.float())[0]
@@ -64,8 +64,7 @@ def mean_along(stream, velocity, centre, reach):
 
 
 def gain(picture, seen, low, high):
-    """Of the picture's contrast between two frequencies, the part that is in another one, by their
-    cross-spectrum."""
+    """The part of the picture's contrast in a band that another one has, by their cross-spectrum."""
     window = np.outer(*(np.hanning(n) for n in picture.shape))
     radius = np.hypot(np.fft.fftfreq(picture.shape[0])[:, None], np.fft.fftfreq(picture.shape[1])[None])
     truth, found = (
@@ -75,7 +74,7 @@ def gain(picture, seen, low, high):
 
 
 def statistics(stream, picture, velocity):
-    """{what: numbers} of a stream uint8 (61, H, W) and its picture (H, W) in grey levels."""
+    """{statistic: numbers} of a stream uint8 (61, H, W) and its picture (H, W) in grey levels."""
     stream = torch.from_numpy(np.ascontiguousarray(stream)).float()
     mean = mean_along(stream, velocity, 0, 11)
     errors = [mean_along(stream, velocity, centre, 10) - picture for centre in CENTRES]
@@ -92,7 +91,7 @@ def statistics(stream, picture, velocity):
 
 
 def simulated(picture, velocity, draws, seed=0):
-    """The mean `statistics` of a stream that is simulated from a picture and a motion by so many sensors."""
+    """Mean `statistics` of streams simulated from a picture and its motion, by `draws` random sensors."""
     scene, found = MovedPicture(picture / 255, velocity[0].numpy()), []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
@@ -103,10 +102,8 @@ def simulated(picture, velocity, draws, seed=0):
 
 def main(arguments=None):
     parser = cli.Parser(__doc__)
-    parser.add_argument("sample", help="a folder of spike-REDS test streams")
-    parser.add_argument(
-        "--draws", type=cli.positive_int, default=4, help="sensors for each stream (default 4)"
-    )
+    parser.add_argument("sample", help="folder of spike-REDS test streams")
+    parser.add_argument("--draws", type=cli.positive_int, default=4, help="sensors per stream (default 4)")
     settings = parser.parse_args(arguments)
     dataset = SpikeREDS(settings.sample)
     measured, again = [], []

@@ -1,16 +1,18 @@
-"""The table of results: the shipped weights compared with TFP and TFI, as Markdown.
+"""The table of results: shipped weights, TFP and TFI, as Markdown.
 
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR
-    python -m tools.results --sample datasets/spike_reds_sample --photos DIR --check README.md    # make results
+    # make results:
+    python -m tools.results --sample datasets/spike_reds_sample --photos DIR --check README.md
 
-Columns are datasets: the demo; fixed scenes over the photographs that validation takes, at 250x400, by noisy
-cameras at four levels of light, and, stronger in motion, at 1000x1000; and each stream of a spike-REDS
-folder. What is missing is named and left out. Of a camera a network takes as many steps as one as
-reconstruct.py does by itself (--bin auto), and its pictures are scored as if they were exposed up to the
-scene's white; a second table has them by level. "TFP, best" is the best of the windows of 21 and 41 steps, of
-cameras also of 81 and 161. The table is kept in SAVE_PATH/results.md, every figure of every stream in
-results.json, and the learning curves of the weights' runs, whose logs lie with them, in curves.png. --check
-holds the table against the one that a README shows: exit status 1 where a cell differs.
+A column is a dataset: the demo; fixed scenes over the validation photographs at 250x400, at 1000x1000 with
+more motion, and by noisy cameras at four light levels; and each stream of a spike-REDS folder. Columns
+without data are left out, with a message. Camera streams are binned as by --bin auto of reconstruct.py, and
+their pictures scored after scaling to the scene's white; a second table has them by light level. "TFP, best"
+is the best of windows of 21 and 41 steps, for cameras also of 81 and 161.
+
+Writes into SAVE_PATH: the tables, results.md; every figure of every stream, results.json; and the learning
+curves from the logs beside the weights, curves.png. --check compares the table with the one in a README; the
+exit status is 1 if a cell differs.
 """
 
 import json
@@ -41,62 +43,46 @@ from swinsf.utils.files import atomic_write
 from swinsf.utils.guard import keep_out
 from swinsf.utils.timing import KEY_FRAMES, STEPS
 
-CORNER = "| | demo |"  # how the table begins
+CORNER = "| | demo |"  # beginning of the table
 COLUMNS = {
     "demo": "demo",
     "250": "validation, 250x400",
     "camera": "validation, cameras",
     "1000": "validation, 1000x1000",
 }
-LONG = 8 * STEPS + 1  # steps of the cameras' streams: what `survey` looks at, and long means where it is dark
-STRIDE = 20  # of the recording that a camera's stream stands for: steps are taken as one by its divisors
+LONG = 8 * STEPS + 1  # length of the cameras' streams, enough for `survey` and for long means in the dark
+STRIDE = 20  # stride assumed for --bin auto, which chooses among its divisors
 BEST = "TFP, best"
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--sample", help="a folder of spike-REDS test streams, each a column of its own")
-    flag("--photos", help="the folder of photographs whose validation part the scenes are simulated over")
+    flag("--sample", help="folder of spike-REDS test streams, a column each")
+    flag("--photos", help="folder of photographs; scenes are simulated over its validation split")
     flag("--weights", nargs="+", type=Path, help="weights files (default: all in checkpoint/)")
-    flag(
-        "--protocol",
-        default="released",
-        choices=PROTOCOLS,
-        help="how PSNR and SSIM are computed (default released)",
-    )
-    flag(
-        "--sampler",
-        default="bicubic",
-        choices=choices.SAMPLERS,
-        help="sampler of the scenes; spline makes other ones (default bicubic)",
-    )
-    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda where there is one)")
-    flag("--workers", type=cli.workers, default=1, help="processes that read or simulate streams (default 1)")
-    flag(
-        "--save_path",
-        type=Path,
-        default=Path("results/table"),
-        help="folder of the table (default results/table)",
-    )
-    flag(
-        "--check",
-        type=Path,
-        metavar="README.md",
-        help="a file whose table must have the same figures, seconds aside",
-    )
+    flag("--protocol", default="released", choices=PROTOCOLS, help="scoring protocol (default released)")
+    sampler = {"default": "bicubic", "choices": choices.SAMPLERS}
+    flag("--sampler", **sampler, help="sampler of the scenes; spline makes other ones (default bicubic)")
+    flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
+    flag("--workers", type=cli.workers, default=1, help="data-loading processes (default 1)")
+    place = Path("results/table")
+    flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
+    readme = {"type": Path, "metavar": "README.md"}
+    flag("--check", **readme, help="file whose table must have the same figures, except for seconds")
     settings = parser.parse_args(arguments)
     if settings.check and (
         settings.weights or settings.protocol != "released" or settings.sampler != "bicubic"
     ):
         raise UserError(
-            "--check: holds the shipped weights' figures under protocol released; leave out --weights, --protocol and --sampler"
+            "--check: compares shipped weights under protocol released; leave out --weights, --protocol and "
+            "--sampler"
         )
     return settings
 
 
 def open_datasets(settings):
-    """(column -> dataset, text on each that is left out)."""
+    """({column: dataset}, messages about columns that are left out)."""
     datasets, missing = {"demo": open_dataset("demo")}, []
     if settings.photos:
         for mode in ("250", "1000"):
@@ -104,21 +90,21 @@ def open_datasets(settings):
         datasets["camera"] = open_dataset(f"photos:{settings.photos}", "250", "val", sensor="camera")
         datasets["camera"].stream_steps = LONG
     else:
-        missing.append("validation: left out, no --photos")
+        missing.append("validation columns left out: no --photos")
     if settings.sample:
         datasets["sample"] = SpikeREDS(settings.sample)
     else:
-        missing.append("spike-REDS streams: left out, no --sample")
+        missing.append("spike-REDS columns left out: no --sample")
     return datasets, missing
 
 
 def fits(model, column):
-    """Whether a column is for a network: one token a pixel takes a minute a picture of 1000x1000."""
+    """Whether to run a network on a column: with one token per pixel, a 1000x1000 picture takes a minute."""
     return column != "1000" or model.config.patch > 1
 
 
 def methods_of(column, networks):
-    """name -> method for `evaluate`: TFI, TFP by several windows, and the networks."""
+    """{name: method} for `evaluate`: TFI, TFP with several windows, and the networks."""
     if column != "camera":
         return {**BASELINES, **networks}
     first = (LONG - STEPS) // 2
@@ -137,10 +123,9 @@ def tfp_in_long(spikes, output, maps=None, *, first, window):
 
 
 def of_a_recording(spikes, output, maps=None, *, reconstruct, first):
-    """A network's pictures of long streams (B, T, H, W), with as many steps as one as reconstruct.py takes by
-    itself.
+    """A network's pictures of long streams (B, T, H, W), binned as by --bin auto of reconstruct.py.
 
-    maps: the cameras' calibration (B, 2, H, W), of single steps, or None.
+    maps: the cameras' calibration (B, 2, H, W), for single steps, or None.
     """
     key, pictures = first + KEY_FRAMES[output], []
     for index, stream in enumerate(spikes.cpu().numpy()):
@@ -148,33 +133,31 @@ def of_a_recording(spikes, output, maps=None, *, reconstruct, first):
         binned = bin_steps(stream, bin, key)
         start = binned.bin_of(key) - STEPS // 2
         window = torch.from_numpy(binned[start : start + STEPS])[None].to(spikes.device)
-        of_bin = (
-            None if maps is None else maps[index : index + 1] * maps.new_tensor([bin, 1]).view(1, 2, 1, 1)
-        )
-        pictures.append(reconstruct(window, "middle", of_bin) / bin)
+        own = None if maps is None else maps[index : index + 1] * maps.new_tensor([bin, 1]).view(1, 2, 1, 1)
+        pictures.append(reconstruct(window, "middle", own) / bin)
     return torch.cat(pictures)
 
 
 def with_best(figures):
-    """method -> (PSNR, SSIM) of a column as its rows are shown: the best TFP takes the place of the long
-    ones."""
+    """{method: (PSNR, SSIM)} of a column for display: the best TFP replaces those of long windows."""
     best = max((pair for name, pair in figures.items() if name.startswith("TFP")), key=lambda pair: pair[0])
     networks = {name: pair for name, pair in figures.items() if not name.startswith(("TFI", "TFP"))}
     return {**{name: figures[name] for name in BASELINES}, BEST: best, **networks}
 
 
 def level_table(rows, kinds=VALIDATION["camera"]):
-    """Markdown lines: the mean PSNR of the cameras' scenes by level of light, a table for each kind of
-    camera.
+    """Markdown lines: mean PSNR of the cameras' scenes by light level, a table for each kind of camera.
 
-    rows: those of the column, whose scenes take the kinds one after the other.
+    rows: the rows of the column, whose scenes alternate between the kinds.
     """
     lines = []
     for name in dict.fromkeys(kind.name for kind in kinds):
         of_kind = [index for index, kind in enumerate(kinds) if kind.name == name]
         whites = [kinds[index].sensor.rate * kinds[index].sensor.exposure for index in of_kind]
         lines.append(
-            f"| PSNR, {name}; white's spikes a step | " + " | ".join(f"{white:g}" for white in whites) + " |"
+            f"| PSNR, {name}; spikes per step at white | "
+            + " | ".join(f"{white:g}" for white in whites)
+            + " |"
         )
         lines.append("| --- " * (len(of_kind) + 1) + "|")
         for method in sorted(rows[0].keys() - {"name"}):
@@ -187,20 +170,22 @@ def level_table(rows, kinds=VALIDATION["camera"]):
 
 
 def describe(model, device):
-    """(parameters, GFLOP as they run at 250x400) of a network."""
+    """(parameters, GFLOP computed at 250x400) of a network."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, 41, 250, 400, device=device))
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 1e9
 
 
 def scenes_by():
-    """How the scenes are sampled, as the line below the table says it."""
+    """How the scenes are sampled, for the line below the table."""
     return "scenes by OpenCV {opencv}, grid {grid}, sampler {sampler}".format(**sampling.maker())
 
 
 def make_table(scores, about):
-    """Markdown lines. scores: column -> method -> (PSNR, SSIM). about: method -> (parameters, GFLOP,
-    seconds)."""
+    """Markdown lines.
+
+    scores: {column: {method: (PSNR, SSIM)}}. about: {method: (parameters, GFLOP, seconds)}.
+    """
     columns = list(scores)
     lines = ["| | " + " | ".join(columns) + " | parameters | GFLOP at 250x400 | seconds at 250x400 |"]
     lines.append("| --- " * (len(columns) + 4) + "|")
@@ -216,8 +201,7 @@ def make_table(scores, about):
 
 
 def read_table(text):
-    """method -> column -> cell, as texts, of the first table of results in Markdown; {} where there is
-    none."""
+    """{method: {column: cell}}, texts, of the first table of results in Markdown; {} if there is none."""
     _, corner, rest = text.partition(CORNER)
     table = {}
     for line in (corner + rest).splitlines():
@@ -230,8 +214,7 @@ def read_table(text):
 
 
 def read_shown(path):
-    """The table of results that a README shows. Raises UserError where there is no such file, or no such
-    table in it."""
+    """The table of results in a README. Raises UserError if there is no such file or table."""
     if not path.is_file():
         raise UserError(f"--check {path}: no such file; name the README that shows the table")
     shown = read_table(path.read_text(encoding="utf-8", errors="replace"))
@@ -243,16 +226,15 @@ def read_shown(path):
 
 
 def columns_of(table):
-    """A table's columns but for the seconds, which no two runs have alike."""
+    """A table's columns except seconds, which differ between runs."""
     titles = dict.fromkeys(title for row in table.values() for title in row)
     return [title for title in titles if not title.startswith("seconds")]
 
 
 def compare(shown, made):
-    """Hold two tables of `read_table` against each other -> (number of cells compared, a line on each that
-    differs).
+    """Compare two tables of `read_table`. Returns (number of cells compared, a line for each difference).
 
-    Columns that only one of them has are left out; a method that only one has differs in all its cells.
+    Columns that only one table has are left out. A method that only one table has differs in all its cells.
     """
     count, differ = 0, []
     columns = [title for title in columns_of(shown) if title in columns_of(made)]
@@ -261,16 +243,18 @@ def compare(shown, made):
             before, now = (table.get(method, {}).get(column) or "empty" for table in (shown, made))
             count += (before, now) != ("empty", "empty")
             if before != now:
-                differ.append(f"{method}, {column}: shown {before}, now {now}")
+                differ.append(f"{method}, {column}: was {before}, is {now}")
     return count, differ
 
 
 def check(path, shown, made, text=""):
-    """(exit status, lines) on whether the table of the file `path` is the one that was made, and on what was
-    not compared. text: of the file, which may say by which OpenCV the scenes were made."""
+    """(exit status, lines): differences between the table of the file `path` and the new one.
+
+    text: the file's contents, which may say with which OpenCV the scenes were made.
+    """
     count, differ = compare(shown, made)
     lines = [
-        f"{path}: {count} cells compared, " + (f"{len(differ)} of them differ:" if differ else "all equal"),
+        f"{path}: {count} cells compared, " + (f"{len(differ)} differ:" if differ else "all equal"),
         *differ,
     ]
     if differ:
@@ -278,18 +262,18 @@ def check(path, shown, made, text=""):
         now = sampling.maker()
         if before and before.group(2, 3) != (now["grid"], now["sampler"]):
             lines.append(
-                f"other scenes: those of {path} are by {before[1]}, grid {before[2]}, sampler {before[3]}; now by OpenCV "
-                f"{now['opencv']}, grid {now['grid']}, sampler {now['sampler']}"
+                f"other scenes: those of {path} are by {before[1]}, grid {before[2]}, sampler {before[3]}; now by "
+                f"OpenCV {now['opencv']}, grid {now['grid']}, sampler {now['sampler']}"
             )
         elif not before and now["grid"] != "exact":
             lines.append(
-                f"the scenes may differ: OpenCV {now['opencv']} samples on a grid of {now['grid']}, OpenCV 5 exactly, and "
-                f"{path} does not say which it was"
+                f"the scenes may differ: OpenCV {now['opencv']} samples on a grid of {now['grid']}, OpenCV 5 "
+                f"exactly, and {path} does not say which it was"
             )
         lines.append(
-            "other photographs or streams give other figures; another processor or PyTorch may, in the last digit"
+            "figures depend on photographs and streams, and in the last digit on processor and PyTorch"
         )
-    for why, one, other in ((f"not in {path}", made, shown), ("for want of their data", shown, made)):
+    for why, one, other in ((f"not in {path}", made, shown), ("no data", shown, made)):
         columns = [title for title in columns_of(one) if title not in columns_of(other)]
         if columns:
             lines.append(f"unchecked, {why}: {', '.join(columns)}")

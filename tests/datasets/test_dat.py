@@ -82,7 +82,7 @@ def test_a_size_that_does_not_fit_is_named_with_those_that_do(tmp_path):
     with pytest.raises(UserError, match=r"s\.dat: 39000 bytes .*250x400.*250x416 \(3 steps\)"):
         count_steps(path, 250, 400)
     path.write_bytes(bytes(12_345))
-    with pytest.raises(UserError, match=r"12345 bytes.*no known sensor size"):
+    with pytest.raises(UserError, match=r"12345 bytes.*no known size fits"):
         count_steps(path, 250, 400)
 
 
@@ -116,7 +116,7 @@ def test_more_steps_than_memory_holds(function, tmp_path, monkeypatch):
     path = tmp_path / "a.dat"
     write_dat(path, np.ones((9, 8, 8)))
     monkeypatch.setattr(np, function, mock.Mock(side_effect=MemoryError))
-    with pytest.raises(UserError, match=r"a\.dat: steps 2 to 6 are 320 pixels, more than fit; ask for fewer"):
+    with pytest.raises(UserError, match=r"a\.dat: steps 2 to 6 are 320 pixels, more than memory holds"):
         read_dat(path, 8, 8, 2, 7, bitorder="little")
 
 
@@ -157,7 +157,7 @@ def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
     with open(tmp_path / "a.dat", "ab") as file:
         file.write(b"12345")
     with pytest.warns(
-        UserWarning, match=r"a\.dat: the last 5 bytes are no whole step of 6x16 \(12 bytes\); the 5 steps"
+        UserWarning, match=r"a\.dat: the last 5 bytes are not a whole step of 6x16 \(12 bytes\); the 5 steps"
     ):
         opened = open_dat(tmp_path / "a.dat", 6, 16, flip=True)
     assert opened.left_over == 5
@@ -222,7 +222,7 @@ def test_a_size_that_looks_wrong_is_warned_of_with_the_better_one(tmp_path, door
 def test_the_highest_bit_first_is_found_out_and_said(tmp_path, door):
     path, spikes = tmp_path / "a.dat", moving_scene(100, 160, 64)
     np.packbits(spikes.reshape(64, -1), axis=1).tofile(path)
-    with pytest.warns(UserWarning, match=r"a\.dat: the highest bit of a byte is taken as the first"):
+    with pytest.warns(UserWarning, match=r"a\.dat: reading the highest bit of each byte first"):
         np.testing.assert_array_equal(door(path, 100, 160)[:], spikes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

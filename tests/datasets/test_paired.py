@@ -133,8 +133,8 @@ def break_train(folder, how):
         ("empty", ["001_part1_key_id21.dat", "0 bytes"]),
         ("no picture", ["001_part1_key_id21.dat", "001_part1_key_id28.png", "missing"]),
         ("another size", ["001_part1_key_id28.png", "1000x1000", "250x400"]),
-        ("cut picture", ["001_part1_key_id28.png", "no readable picture"]),
-        ("no png", ["001_part1_key_id28.png", "no readable picture"]),
+        ("cut picture", ["001_part1_key_id28.png", "not a readable picture"]),
+        ("no png", ["001_part1_key_id28.png", "not a readable picture"]),
     ],
 )
 def test_a_bad_file_in_the_middle_is_found_on_opening(tmp_path, how, words):
@@ -157,7 +157,7 @@ def test_a_test_stream_without_its_picture(tmp_path):
 
 def test_a_1000x1000_stream_under_mode_250_shows_by_its_picture(tmp_path):
     write_x4k(tmp_path, "a", stream="aid21")
-    with pytest.raises(UserError, match=r"1000x1000 where 250x400 is expected.*--data_mode"):
+    with pytest.raises(UserError, match=r"1000x1000, expected 250x400.*--data_mode"):
         open_dataset(tmp_path, "250")
 
 
@@ -198,7 +198,7 @@ def test_a_dataset_without_its_gt_folder_says_how_it_was_taken(tmp_path):
     write_reds(tmp_path, test=1)
     (tmp_path / "test/gt").rename(tmp_path / "elsewhere")
     assert (
-        "classA, 1 streams of 250x400, stored upside down, without ground truth"
+        "classA, 1 stream of 250x400, stored upside down, without ground truth"
         in open_dataset(tmp_path).description
     )
 
@@ -237,7 +237,7 @@ def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_pa
         open_dataset(tmp_path)
     write_unlabelled(tmp_path, {"b": (random_spikes(44, 1000, 1000), False)})
     dataset = open_dataset(tmp_path)  # noise is taken for what the others are
-    assert dataset.height == 1000 and "b.dat: its size cannot be told" in dataset.warnings[0]
+    assert dataset.height == 1000 and "b.dat: its contents do not show its size" in dataset.warnings[0]
     write_unlabelled(
         tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)}
     )
@@ -266,7 +266,7 @@ def test_streams_that_lie_otherwise_than_their_pictures_are_warned_of(tmp_path, 
             dataset = open_dataset(tmp_path, "250", split, flip=flip)
             fits = stored == (flip is not False)
             assert np.array_equal(dataset[0]["spikes"], spikes) == fits
-            assert ([f"take --flip {stored}" in text for text in dataset.warnings] == [True]) != fits
+            assert ([f"use --flip {stored}" in text for text in dataset.warnings] == [True]) != fits
             assert f"stored {'upright' if flip is False else 'upside down'}" in dataset.description
     with pytest.raises(UserError, match="--flip True with demo"):
         open_dataset("demo", flip=True)
@@ -278,7 +278,7 @@ def test_the_highest_bit_first_is_found_out_and_said(tmp_path):
     np.packbits(spikes[:, ::-1].reshape(60, -1), axis=1).tofile(tmp_path / "test/a.dat")
     dataset = open_dataset(tmp_path)
     np.testing.assert_array_equal(dataset[0]["spikes"], spikes[9:50])
-    assert "the highest bit of a byte" in dataset.warnings[0]
+    assert "the highest bit of each byte" in dataset.warnings[0]
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -296,7 +296,7 @@ def test_pictures_of_16_bits_have_the_range_that_is_there(tmp_path, bits):
         assert np.abs(item["middle"][0].numpy() - levels[item["name"]]).max() <= 1
     assert bool(dataset.warnings) == (bits < 16)
     if bits < 16:
-        assert f"{white} is taken for white" in dataset.warnings[0]
+        assert f"assuming {white} is white" in dataset.warnings[0]
 
 
 @pytest.mark.parametrize("stem, step", [
@@ -354,11 +354,11 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
     dataset = open_dataset(tmp_path, "250", "train")
     assert (
         set(dataset[1]) == {"name", "spikes", "rate", "middle"}
-        and "of the middle alone" in dataset.description
+        and "for the middle picture only" in dataset.description
     )
     np.testing.assert_array_equal(dataset[1]["spikes"], spikes[steps // 2 - 20 : steps // 2 + 21])
     write_reds(tmp_path, train=1, input_name="spike")
-    with pytest.raises(UserError, match=r"has one picture, but .* those of ids 14, 21, 28"):
+    with pytest.raises(UserError, match=r"has one picture, but .* has ids 14, 21, 28"):
         open_dataset(tmp_path, "250", "train")
 
 

@@ -90,7 +90,7 @@ def test_half_a_size_and_a_size_of_no_whole_bytes(tmp_path):
     write_dat(tmp_path / "a.dat", random_spikes(50, 8, 8))
     with pytest.raises(UserError, match="--height 8 --width None: give both"):
         open_recording(tmp_path / "a.dat", height=8)
-    with pytest.raises(UserError, match="3x5 is no whole number of bytes"):
+    with pytest.raises(UserError, match="3x5 is not a whole number of bytes"):
         open_recording(tmp_path / "a.dat", 3, 5)
 
 

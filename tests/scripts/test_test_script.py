@@ -266,7 +266,7 @@ def test_upright_data_are_warned_of_and_turned_by_a_flag(tiny_weights, tmp_path,
     (wrong,) = score(tmp_path / "data", tiny_weights, tmp_path / "out")
     printed = capsys.readouterr().out
     assert (
-        "take --flip False" in printed
+        "use --flip False" in printed
         and "PSNR / SSIM (released) at step 60 " in printed
         and str(tmp_path / "out") in printed
     )

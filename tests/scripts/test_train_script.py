@@ -495,8 +495,8 @@ def test_upright_streams_with_one_picture_each_train(tiny_weights, tmp_path, cap
         "--epochs", "1", "--workers", "0", "--device", "cpu", "--save_path", str(tmp_path),
     ]  # fmt: skip
     assert train.main([*options, "--run_name", "wrong"]) == 0
-    assert "take --flip False" in capsys.readouterr().out
+    assert "use --flip False" in capsys.readouterr().out
     assert train.main([*options, "--run_name", "right", "--flip", "False"]) == 0
     printed = capsys.readouterr().out
-    assert "take --flip" not in printed and "of the middle alone" in printed
+    assert "use --flip" not in printed and "for the middle picture only" in printed
     assert read_log(tmp_path / "right")[0]["val_psnr"] > read_log(tmp_path / "wrong")[0]["val_psnr"] + 3

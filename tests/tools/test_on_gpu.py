@@ -6,7 +6,7 @@ import pytest
 from swinsf.utils.cli import UserError
 from tests.conftest import read_log
 from tools import on_gpu
-from tools.on_gpu import Step, list_steps, parse_settings
+from tools.on_gpu import Task, list_tasks, parse_settings
 
 ALL = ["--parts", "tests", "speed", "profile", "recordings", "train"]
 
@@ -17,7 +17,7 @@ def flags_of(step):
 
 def test_all_that_a_gpu_is_to_show_is_in_the_steps(tmp_path):
     settings = parse_settings([*ALL, "--photos", "DIR", "--save_path", str(tmp_path)])
-    steps = {step.name: flags_of(step) for step in list_steps(settings, "cuda:0")}
+    steps = {step.name: flags_of(step) for step in list_tasks(settings, "cuda:0")}
     assert "tests/models" in steps["tests"]
     speed = [text for name, text in steps.items() if name.startswith("speed")]
     for words in (
@@ -51,20 +51,20 @@ def test_a_training_goes_on_from_a_copy_of_an_earlier_calls(tmp_path):
         "--save_path",
         str(tmp_path / "two"),
     ]
-    (step,) = list_steps(parse_settings([*options, "--resume_path", str(tmp_path / "one")]), "cpu")
+    (step,) = list_tasks(parse_settings([*options, "--resume_path", str(tmp_path / "one")]), "cpu")
     assert f"--resume_path {tmp_path}/two/runs/small" in flags_of(step) and "--lr" not in flags_of(step)
     assert (tmp_path / "two/runs/small/last.pth").read_bytes() == last.read_bytes()
     with pytest.raises(UserError, match=r"none.*last\.pth"):
-        list_steps(parse_settings([*options[:-1], str(tmp_path / "three"), "--resume_path", "none"]), "cpu")
+        list_tasks(parse_settings([*options[:-1], str(tmp_path / "three"), "--resume_path", "none"]), "cpu")
     with pytest.raises(UserError, match="--photos"):
-        list_steps(parse_settings(["--parts", "train"]), "cpu")
+        list_tasks(parse_settings(["--parts", "train"]), "cpu")
 
 
 def test_a_step_that_takes_too_long_is_ended_and_what_it_said_is_kept(tmp_path, capsys, monkeypatch):
     slow = "import time; print('begun', flush=True); time.sleep(60)"
     fast, wrong = "print('quick')", "raise SystemExit(3)"
-    steps = [Step(name, [sys.executable, "-S", "-c", code]) for name, code in zip("abc", (slow, fast, wrong))]
-    monkeypatch.setattr(on_gpu, "list_steps", lambda *_: steps)
+    steps = [Task(name, [sys.executable, "-S", "-c", code]) for name, code in zip("abc", (slow, fast, wrong))]
+    monkeypatch.setattr(on_gpu, "list_tasks", lambda *_: steps)
     monkeypatch.setattr(on_gpu, "LEAST", 1.0)
     case = {
         "variant": "small",

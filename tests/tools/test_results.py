@@ -29,7 +29,7 @@ def test_the_table(reds, tiny_weights, tmp_path):
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "results.md").read_text()
     assert text == result.stdout
-    assert "validation: left out, no --photos" in text and "no --sample" not in text
+    assert "validation columns left out: no --photos" in text and "no --sample" not in text
     lines = text.splitlines()
     header = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert header == [
@@ -69,7 +69,7 @@ def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
 def test_cameras_by_level_of_light():
     rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(24)]
     lines = script.level_table(rows)
-    assert lines[0] == "| PSNR, plain; white's spikes a step | 0.5 | 0.15 | 0.05 | 0.02 |"
+    assert lines[0] == "| PSNR, plain; spikes per step at white | 0.5 | 0.15 | 0.05 | 0.02 |"
     assert lines[2::4] == [f"| N | {n}.00 | {n + 1}.00 | {n + 2}.00 | {n + 3}.00 |" for n in (36, 40, 44)]
 
 
@@ -157,8 +157,8 @@ def test_one_digit_off_is_named(shown, now, where):
     status, lines = held(README, README.replace(shown, now))
     assert status == 1
     assert lines[:2] == [
-        "README.md: 4 cells compared, 1 of them differ:",
-        f"{where}: shown {shown}, now {now or 'empty'}",
+        "README.md: 4 cells compared, 1 differ:",
+        f"{where}: was {shown}, is {now or 'empty'}",
     ]
 
 
@@ -178,7 +178,7 @@ def test_a_difference_is_said_to_be_of_other_scenes(monkeypatch, text, words):
 
 def test_a_method_that_the_readme_lacks_differs():
     status, lines = held(re.sub("\\| TFI .*\n", "", README), README)
-    assert status == 1 and "TFI, demo: shown empty, now 24.49 / 0.617" in lines
+    assert status == 1 and "TFI, demo: was empty, is 24.49 / 0.617" in lines
 
 
 def test_a_column_without_data_is_unchecked():
@@ -187,7 +187,7 @@ def test_a_column_without_data_is_unchecked():
     )
     assert held(README, without) == (
         0,
-        ["README.md: 3 cells compared, all equal", "unchecked, for want of their data: validation"],
+        ["README.md: 3 cells compared, all equal", "unchecked, no data: validation"],
     )
     assert held(without, README)[1][1:] == ["unchecked, not in README.md: validation"]
 
@@ -213,7 +213,7 @@ def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
     assert "4 cells compared, all equal" in capsys.readouterr().out
     readme.write_text("\n".join(lines).replace(baselines["TFI"], "24.50 / 0.617"))
     assert script.main(options) == 1
-    assert f"TFI, demo: shown 24.50 / 0.617, now {baselines['TFI']}" in capsys.readouterr().out
+    assert f"TFI, demo: was 24.50 / 0.617, is {baselines['TFI']}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_checked_ends_in_one_line(tmp_path):
