@@ -255,5 +255,5 @@ def test_auto_is_bfloat16_for_shipped_weights_where_that_is_fast(tmp_path, monke
     assert choose_precision("auto", small, "cpu") == "fp32"
     assert choose_precision("auto", tmp_path / small.name, "cuda") == "fp32"  # of which nothing is known
     assert choose_precision("fp16", small, "cuda") == "fp16"
-    with pytest.raises(UserError, match=r"--precision fp16 on a CPU: .* take bf16 or fp32"):
+    with pytest.raises(UserError, match=r"--precision fp16 on a CPU: .* use bf16 or fp32"):
         load_model(small, "cpu", "fp16")
