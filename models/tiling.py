@@ -7,32 +7,32 @@ import torch
 
 from swinsf.utils.cli import UserError
 
-# Windows that neighbouring tiles share, an even number. A tile is kept up to the middle of them: what its cut edge changes
-# has faded there to well under half a grey level.
+# Windows that neighbouring tiles share, an even number. A tile is used up to the middle of them, at which the
+# effect of its cut edge has faded to well under half a grey level.
 OVERLAP = 8
 
 
 def check_tile(tile: int, multiple: int) -> None:
-    """Raises UserError for a side of tiles (0: none) that is no larger than their overlap."""
+    """Raises UserError if tiles of this side would be nothing but overlap. 0 means no tiles."""
     least = (OVERLAP + 1) * multiple
     if 0 < tile < least:
         raise UserError(
-            f"--tile {tile}: tiles of this network overlap by {OVERLAP * multiple} pixels; take {least} or more, or 0 for none"
+            f"--tile {tile}: tiles of this network overlap by {OVERLAP * multiple} pixels; take {least} or "
+            "more, or 0 for none"
         )
 
 
 def tile_spans(size, tile, overlap, multiple):
-    """How to cut one axis: a list of (start, stop, keep from, keep to), whose kept parts are 0..size without
-    gap or overlap.
+    """How to cut one axis: a list of (start, stop, keep from, keep to). The kept parts exactly cover 0..size.
 
-    Tiles have at most `tile` pixels and start on multiples of `multiple`, as the windows and patches of a
-    network do; only the last one may end where there is none.
+    Tiles have at most `tile` pixels and start at multiples of `multiple`, like the windows and patches of a
+    network. Only the last one may end elsewhere.
     """
     if size <= tile:
         return [(0, size, 0, size)]
     side = tile // multiple * multiple
     starts = [*range(0, size - side, side - overlap)]
-    # the last tile is a whole one too, but for its end
+    # The last tile has full size, too, except for rounding.
     starts.append(-(-(size - side) // multiple) * multiple)
     cuts = [0, *(start + overlap // 2 for start in starts[1:]), size]
     return [(start, min(start + side, size), *cuts[i : i + 2]) for i, start in enumerate(starts)]
@@ -47,14 +47,13 @@ def tiled(
 ) -> Any:
     """model(spikes), computed tile by tile; model(spikes, calibration) with a calibration (B or 1, 2, H, W).
 
-    model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any type
-    that the model takes; floats are made of a tile at a time. tile: largest side of a tile in pixels, 0 for
-    the whole picture at once. multiple: side of the network's windows in pixels. Returns the model's tuple of (B, 1, H, W). Raises UserError for a
-    tile that is no larger than the overlap.
+    model: function of spikes (B, T, h, w) -> tuple of pictures (B, 1, h, w). spikes (B, T, H, W): any dtype
+    that the model accepts; conversion to float happens tile by tile. tile: largest side of a tile in pixels,
+    or 0 for the whole picture at once. multiple: side of the network's windows in pixels. Returns the model's
+    tuple, with pictures (B, 1, H, W). Raises UserError for a tile no larger than the overlap.
 
-    Weights of tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep. Along
-    the whole picture's edges the opposite edge of the tile takes the place of the picture's there; inside,
-    nothing is seen of it.
+    Weights with tsa="released" mix each edge of a picture with the opposite one, about 8 windows deep. At the
+    edges of the whole picture, tiles mix with their own opposite edge instead. The inside is not affected.
     """
     check_tile(tile, multiple)
     height, width = spikes.shape[-2:]

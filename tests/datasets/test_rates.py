@@ -109,7 +109,7 @@ def test_a_rate_that_is_none_and_one_for_scenes(tmp_path):
 def test_what_no_factor_explains_is_warned_of_and_left_as_it_is(tmp_path, curve, words):
     dataset = open_dataset(write_dataset(tmp_path, 0.6, curve=curve))
     (warning,) = dataset.warnings
-    assert words in warning and "--rate says it otherwise" in warning and set(dataset.rates.values()) == {0.6}
+    assert words in warning and "--rate sets it" in warning and set(dataset.rates.values()) == {0.6}
     assert not open_dataset(tmp_path, rate=0.6).warnings
 
 
