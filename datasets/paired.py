@@ -16,7 +16,7 @@ from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, re
 from swinsf.datasets.series import natural, series_of
 from swinsf.datasets.size import guess_camera
 from swinsf.utils.choices import NO_DATA
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import UserError, plural
 from swinsf.utils.guard import WHITES, read_json, read_levels, to_eight_bits, visible
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
@@ -78,10 +78,8 @@ class SpikeDataset(Dataset):
         truth = "with ground truth" if self.streams[0].pictures else "without ground truth"
         if split == "train" and len(self.streams[0].pictures) == 1:
             truth += " for the middle picture only"
-        streams = f"{len(self)} stream{'s' if len(self) > 1 else ''}"
-        self.description = (
-            f"{folder}: {self.label}, {streams} of {self.camera}, {truth}{rates.describe(self.rates)}"
-        )
+        about = f"{plural(len(self), 'stream')} of {self.camera}, {truth}{rates.describe(self.rates)}"
+        self.description = f"{folder}: {self.label}, {about}"
 
     def __len__(self):
         return len(self.streams)

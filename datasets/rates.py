@@ -14,7 +14,7 @@ META = "meta.json"  # of simulate.py
 USUAL = (RATE, 0.5, 1.0, 0.2)  # spike-REDS, Spike-Zoo, USP-Gaussian, SpikeCV's videos
 # A measured rate this close to a usual one counts as usual: noise and dark charge change it by up to 2 %.
 TOLERANCE = 0.03
-# The steps that are counted. If all pixels start empty, a stream lacks half a spike per pixel in its 41 steps,
+# The steps that are counted. If all pixels start empty, a stream lacks half a spike per pixel in 41 steps,
 # and would measure 0.57 to 0.58 instead of 0.6. Without the first steps it measures 0.595 to 0.605.
 COUNTED = slice(7, 34)
 DARKEST = 16  # least mean grey level of a picture; in darker ones dark charge outweighs light
@@ -98,7 +98,7 @@ def choose(dataset, given, looks):
     if doubt:
         return dict.fromkeys(dataset.names, RATE), (
             f"{dataset.folder}: no single factor fits the pictures to the streams: {doubt}; they may be "
-            f"gamma-encoded, or have different gains. Assuming {RATE} spikes per step at white; --rate sets it"
+            f"gamma-encoded or have different gains. Assuming {RATE} spikes per step at white; --rate sets it"
         )
     least, most = dataset.rates_known
     if rate is None or least <= rate <= most:

@@ -1,4 +1,4 @@
-"""The size of a `.dat` file's steps, found out by what they look like."""
+"""The size of a `.dat` file's steps, judged by what they look like."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,42 +19,41 @@ from swinsf.datasets.dat import (
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-NOTHING = 0.015  # correlation of neighbours, at most, in pictures of nothing but noise: five standard errors
-CLOSER = 1 / 3  # of the other's distance from a correlation of 1, at most, or
-FAINT = 0.06  # the same in pictures that do not tell enough for their size to be known by them
-TWICE = 2.0  # times the other's correlation, in the dark
-MOST_OF = 0.5  # part of the correlation that single steps promise; motion takes some
-AS_ALIKE = 0.8  # times the correlation along a row that there is along a column, under the right size
+NOTHING = 0.015  # largest correlation of neighbours in pure noise: five standard errors
+CLOSER = 1 / 3  # a better size has at most this part of the other's distance from a correlation of 1, or
+TWICE = 2.0  # in the dark, at least this many times the other's correlation
+FAINT = 0.06  # pictures with a lower expected correlation do not show their size
+MOST_OF = 0.5  # least part of the expected correlation, since motion reduces it
+AS_ALIKE = 0.8  # least correlation along columns, relative to rows, under the right size
 
 
 def describe_better(name, packed, camera):
-    """Lines of text if bytes of whole steps look far more like steps of another size than like those of
-    `camera`; see `dat.better_camera`."""
+    """Lines of text if bytes of whole steps fit another size far better; see `dat.better_camera`."""
     better = better_camera(packed, camera)
     if not better:
         return []
     other, its, given = better
     return [
-        f"warning: {name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} (neighbours "
-        f"correlate by {its:.2f} and by {given:.2f}); check --height and --width"
+        f"warning: {name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} "
+        f"(neighbours correlate by {its:.2f} and by {given:.2f}); check --height and --width"
     ]
 
 
 def describe_bit_order(name, found, given):
-    """Lines of text on a bit order that was found, where it is not the usual one."""
+    """Lines of text about a detected bit order, if it is not the usual one."""
     if given or found == "little":
         return []
     return [
-        f"{name}: the highest bit of a byte is the first, judged by the picture (--bit_order little or big says so)"
+        f"{name}: the highest bit of a byte is the first, judged by the picture; --bit_order overrides this"
     ]
 
 
 class Candidate(NamedTuple):
-    """A known camera that a `.dat` file may be of, and what speaks for it."""
+    """A known format that a `.dat` file may have, and the evidence for it."""
 
     camera: Camera
     below: float  # correlation of pixels with those below
-    beside: float  # and with those to the right, which all sizes keep together
+    beside: float  # correlation with those to the right, which are neighbours under any size
     steps: int
     left_over: int  # bytes after the last whole step
     expected: float  # correlation of neighbours under the right size, if nothing moves
@@ -69,7 +68,7 @@ class Candidate(NamedTuple):
         return f"{self.camera.height}x{self.camera.width} {self.alike:.2f}{left}"
 
     def leads(self, other: "Candidate") -> bool:
-        """Whether the pictures, or they and the file's length, speak for this one rather than for the other."""
+        """Whether pictures, or pictures and file length together, favour this one over the other."""
         if not self.left_over and other.left_over:
             return self.alike > other.alike
         near = 1 - self.alike <= CLOSER * (1 - other.alike)
@@ -77,14 +76,19 @@ class Candidate(NamedTuple):
 
     @property
     def shows_all(self):
-        """Whether the pictures show about what single steps promise. Under a wrong size steps are displaced
-        against each other, and their mean loses it."""
+        """Whether the correlation is about as large as single steps suggest.
+
+        Under a wrong size, steps are displaced against each other, and their mean loses correlation.
+        """
         return self.alike >= MOST_OF * self.expected or self.expected < FAINT
 
     @property
     def is_picture(self):
-        """Whether it looks like pictures. Noise lowers all correlations of dark ones; but under the right size
-        rows are as alike as columns, and the length fits."""
+        """Whether it looks like pictures.
+
+        In dark pictures, noise lowers all correlations. But under the right size, columns correlate about as
+        well as rows, and the file's length fits.
+        """
         if self.alike >= LIKE_A_PICTURE:
             return True
         rows_as_columns = self.below + NOTHING >= AS_ALIKE * self.beside
@@ -92,12 +96,12 @@ class Candidate(NamedTuple):
 
 
 def guess_camera(path):
-    """(the known camera that a `.dat` file is of, how that was told). Raises UserError with the candidates if
-    none stands out.
+    """(the known format of a `.dat` file, a text on how it was found).
 
-    Under the right size neighbours in the picture of firing rates are alike, along rows and along columns.
-    Under a wrong one a pixel's upper neighbour comes from elsewhere, and each step is displaced against the
-    one before. A length of whole steps counts as well. If the pictures show nothing, it decides alone.
+    Under the right size, neighbours in the picture of firing rates are alike along rows and columns. Under a
+    wrong one, a pixel's upper neighbour comes from elsewhere, and each step is displaced against the one
+    before. A file length of whole steps counts as well, and decides alone if the pictures show nothing.
+    Raises UserError with the candidates if none stands out.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -121,14 +125,14 @@ def guess_camera(path):
         (one,) = whole
         size = f"{one.camera.height}x{one.camera.width}"
         return one.camera, (
-            f"by its length alone, {one.steps} whole steps of {size}, since its pictures show nothing that tells: neighbours "
-            f"correlate by {listed}; --height and --width set another"
+            f"by its length alone, {one.steps} whole steps of {size}, since its pictures show nothing that "
+            f"tells: neighbours correlate by {listed}; --height and --width set another"
         )
     raise UserError(
         f"{path}: its size cannot be told from its {length} bytes{describe_monotony(path, length)}"
         + (
-            f"; neighbours correlate as {listed}; the right size needs {LIKE_A_PICTURE}, or less in the dark, and to "
-            "stand out"
+            f"; neighbours correlate as {listed}; the right size needs {LIKE_A_PICTURE}, or less in the "
+            "dark, and to stand out"
             if ranking
             else ", less than a step of any known sensor"
         )
@@ -137,7 +141,7 @@ def guess_camera(path):
 
 
 def candidates(path, length) -> list[Candidate]:
-    """The known cameras of which a file has a step, with what speaks for each."""
+    """The known formats of which a file has at least a step, with the evidence for each."""
     found, single = [], correlation_in_a_step(path, length)
     for camera in CAMERAS:
         steps, left_over = divmod(length, camera.height * camera.width // 8)
@@ -150,7 +154,7 @@ def candidates(path, length) -> list[Candidate]:
 
 
 def correlation_in_a_step(path, length) -> float:
-    """The correlation of pixels with their right neighbours within single steps, whatever their size."""
+    """The correlation of pixels with their right neighbours within single steps, for any size."""
     bits = np.unpackbits(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2))
     rate = float(bits.mean())
     if rate in (0.0, 1.0):
@@ -160,12 +164,12 @@ def correlation_in_a_step(path, length) -> float:
 
 
 def bytes_in_the_middle(path, length) -> tuple:
-    """The different bytes in the middle of a file."""
+    """The distinct bytes in the middle of a file."""
     return tuple(np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist())
 
 
 def has_spikes(path, length) -> bool:
-    """Whether some pixels fire in the middle of a file, and some do not."""
+    """Whether some pixels in the middle of a file fire, and some do not."""
     return bytes_in_the_middle(path, length) not in ((0,), (255,))
 
 
