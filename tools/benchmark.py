@@ -72,7 +72,7 @@ def parse_settings(arguments):
     flag("--variants", **several, default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
     flag("--skip", choices=SKIP_CHOICES, help="estimate to add to (default: each variant's own)")
     precisions = {"default": ["fp32", "bf16"], "choices": [*PRECISIONS]}
-    flag("--precisions", **several, **precisions, help="precisions (default fp32 bf16)")
+    flag("--precisions", **several, **precisions, help="numeric formats (default fp32 bf16)")
     flag("--runs", type=cli.positive_int, default=5, help="timed runs per case (default 5)")
     flag("--batch_size", type=cli.batch_size, default=1, help="batch size of inference (default 1)")
     flag("--train_batch_size", type=cli.batch_size, default=4, help="batch size of training (default 4)")

@@ -45,14 +45,16 @@ def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
     several, sizes, lengths = {"nargs": "+"}, [(250, 400), (1000, 1000)], [1000, 20000]
-    flag("--sizes", **several, default=sizes, type=size, help="sizes of a step (default 250x400 1000x1000)")
+    flag("--sizes", **several, default=sizes, type=size, help="picture sizes (default 250x400 1000x1000)")
     flag("--lengths", **several, type=cli.positive_int, default=lengths, help="steps (default 1000 20000)")
     flag("--methods", **several, default=[*METHODS], choices=METHODS, help="methods (default all)")
     flag("--variant", default="small", choices=[*VARIANTS], help="network, random weights (default small)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="network's precision (default fp32)")
     flag("--batch_size", type=cli.batch_size, default=1, help="windows in a batch (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
-    flag("--pictures", type=cli.positive_int, default=40, help="largest number by the network (default 40)")
+    flag(
+        "--pictures", type=cli.positive_int, default=40, help="pictures by the network, at most (default 40)"
+    )
     place = Path("results/benchmark")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
