@@ -244,7 +244,7 @@ class SpikeREDS(SpikeDataset):
             yield Stream(path, start, {output: pictures[output] for output in wanted})
 
     def windows(self, path, truth):
-        """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat, as `simulate.py --long` writes.
+        """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat (`simulate.py --long`).
 
         Leaves out pictures without 41 steps around them.
         """

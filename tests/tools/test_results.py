@@ -165,7 +165,7 @@ def test_one_digit_off_is_named(shown, now, where):
 @pytest.mark.parametrize("text, words", [
     ("scenes by OpenCV 4.12.0, grid coarse, sampler bicubic", "other scenes: those of README.md are by OpenCV 4.12.0"),
     ("", "the scenes may differ: OpenCV 4.10.0 samples on a grid of 1/32 pixel"),
-    ("scenes by OpenCV 4.9.0, grid 1/32 pixel, sampler bicubic", "other photographs or streams"),
+    ("scenes by OpenCV 4.9.0, grid 1/32 pixel, sampler bicubic", "figures depend on photographs"),
 ])  # fmt: skip
 def test_a_difference_is_said_to_be_of_other_scenes(monkeypatch, text, words):
     monkeypatch.setattr(
