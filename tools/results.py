@@ -262,8 +262,8 @@ def check(path, shown, made, text=""):
         now = sampling.maker()
         if before and before.group(2, 3) != (now["grid"], now["sampler"]):
             lines.append(
-                f"other scenes: those of {path} are by {before[1]}, grid {before[2]}, sampler {before[3]}; now "
-                f"by OpenCV {now['opencv']}, grid {now['grid']}, sampler {now['sampler']}"
+                f"other scenes: those of {path} are by {before[1]}, grid {before[2]}, sampler {before[3]}; "
+                f"now by OpenCV {now['opencv']}, grid {now['grid']}, sampler {now['sampler']}"
             )
         elif not before and now["grid"] != "exact":
             lines.append(
