@@ -317,22 +317,23 @@ PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by 
 
 
 def hold_out(dataset):
-    """(indices to train on, indices to validate on, a warning or None): the last twentieth of the scenes, whole,
-    since their parts look alike.
+    """(indices to train on, indices to validate on, a warning or None).
 
-    Streams of one scene are told by their names: all before _part1, _f4305, key and id; of other names, all but
-    the last number.
+    Holds out the last twentieth of the scenes. Scenes stay whole, because their parts look alike. Streams
+    belong to one scene if their names agree before _part1, _f4305, key and id, or else in all but the last
+    number.
     """
     scenes = {}
     for index, stream in enumerate(dataset.streams):
-        # of 000_part1_key_id21, occ008.649_f4305
+        # such as 000_part1_key_id21, occ008.649_f4305
         scene, *more = re.split(r"_part\d|_f\d", stream.path.stem)
         scene = re.split(r"_?key_|_id\d|id21$", scene)[0]
         scenes.setdefault(scene if more else series_of(scene)[0], []).append(index)
     groups = list(scenes.values())
     if len(dataset) < 2:
         raise UserError(
-            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or --val_every 0"
+            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or use "
+            "--val_every 0"
         )
     held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
     warning = None
@@ -343,8 +344,8 @@ def hold_out(dataset):
         held = sorted(held[-max(1, len(dataset) // 20) :])
         if not is_of_simulate(dataset.path):  # whose names are numbers of scenes drawn at random
             first = dataset.streams[0].path.name
-            warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams of one "
-            warning += "scene may be held out and trained on; a folder val/ avoids that"
+            warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams "
+            warning += "of one scene may be held out and trained on; a folder val/ avoids that"
     return [index for index in range(len(dataset)) if index not in held], held, warning
 
 
