@@ -96,7 +96,7 @@ def test_a_damaged_frame_is_named_and_the_rest_used(tmp_path):
     path.write_bytes(data)
     footage = looked_at(path)
     assert footage.count == 19 and footage.notes == ("damaged: frame 10",)
-    assert footage.clips(4) == [(0, 8), (9, 17)]
+    assert footage.clips(3) == [(0, 6), (9, 15)]
     np.testing.assert_array_equal(footage.indices[[8, 9]], [8, 10])
 
 
