@@ -8,6 +8,7 @@ import numpy as np
 
 from swinsf.datasets.dat import LIKE_A_PICTURE, LOOK, neighbour_correlations, rate_picture
 from swinsf.utils.cli import UserError
+from swinsf.utils.timing import STEPS
 
 RARER = 0.8  # times as many spikes in a row along time as along another axis, at most
 FEWEST = 100  # spikes in a row that chance would make; fewer tell nothing
@@ -45,6 +46,8 @@ def time_is_last(spikes, name: str) -> bool:
     Raises UserError if they look like a picture as (H, W, T) only, but their spikes do not say which axis is
     time.
     """
+    if spikes.shape[-1] < STEPS:  # too short for a single window
+        return False
     rows = around_middle(spikes, LOOK)  # of the picture, if time is last
     turned = around_middle(np.moveaxis(rows, -1, 0), REACH)
     first, last = spikes_in_a_row(as_steps(around_middle(spikes, REACH))), spikes_in_a_row(as_steps(turned))

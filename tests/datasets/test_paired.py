@@ -241,8 +241,8 @@ def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_pa
     write_unlabelled(
         tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)}
     )
-    dataset = open_dataset(tmp_path)
-    assert dataset.height == 250 and len(dataset.warnings) == 2
+    dataset = open_dataset(tmp_path)  # no other size fits the length
+    assert dataset.height == 250 and dataset.warnings == []
 
 
 @pytest.mark.parametrize("steps, start", [(41, 0), (301, 130), (340, 149), (341, 300), (360, 300)])
