@@ -191,6 +191,8 @@ def frame_times(seconds, changes, damaged=()):
 def decode(path):
     """(seconds or None, frame) of each frame of a video: grey (h, w) uint8, or uint16 if it has more bits. A
     damaged frame is None."""
+    if not Path(path).is_file():  # opening a pipe would wait for ever
+        return
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -279,7 +281,9 @@ def series_number(path):
 
 
 def is_whole(path):
-    """Whether a picture's file has its end, as far as that is told at a glance."""
+    """Whether a picture's file has its end, as far as a glance shows."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return False
     with open(path, "rb") as file:
         head = file.read(8)
         file.seek(max(0, path.stat().st_size - 12))

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import train
-from swinsf.training import run
+from swinsf.training import run, validation
 from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
@@ -183,7 +183,7 @@ def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeyp
     monkeypatch.setattr(run, "RETRY", 0.0)
     if name == "best.pth":
         options += ["--val_every", "1"]
-        monkeypatch.setattr(train, "validate", lambda *_: ({"psnr": 30.0, "ssim": 0.9, "loss": 1.0}, None))
+        monkeypatch.setattr(validation, "validate", lambda *_: ({"psnr": 30.0, "ssim": 0.9, "loss": 1.0}, None))
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     errors = capsys.readouterr().err
     assert len(refused) == 3 and len(set(refused)) == 1, "the last state on the disk stayed, and whole"

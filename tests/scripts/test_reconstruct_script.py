@@ -578,7 +578,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
         ([path, *options, "--compare", f"x={tmp_path / 'pictures'}"], "add --report"),
         (
             [path, *options, "--report", "--compare", f"x={tmp_path / 'pictures'}"],
-            r"00000020\.png among them",
+            r"00000020\.png for one",
         ),
         (
             [path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"],
