@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import sys
 
 from tqdm import tqdm
 
@@ -21,6 +20,10 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     not go together; size: number of processes."""
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
+    if settings.bad_pixels and settings.bad_pixels.suffix.lower() != ".csv":
+        raise UserError(f"--bad_pixels {settings.bad_pixels}: a table in CSV; take a name that ends in .csv")
+    if settings.bad_pixels and len(recordings) > 1:
+        raise UserError(f"--bad_pixels with {len(recordings)} recordings: the table is of one; name one")
     if not settings.inspect:
         check_flags(settings, recordings, size)
     batch = [
@@ -40,6 +43,8 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
 def check_flags(settings, recordings: list[str], size: int):
     """Raises UserError for flags that do not go together."""
     piped = "-" in recordings
+    if settings.bad_pixels:
+        raise UserError(f"--bad_pixels {settings.bad_pixels}: --inspect finds them; add it")
     if settings.stamp and settings.bits == 32:
         raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
     if settings.bits == 32 and settings.gamma != 1:
@@ -113,7 +118,7 @@ def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: i
         except (UserError, OSError) as error:
             if len(batch) == 1 or size > 1:  # other processes wait for this one
                 raise
-            print(f"error: {cli.one_line(error)}", file=sys.stderr)
+            cli.logger.error("error: %s", cli.one_line(error))
             status = 2
     return status
 

@@ -65,7 +65,7 @@ class Job:
         if self.piped:
             return keys, None
         done = self.output.done()
-        group = group_size(keys.step // self.plan.bin, self.settings.outputs) if self.model else 1
+        group = group_size(keys.step, self.settings.outputs, self.plan.bin) if self.model else 1
         groups = [keys[i : i + group] for i in range(0, len(keys), group)]
         left = [part for part in groups if not done.issuperset(part)]
         own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
@@ -222,7 +222,7 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
     size = "x".join(map(str, recording.size))
     if model:
         check_tile(settings.tile, model.config.window * model.config.patch)
-        group_size(plan.keys.step // plan.bin, settings.outputs)
+        group_size(plan.keys.step, settings.outputs, plan.bin)
         if min(recording.size) < LEAST_SIDE:
             raise UserError(
                 f"{settings.recording}: {size}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import numbers
 import queue
 import sys
 import threading
@@ -14,7 +15,7 @@ import torch
 
 from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
-from swinsf.recordings.binning import bin_steps, check_bin, first_key, last_key
+from swinsf.recordings.binning import BLOCK, first_key, last_key
 from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
@@ -41,19 +42,39 @@ def key_frames(steps, start=None, stop=None, stride=1, bin=1):
     return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
-def group_size(stride, outputs):
+def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
+    """Raises UserError for an argument that is no number of a kind from least to most."""
+    if not isinstance(value, kind) or not least <= value <= most:
+        whole = "a whole number" if kind is numbers.Integral else "a number"
+        raise UserError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
+
+
+def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
+    """Raises UserError for values that name no key frames or bins."""
+    for name, value, least in (
+        ("stride", stride, 1),
+        ("start", start, 0),
+        ("stop", stop, 0),
+        ("bin", bin, 1),
+    ):
+        if value is not None or least:
+            check_number(name, value, least, ENDLESS, numbers.Integral)
+
+
+def group_size(stride, outputs, bin=1):
     """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
-    steps' worth.
+    steps' worth, each step being `bin` of the recording.
 
     Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
     """
     if outputs == "middle":
         return 1
-    if APART % stride:
+    apart = APART * bin
+    if apart % stride:
         raise UserError(
-            f"--outputs all with --stride {stride}: a pass shows steps {APART} apart; take --stride {APART} or 1"
+            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
         )
-    return 3 * APART // stride
+    return 3 * apart // stride
 
 
 def plan_passes(keys, group):
@@ -83,14 +104,14 @@ def reconstruct(
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
     it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
     in steps of the recording. bin: steps that are taken as one, for dark recordings, see
-    `recordings.binning`; stride is a multiple of it. rate: spikes a step at grey level 255. options: of
+    `recordings.binning`. rate: spikes a step at grey level 255. options: of
     `reconstruct_at`.
 
-    Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window,
-    UserError for a stride that is no multiple of bin.
+    Raises TypeError for a path, ValueError for other shapes, values out of range, and if no key frame has a
+    whole window.
     """
+    check_keys(stride, start, stop, bin)
     recording = Recording.of(spikes)
-    check_bin(bin, stride)
     steps = recording.length
     keys = key_frames(steps, start, stop, stride, bin)
     if not keys:
@@ -114,19 +135,14 @@ def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **o
     if calibration is not None:
         dark, response = calibration
         calibration = np.stack([bin * dark, response])  # of N steps as one
-    keys = iter(keys)
-    first = [*itertools.islice(keys, 1)]
-    binned = bin_steps(spikes, bin, *first)
-    bins = map(binned.bin_of, itertools.chain(first, keys))
-    return _in_steps(
-        reconstruct_at(binned, model, bins, stride // bin, calibration=calibration, **options), binned
-    )
+    made = reconstruct_at(spikes, model, keys, stride, bin=bin, calibration=calibration, **options)
+    return _divided(made, bin)
 
 
-def _in_steps(pictures, binned):
+def _divided(pictures, bin):
     with contextlib.closing(pictures):
-        for index, picture in pictures:
-            yield binned.key_of(index), picture / binned.bin
+        for key, picture in pictures:
+            yield key, picture / bin
 
 
 def reconstruct_at(
@@ -139,6 +155,7 @@ def reconstruct_at(
     outputs="middle",
     calibration=None,
     should_stop=lambda: False,
+    bin=1,
 ):
     """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H,
     W) float32 array).
@@ -147,7 +164,7 @@ def reconstruct_at(
     outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
     a third of the passes, for pictures that are a little worse; keys are then whole groups (see
     `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike.
+    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or
     should_stop() is true. Raises UserError for a tile or a stride that does not fit.
@@ -155,7 +172,7 @@ def reconstruct_at(
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
     read = prefetch(
-        read_windows(spikes, keys, group_size(stride, outputs), batch_size),
+        read_windows(spikes, keys, group_size(stride, outputs, bin), batch_size, bin),
         patience=1,
         should_stop=should_stop,
     )
@@ -184,17 +201,17 @@ def _pictures(read, model, batch_size, tile, multiple, calibration):
             yield from sorted(found.items())
 
 
-def read_windows(spikes, keys, group=1, batch_size=1):
+def read_windows(spikes, keys, group=1, batch_size=1, bin=1):
     """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
     a time.
 
     Steps that windows share are read once. Ends where the recording does; key frames of a group that ends
     with it, and have a whole window, have a pass each.
     """
-    keys, steps = iter(keys), Steps(spikes)
+    keys, steps = iter(keys), Steps(spikes, bin)
     passes, windows = [], []
     while part := list(itertools.islice(keys, group)):
-        steps.forget(part[0] - MIDDLE)
+        steps.forget(steps.first_of(part[0]))
         planned = plan_passes(part, group if steps.window(part[-1]) is not None else 1)
         found = [steps.window(centre) for centre, _ in planned]
         whole = [i for i, window in enumerate(found) if window is not None]
@@ -210,10 +227,14 @@ def read_windows(spikes, keys, group=1, batch_size=1):
 
 
 class Steps:
-    """The current steps of a recording, read in order, each once."""
+    """The current steps of a recording, read in order, each once.
 
-    def __init__(self, spikes):
-        self.spikes, self.first, self.held = spikes, 0, None
+    bin: steps that a window has as one. Its bins lie around its own key frame, so those of key frames that
+    are closer than a bin overlap. The steps are then held as bits.
+    """
+
+    def __init__(self, spikes, bin=1):
+        self.spikes, self.bin, self.first, self.held = spikes, bin, 0, None
 
     @property
     def reached(self):
@@ -224,14 +245,36 @@ class Steps:
         self.held = self.held[first - self.first :] if first < self.reached else None
         self.first = first
 
+    def read(self, stop):
+        """Hold the steps up to `stop`, or to the end of the recording."""
+        parts, reached = [] if self.held is None else [self.held], self.reached
+        while reached < stop:
+            end = min(stop, reached + BLOCK)
+            new = (np.asarray(self.spikes[reached:end]) != 0).view(np.uint8)
+            self.width = new.shape[-1]
+            parts.append(np.packbits(new, axis=-1) if self.bin > 1 else new)
+            reached += len(new)
+            if reached < end:
+                break
+        self.held = np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def first_of(self, centre):
+        """The first step of a key frame's window."""
+        return centre - MIDDLE * self.bin - self.bin // 2
+
     def window(self, centre):
-        """The 41 steps round a key frame, uint8 (41, H, W), or None where the recording ends within them."""
-        start, stop = centre - MIDDLE, centre - MIDDLE + STEPS
+        """The 41 steps around a key frame, uint8 (41, H, W), or None if the recording ends within them."""
+        start = self.first_of(centre)
+        stop = start + STEPS * self.bin
         if self.reached < stop:
-            new = (np.asarray(self.spikes[self.reached : stop]) != 0).view(np.uint8)
-            self.held = new if self.held is None else np.concatenate([self.held, new])
+            self.read(stop)
         window = self.held[start - self.first : stop - self.first]
-        return window if len(window) == STEPS else None
+        if len(window) < STEPS * self.bin:
+            return None
+        if self.bin == 1:
+            return window
+        bins = np.bitwise_or.reduce(window.reshape(STEPS, self.bin, *window.shape[1:]), axis=1)
+        return np.unpackbits(bins, axis=-1, count=self.width)
 
 
 def prefetch(
