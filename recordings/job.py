@@ -129,9 +129,18 @@ class Job:
             return prefetch(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
         return prefetch(pictures, should_stop=should_stop)
 
+    def mean_at(self, key: int) -> np.ndarray:
+        """The TFP picture (H, W) of a key frame, in grey levels."""
+        bin = self.plan.bin
+        binned = bin_steps(self.recording, bin, key)
+        (picture,) = tfp_pictures(binned, [binned.bin_of(key)], self.settings.window)
+        return self.pixels.correct(picture / bin, bin)
+
     def write(self, key: int, picture: np.ndarray):
-        """Write the picture (H, W), in grey levels, of a key frame."""
+        """Write the picture (H, W), in grey levels, of a key frame; right of the one of --beside."""
         self.clipped.append(self.plan.curve.clipped(picture))
+        if self.settings.beside:
+            picture = np.hstack([self.mean_at(key), picture])
         shown = self.plan.curve(picture)
         if self.settings.stamp:
             shown = stamp(shown, moment_name(key, self.settings.steps_per_second))
@@ -237,7 +246,9 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
         "pictures": "as many as come" if piped else len(plan.keys),
         **describe_settings(settings, plan, weights),
     }
-    output = open_output(path, about, recording.size, plan.keys, piped, plan.fps, settings.bits)
+    height, width = recording.size
+    shape = height, width * (2 if settings.beside else 1)
+    output = open_output(path, about, shape, plan.keys, piped, plan.fps, settings.bits)
     return Job(settings, recording, [*lines, *pixels.lines, *plan.lines], plan, parts, model, output)
 
 
@@ -253,7 +264,7 @@ def describe_settings(settings, plan: Plan, weights: Path | None) -> dict:
         **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
-    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8}
+    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None}
     about.update(
         {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from swinsf.recordings.binning import check_bin, first_key, last_key
 from swinsf.recordings.calibration import Pixels
-from swinsf.recordings.output import ToneCurve
+from swinsf.recordings.output import VIDEOS, ToneCurve
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.stream import key_frames
 from swinsf.recordings.survey import WHITE, Survey, survey
@@ -13,6 +13,7 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 FPS = 25.0  # by default
+SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
 # How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
 # more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
 # simulates and scores.
@@ -65,6 +66,8 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     ]
     keys = key_frames(steps, start, stop, stride, bin)
     output = getattr(settings, "output", None)
+    if steps is not None:
+        lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
         middle = 0 if steps is None or start is not None else len(keys) // 2
         keys = keys[middle : middle + 1]  # of one moment
@@ -169,6 +172,20 @@ def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[
         gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
         chosen = f"{gain:.3g}, so that bright pixels are white"
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
+
+
+def describe_short(keys: range, fps: float, settings) -> list[str]:
+    """A line on a video that is over before it is seen, and how to slow it down."""
+    output, speed = getattr(settings, "output", None), settings.steps_per_second
+    chosen = settings.stride or settings.fps or settings.slowmo
+    if chosen or not output or output.suffix.lower() not in VIDEOS or not 0 < len(keys) < SHORT * fps:
+        return []
+    span = keys[-1] - keys[0] + 1
+    stride = max(1, round(span / (LONG * fps)))
+    return [
+        f"video: {len(keys) / fps:.2g} s; --slowmo {speed / stride / fps:.3g} makes it about {span / stride / fps:.2g} s, "
+        f"with a picture every {stride} step{'s' * (stride > 1)}"
+    ]
 
 
 def describe_shortage(steps, start, stop, bin) -> str:
