@@ -80,6 +80,7 @@ def parse_settings(arguments):
         help="times slower than life; the stride follows from it and --fps",
     )
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
+    flag("--ends", action="store_true", help="pictures up to the first and last step, by mirrored windows")
     flag("--beside", choices=("tfp",), help="show TFP (over --window steps) left of each picture")
     flag("--bin", type=cli.word_or(cli.number(int, 1, 1000), "auto"), default="auto", help=BIN)
     flag("--load_model", type=Path, help=WEIGHTS)

@@ -55,6 +55,11 @@ def check_flags(settings, recordings: list[str], size: int):
     if settings.beside and (settings.report or settings.method == "tfp" or piped):
         other = "--report" if settings.report else "standard input" if piped else "--method tfp"
         raise UserError(f"--beside {settings.beside} with {other}: these do not go together; leave one out")
+    others = {"--report": settings.report, "--beside": settings.beside, "standard input": piped}
+    others |= {f"--method {settings.method}": settings.method != "swinsf"}
+    if settings.ends and any(others.values()):
+        other = next(name for name, used in others.items() if used)
+        raise UserError(f"--ends with {other}: mirrored windows are the network's alone; leave one out")
     if settings.compare and not settings.report:
         raise UserError("--compare: its pictures are for the page; add --report")
     if settings.compare and len(recordings) > 1:

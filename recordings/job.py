@@ -22,7 +22,7 @@ from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.calibration import Pixels, look_at_pixels
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.output import Output, moment_name, open_output, stamp
-from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.plan import Plan, is_mirrored, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.report import check_report, page_path, write_report
@@ -119,6 +119,7 @@ class Job:
         if self.model:
             options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
             options |= {"calibration": self.pixels.maps, "should_stop": should_stop}
+            options |= {"ends": True} if self.settings.ends else {}
             made = reconstruct_binned(self.recording, self.model, keys, stride, bin, **options)
             return limited(made, self.pixels, bin)
         binned = bin_steps(self.recording, bin, self.plan.keys.start)
@@ -143,7 +144,9 @@ class Job:
             picture = np.hstack([self.mean_at(key), picture])
         shown = self.plan.curve(picture)
         if self.settings.stamp:
-            shown = stamp(shown, moment_name(key, self.settings.steps_per_second))
+            text = moment_name(key, self.settings.steps_per_second)
+            mirrored = self.settings.ends and is_mirrored(key, len(self.recording), self.plan.bin)
+            shown = stamp(shown, f"{text}, mirrored" if mirrored else text)
         self.output.write(key, shown)
 
     def conclude(self, made: int, seconds: float):
@@ -254,7 +257,7 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
 
 def fingerprint(recording: Recording, key: int) -> str:
     """A hash of the first window. Detects a replaced file; appended steps do not matter."""
-    window = np.asarray(recording[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0
+    window = np.asarray(recording[max(0, key - STEPS // 2) : key + STEPS // 2 + 1]) != 0
     return hashlib.sha256(window.tobytes()).hexdigest()
 
 
@@ -264,7 +267,7 @@ def describe_settings(settings, plan: Plan, weights: Path | None) -> dict:
         **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
-    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None}
+    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None, "ends": False}
     about.update(
         {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
     )

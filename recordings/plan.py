@@ -64,8 +64,14 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
         f"warning: {weights.name} was fitted to other data: {line}"
         for line in describe_outside(seen, bin, fit)
     ]
-    keys = key_frames(steps, start, stop, stride, bin)
+    ends = getattr(settings, "ends", False)
+    keys = key_frames(steps, start, stop, stride, bin, ends)
     output = getattr(settings, "output", None)
+    if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
+        lines.append(
+            f"ends: {len(mirrored)} pictures, the first of step {mirrored[0]} and the last of step {mirrored[-1]}, "
+            "see the recording mirrored at its ends"
+        )
     if steps is not None:
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
@@ -172,6 +178,11 @@ def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[
         gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
         chosen = f"{gain:.3g}, so that bright pixels are white"
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
+
+
+def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
+    """Whether the window of a key frame reaches beyond the recording."""
+    return not first_key(bin) <= key <= last_key(steps, bin)
 
 
 def describe_short(keys: range, fps: float, settings) -> list[str]:

@@ -26,19 +26,20 @@ APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window'
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 
-def key_frames(steps, start=None, stop=None, stride=1, bin=1):
+def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
     """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
     round them.
 
     steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. Returns a range, up to ENDLESS where the length is not
+    as one, so that a window is 41 times as many. ends: take steps
+    without a whole window too. Returns a range, up to ENDLESS where the length is not
     known.
     """
-    earliest = first_key(bin)
+    earliest = 0 if ends else first_key(bin)
     first = earliest if start is None else max(start, earliest)
     if start is not None:  # the rhythm is that of the steps asked for
         first = start + -(-(first - start) // stride) * stride
-    end = ENDLESS if steps is None else last_key(steps, bin) + 1
+    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
     return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
@@ -156,6 +157,7 @@ def reconstruct_at(
     calibration=None,
     should_stop=lambda: False,
     bin=1,
+    ends=False,
 ):
     """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H,
     W) float32 array).
@@ -164,7 +166,8 @@ def reconstruct_at(
     outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
     a third of the passes, for pictures that are a little worse; keys are then whole groups (see
     `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one.
+    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one. ends: mirror
+    the recording in time where a window reaches beyond it.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or
     should_stop() is true. Raises UserError for a tile or a stride that does not fit.
@@ -172,7 +175,7 @@ def reconstruct_at(
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
     read = prefetch(
-        read_windows(spikes, keys, group_size(stride, outputs, bin), batch_size, bin),
+        read_windows(spikes, keys, group_size(stride, outputs, bin), batch_size, bin, ends),
         patience=1,
         should_stop=should_stop,
     )
@@ -201,14 +204,14 @@ def _pictures(read, model, batch_size, tile, multiple, calibration):
             yield from sorted(found.items())
 
 
-def read_windows(spikes, keys, group=1, batch_size=1, bin=1):
+def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
     """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
     a time.
 
     Steps that windows share are read once. Ends where the recording does; key frames of a group that ends
     with it, and have a whole window, have a pass each.
     """
-    keys, steps = iter(keys), Steps(spikes, bin)
+    keys, steps = iter(keys), Steps(spikes, bin, ends)
     passes, windows = [], []
     while part := list(itertools.islice(keys, group)):
         steps.forget(steps.first_of(part[0]))
@@ -233,8 +236,8 @@ class Steps:
     are closer than a bin overlap. The steps are then held as bits.
     """
 
-    def __init__(self, spikes, bin=1):
-        self.spikes, self.bin, self.first, self.held = spikes, bin, 0, None
+    def __init__(self, spikes, bin=1, ends=False):
+        self.spikes, self.bin, self.first, self.held, self.ends = spikes, bin, 0, None, ends
 
     @property
     def reached(self):
@@ -242,7 +245,8 @@ class Steps:
 
     def forget(self, first):
         """Steps before `first` are not wanted any more."""
-        self.held = self.held[first - self.first :] if first < self.reached else None
+        keep = self.held is not None and first < self.reached
+        self.held = self.held[first - self.first :] if keep else None
         self.first = first
 
     def read(self, stop):
@@ -250,13 +254,22 @@ class Steps:
         parts, reached = [] if self.held is None else [self.held], self.reached
         while reached < stop:
             end = min(stop, reached + BLOCK)
-            new = (np.asarray(self.spikes[reached:end]) != 0).view(np.uint8)
+            found = self.mirrored(reached, end) if self.ends else self.spikes[reached:end]
+            new = (np.asarray(found) != 0).view(np.uint8)
             self.width = new.shape[-1]
             parts.append(np.packbits(new, axis=-1) if self.bin > 1 else new)
             reached += len(new)
             if reached < end:
                 break
         self.held = np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def mirrored(self, start, stop):
+        """Steps start..stop-1, those beyond the recording mirrored at its first and last step."""
+        last = len(self.spikes) - 1
+        places = np.arange(start, stop) % max(1, 2 * last)
+        places = np.minimum(places, 2 * last - places)
+        first = int(places.min())
+        return np.asarray(self.spikes[first : int(places.max()) + 1])[places - first]
 
     def first_of(self, centre):
         """The first step of a key frame's window."""

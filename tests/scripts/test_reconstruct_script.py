@@ -747,3 +747,22 @@ def test_a_png_is_the_picture_of_a_moment(tmp_path):
         run(*flags, *more, "--overwrite", "--output", tmp_path / "a.png")
         shown = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(shown, np.load(tmp_path / "all.npy")[step - 20])
+
+
+def test_pictures_up_to_the_ends(tmp_path, options, capsys):
+    """They are those of a recording that is mirrored in time by hand; the others stay as they are."""
+    spikes = random_spikes(90, 24, 32)
+    np.save(tmp_path / "a.npy", spikes)
+    np.save(tmp_path / "long.npy", np.concatenate([spikes[20:0:-1], spikes, spikes[-2:-22:-1]]))
+    flags = [*options[:4], "--exposure", 1, "--stride", 1, "--bin", 1, "--repair", "none"]
+    run(tmp_path / "a.npy", *flags, "--ends", "--output", tmp_path / "ends.npy")
+    assert "40 pictures, the first of step 0 and the last of step 89, see" in capsys.readouterr().out
+    run(tmp_path / "long.npy", *flags, "--output", tmp_path / "long_out.npy")
+    ends, long = np.load(tmp_path / "ends.npy"), np.load(tmp_path / "long_out.npy")
+    assert len(ends) == 90
+    np.testing.assert_array_equal(ends, long)
+    run(tmp_path / "a.npy", *flags[:-6], "--bin", 3, "--ends", "--output", tmp_path / "binned")
+    assert len([*(tmp_path / "binned").glob("*.png")]) == 5  # a stride of 21
+    for more in (["--report"], ["--method", "tfi"], ["--beside", "tfp"]):
+        with pytest.raises(UserError, match=f"--ends with {more[0]}"):
+            run(tmp_path / "a.npy", *flags, *more, "--ends", "--output", tmp_path / "c.npy")
