@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swinsf.models import PRECISIONS, SwinSF, fast, fit_of, load_model, weights_file
-from swinsf.models.weights import choose_precision
+from swinsf.models import PRECISIONS, SwinSF, choose_precision, fast, fit_of, load_model, weights_file
 from swinsf.recordings.calibration import Calibration, Pixels, load_calibration, look_at_pixels
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.plan import Plan, make_plan
