@@ -10,8 +10,8 @@
     zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
 REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for
-standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W) or a folder of PNGs named
-by their steps. Only what a window needs is in memory. The same command resumes where an interrupted one
+standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W), X.tif, a folder of PNGs
+named by their steps, or X.png of one moment. Only what a window needs is in memory. The same command resumes where an interrupted one
 stopped. Dark recordings are brightened, and several of their steps taken as one: a line says what was chosen,
 and --exposure 1 and --bin 1 leave that out.
 """
@@ -43,8 +43,8 @@ def parse_settings(arguments):
     flag(
         "--output",
         type=Path,
-        help="X.mp4, X.avi (no browser plays it), X.gif, X.npy or a folder of PNGs, {name} for the recording's name "
-        + OUTPUT,
+        help="X.mp4, X.avi (no browser plays it), X.gif, X.npy, X.tif, X.png (one moment) or a folder of PNGs, "
+        "{name} for the recording's name " + OUTPUT,
     )
     flag("--overwrite", action="store_true", help="replace an output that is there")
     flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
@@ -80,6 +80,8 @@ def parse_settings(arguments):
         help="times slower than life; the stride follows from it and --fps",
     )
     flag("--method", default="swinsf", choices=METHODS, help="how pictures are made (default swinsf)")
+    flag("--ends", action="store_true", help="pictures up to the first and last step, by mirrored windows")
+    flag("--beside", choices=("tfp",), help="show TFP (over --window steps) left of each picture")
     flag("--bin", type=cli.word_or(cli.number(int, 1, 1000), "auto"), default="auto", help=BIN)
     flag("--load_model", type=Path, help=WEIGHTS)
     flag(
@@ -137,13 +139,19 @@ def parse_settings(arguments):
         type=int,
         default=8,
         choices=(8, 16, 32),
-        help="of a grey level: 16 in PNGs and .npy, 32 for floats in .npy",
+        help="of a grey level: 16 in PNGs, .tif and .npy, 32 for floats in .tif and .npy",
     )
     flag("--stamp", action="store_true", help="write its step and time into each picture")
     flag(
         "--inspect",
         action="store_true",
         help="say what the recording is like, and make a sheet of pictures, a PNG, no more",
+    )
+    flag(
+        "--bad_pixels",
+        type=Path,
+        metavar="FILE.csv",
+        help="with --inspect: a table of the bad pixels, row, column, spikes a step and kind",
     )
     flag("--report", action="store_true", help="write a page that shows the methods side by side")
     flag(

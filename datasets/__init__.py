@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 from swinsf.utils import opencv
 from swinsf.utils.choices import PAIRED, SCENES
@@ -13,19 +14,19 @@ FIXED_SCENES = 20  # scenes, at least, in the val and test split of photos:DIR, 
 
 
 def open_dataset(
-    path,
-    data_mode="250",
-    split="test",
-    key_id=None,
-    crop_size=0,
-    length=1000,
-    seed=0,
-    sensor=None,
-    steps_per_frame=40,
-    steps=STEPS,
-    flip=None,
-    rate=None,
-):
+    path: str | Path,
+    data_mode: str = "250",
+    split: str = "test",
+    key_id: int | None = None,
+    crop_size: int = 0,
+    length: int = 1000,
+    seed: int = 0,
+    sensor: str | None = None,
+    steps_per_frame: int = 40,
+    steps: int = STEPS,
+    flip: bool | None = None,
+    rate: float | None = None,
+) -> Any:
     """The dataset at `path`: "demo", "photos:DIR", "videos:DIR", "frames:DIR" (simulated scenes) or a folder
     of spike streams.
 

@@ -223,6 +223,14 @@ class SwinSF(nn.Module):
             part.to(dtype)
 
     def forward(self, x, calibration=None):
+        """The pictures of a batch of windows.
+
+        x: spikes (B, 41, H, W) of 0 and 1, of any type; H and W from 20 up. calibration: (B or 1, 2, H, W)
+        float32, dark charge in thresholds a step and response, or None. Returns a `Reconstruction`: middle,
+        left and right, each (B, 1, H, W) float32 in grey levels, of steps 20, 13 and 27 of the window. 255 is
+        0.6 spikes a step; nothing is clamped. Raises ValueError for another shape, and in eval mode for other
+        values than spikes. Keeps gradients; `models.fast.infer` gives the same faster without them.
+        """
         size = x.shape[-2:]
         x = self.prepare(x, calibration)  # (B, 41, H, W), padded to whole windows
 

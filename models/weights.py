@@ -91,7 +91,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
     `choose_precision`. Pictures are always float32. bf16 is faster on CPUs with bf16 instructions; fp16 is
     for GPUs.
 
-    Raises UserError for fp16 on a CPU, if the file is missing, damaged or unsafe, or if its weights do not
+    Raises UserError for an unknown precision, for fp16 on a CPU, if the file is missing, damaged or unsafe, or if its weights do not
     fit; the message names missing and unexpected weights.
     """
     precision = choose_precision(precision, path, device)
@@ -112,9 +112,16 @@ def choose_precision(precision: str, path: str | Path, device: str | torch.devic
     device = torch.device(device)
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 on a CPU: five times as slow; use bf16 or fp32")
+    if precision not in ("auto", *PRECISIONS):
+        raise UserError(f"--precision {precision}: choose from auto, {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     return "bf16" if fit_of(path) and bfloat16_is_fast(device) else "fp32"
+
+
+def save_model(model: SwinSF, path: str | Path) -> None:
+    """Write a network's weights with its architecture, for `load_model`; whole or not at all."""
+    checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
 
 
 def weights_file(path):

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -21,6 +21,10 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     not go together; size: number of processes."""
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
+    if settings.bad_pixels and settings.bad_pixels.suffix.lower() != ".csv":
+        raise UserError(f"--bad_pixels {settings.bad_pixels}: a table in CSV; take a name that ends in .csv")
+    if settings.bad_pixels and len(recordings) > 1:
+        raise UserError(f"--bad_pixels with {len(recordings)} recordings: the table is of one; name one")
     if not settings.inspect:
         check_flags(settings, recordings, size)
     batch = [
@@ -40,12 +44,22 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
 def check_flags(settings, recordings: list[str], size: int):
     """Raises UserError for flags that do not go together."""
     piped = "-" in recordings
+    if settings.bad_pixels:
+        raise UserError(f"--bad_pixels {settings.bad_pixels}: --inspect finds them; add it")
     if settings.stamp and settings.bits == 32:
         raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
     if settings.bits == 32 and settings.gamma != 1:
         raise UserError(
             f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out"
         )
+    if settings.beside and (settings.report or settings.method == "tfp" or piped):
+        other = "--report" if settings.report else "standard input" if piped else "--method tfp"
+        raise UserError(f"--beside {settings.beside} with {other}: these do not go together; leave one out")
+    others = {"--report": settings.report, "--beside": settings.beside, "standard input": piped}
+    others |= {f"--method {settings.method}": settings.method != "swinsf"}
+    if settings.ends and any(others.values()):
+        other = next(name for name, used in others.items() if used)
+        raise UserError(f"--ends with {other}: mirrored windows are the network's alone; leave one out")
     if settings.compare and not settings.report:
         raise UserError("--compare: its pictures are for the page; add --report")
     if settings.compare and len(recordings) > 1:
@@ -100,7 +114,7 @@ def reconstruct_all(batch: list[argparse.Namespace], rank: int, size: int) -> in
 def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
     """Reconstruct each recording; returns the exit status. What is wrong with one of several stops that one
     alone."""
-    status = 0
+    status, rows = 0, []
     for settings in batch:
         try:
             job, finished = start(settings, network, rank)
@@ -108,14 +122,34 @@ def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: i
                 if finished and rank == 0:
                     job.show_finished()
                 ended = 0 if finished else job.run(bar, rank, size)
+            plan = job.plan
+            rows.append([len(plan.keys), plan.bin, f"{plan.curve.exposure:.3g}", settings.output])
             if ended:
                 return ended
         except (UserError, OSError) as error:
             if len(batch) == 1 or size > 1:  # other processes wait for this one
                 raise
-            print(f"error: {cli.one_line(error)}", file=sys.stderr)
+            cli.logger.error("error: %s", cli.one_line(error))
             status = 2
+            rows.append(["none, see its error"])
+    if len(batch) > 1 and rank == 0:
+        for line in summarize(batch, rows):
+            cli.log(line)
     return status
+
+
+def summarize(batch: list[argparse.Namespace], rows: list[list]) -> list[str]:
+    """A table, line by line: the name of each recording of a batch, and the entries of its row."""
+    names = [cli.shown(Path(settings.recording).name, 40) for settings in batch]
+    wide = max(len("recording"), *map(len, names))
+    lines = [f"{'recording':{wide}}  pictures  bin   gain  output"]
+    for name, (pictures, *rest) in zip(names, rows):
+        if rest:
+            bin, gain, output = rest
+            lines.append(f"{name:{wide}}  {pictures:8,}  {bin:3}  {gain:>5}  {output}")
+        else:
+            lines.append(f"{name:{wide}}  {pictures}")
+    return lines
 
 
 def start(settings, network: Network, rank: int) -> tuple[Job, bool]:

@@ -28,13 +28,11 @@ def last_key(steps, bin):
 
 
 def check_bin(bin, stride):
-    """Raises UserError where pictures would not be whole bins apart."""
-    if bin < 1:
-        raise UserError(f"--bin {bin}: steps that are taken as one; take 1 or more")
+    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
     if stride % bin:
         near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
         raise UserError(
-            f"--bin {bin} with --stride {stride}: pictures are a multiple of {bin} steps apart; "
+            f"--bin {bin} with --stride {stride}: pictures of TFP and TFI are a multiple of {bin} steps apart; "
             f"take --stride {' or '.join(map(str, near))}"
         )
 

@@ -8,7 +8,7 @@ of mean response needs for a grey level; so (rate - dark) / response is what all
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +63,13 @@ class Calibration:
             maps[:, bad] = maps[:, rows, columns]
         return maps
 
+    @property
+    def pixels(self) -> "Pixels":
+        """What is to be done about the pixels of its camera."""
+        maps = self.maps
+        full = float(1 / np.quantile(maps[1], STRONG))
+        return Pixels(self.bad > 0, maps, dark=float(np.median(maps[0])), full=full)
+
     def check_shape(self, shape, path, recording):
         """Raises UserError if a recording's pictures have another shape (H, W)."""
         if self.shape != tuple(shape):
@@ -99,15 +106,22 @@ class Pixels(NamedTuple):
     def limit(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
         """Grey levels cut where pixels begin to saturate: beyond, the response of each would show as a
         pattern in the white."""
-        return picture if self.maps is None else np.minimum(picture, np.float32(255 / RATE * self.full / bin))
+        return picture if self.maps is None else np.minimum(picture, np.float32(self.most(bin)))
+
+    def most(self, bin: int = 1) -> float:
+        """The grey level of `limit`."""
+        return 255 / RATE * self.full / bin
 
 
 def look_at_pixels(
-    spikes, calibration: str | Path | None = None, repair: str = "auto", name: str = "the recording"
+    spikes: Any,
+    calibration: Calibration | str | Path | None = None,
+    repair: str = "auto",
+    name: str = "the recording",
 ) -> Pixels:
     """The `Pixels` of a recording (T, H, W) in which nothing is filled yet.
 
-    calibration: the path of one, or None. repair: "auto" to fill the bad pixels, those of the calibration or
+    calibration: one, its path, or None. repair: "auto" to fill the bad pixels, those of the calibration or
     else those that the recording shows (see `find_bad_pixels`); or "none". Raises UserError if the
     calibration cannot be read, or is of another camera.
     """
@@ -116,7 +130,8 @@ def look_at_pixels(
         return Pixels(np.zeros(spikes.size, bool))
     found, maps = find_bad_pixels(spikes), None
     if calibration:
-        loaded = load_calibration(calibration)
+        loaded = calibration if isinstance(calibration, Calibration) else load_calibration(calibration)
+        calibration = "the calibration" if loaded is calibration else calibration
         loaded.check_shape(found.rate.shape, calibration, name)
         bad, maps = loaded.bad > 0, loaded.maps
         check_camera(found.rate, maps, calibration, name)
@@ -135,7 +150,7 @@ def look_at_pixels(
         lines.append(f"repair: {filled if bad.any() else 'no bad pixels found'}")
     if maps is None:
         return Pixels(bad, lines=tuple(lines))
-    return Pixels(bad, maps, tuple(lines), float(np.median(maps[0])), float(1 / np.quantile(maps[1], STRONG)))
+    return loaded.pixels._replace(bad=bad, lines=tuple(lines))
 
 
 def correct(picture: np.ndarray, maps: np.ndarray | None) -> np.ndarray:

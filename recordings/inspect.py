@@ -6,7 +6,9 @@ recording's length. A window has 41 steps, and more in the dark, until a bright 
 it.
 """
 
+import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -34,12 +36,12 @@ FAST = 0.5  # pixels a step, beyond what the weights know well
 MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
 
 
-def inspect(spikes):
+def inspect(spikes: Any) -> dict[str, Any]:
     """Facts on a recording, an array of spikes (T, H, W) that is read as it is sliced -> dict.
 
     "starts", "rates": first step of each window and its mean of spikes a step. "length": steps of a window.
     "pictures": the windows' firing rates, PICTURES (H, W) of them, with "picture_starts". "hot", "dead": (N,
-    2) rows and columns. "saturated", "dark": part of the pixels and windows that fire at more than 0.95 of
+    2) rows and columns. "rate": (H, W), mean spikes a step. "saturated", "dark": part of the pixels and windows that fire at more than 0.95 of
     the steps, and at none. "motion": (median, 95th percentile) in pixels a step, over where there is texture;
     None where it cannot be told. "survey": a `Survey`.
     """
@@ -63,7 +65,7 @@ def inspect(spikes):
     facts["survey"] = summarize(facts["rates"], bright, motion, recording.length)
     facts["saturated"], facts["dark"] = float(np.mean(saturated)), float(np.mean(dark))
     facts["length"] = length
-    _, facts["hot"], facts["dead"] = find_bad_pixels(recording)
+    facts["rate"], facts["hot"], facts["dead"] = find_bad_pixels(recording)
     return facts
 
 
@@ -141,6 +143,16 @@ def contact_sheet(path, title, facts, steps_per_second):
         figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
 
 
+def write_bad_pixels(path: Path, facts: dict[str, Any]):
+    """Write the bad pixels as CSV: row, column, rate in spikes a step, kind."""
+    places = [(*place, kind) for kind in ("hot", "dead") for place in facts[kind].tolist()]
+    with atomic_write(path, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["row", "column", "rate", "kind"])
+        for row, column, kind in sorted(places):
+            table.writerow([row, column, f"{facts['rate'][row, column]:.5g}", kind])
+
+
 def is_sheet(path):
     """Whether a file is a sheet that `contact_sheet` wrote."""
     if not path.is_file():
@@ -162,6 +174,9 @@ def show_inspection(settings):
         raise UserError(
             f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
         )
+    table = settings.bad_pixels
+    if table and table.exists() and not settings.overwrite:
+        raise UserError(f"--bad_pixels {table}: is there already; add --overwrite, or take another name")
     # Without a calibration the sheet shows bad pixels as they are.
     repair_as = None if settings.calibration else "none"
     recording, lines, pixels, parts = open_shown(settings, repair_as=repair_as)
@@ -174,3 +189,6 @@ def show_inspection(settings):
         cli.log(line)
     contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, speed)
     cli.log(f"pictures: {path}")
+    if table:
+        write_bad_pixels(table, facts)
+        cli.log(f"bad pixels: {table}")

@@ -22,7 +22,7 @@ from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.calibration import Pixels, look_at_pixels
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.output import Output, moment_name, open_output, stamp
-from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.plan import Plan, is_mirrored, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.report import check_report, page_path, write_report
@@ -65,7 +65,7 @@ class Job:
         if self.piped:
             return keys, None
         done = self.output.done()
-        group = group_size(keys.step // self.plan.bin, self.settings.outputs) if self.model else 1
+        group = group_size(keys.step, self.settings.outputs, self.plan.bin) if self.model else 1
         groups = [keys[i : i + group] for i in range(0, len(keys), group)]
         left = [part for part in groups if not done.issuperset(part)]
         own = left[len(left) * rank // size : len(left) * (rank + 1) // size]
@@ -119,6 +119,7 @@ class Job:
         if self.model:
             options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
             options |= {"calibration": self.pixels.maps, "should_stop": should_stop}
+            options |= {"ends": True} if self.settings.ends else {}
             made = reconstruct_binned(self.recording, self.model, keys, stride, bin, **options)
             return limited(made, self.pixels, bin)
         binned = bin_steps(self.recording, bin, self.plan.keys.start)
@@ -129,12 +130,23 @@ class Job:
             return prefetch(of_whole_windows(pictures, binned), patience=1, should_stop=should_stop)
         return prefetch(pictures, should_stop=should_stop)
 
+    def mean_at(self, key: int) -> np.ndarray:
+        """The TFP picture (H, W) of a key frame, in grey levels."""
+        bin = self.plan.bin
+        binned = bin_steps(self.recording, bin, key)
+        (picture,) = tfp_pictures(binned, [binned.bin_of(key)], self.settings.window)
+        return self.pixels.correct(picture / bin, bin)
+
     def write(self, key: int, picture: np.ndarray):
-        """Write the picture (H, W), in grey levels, of a key frame."""
+        """Write the picture (H, W), in grey levels, of a key frame; right of the one of --beside."""
         self.clipped.append(self.plan.curve.clipped(picture))
+        if self.settings.beside:
+            picture = np.hstack([self.mean_at(key), picture])
         shown = self.plan.curve(picture)
         if self.settings.stamp:
-            shown = stamp(shown, moment_name(key, self.settings.steps_per_second))
+            text = moment_name(key, self.settings.steps_per_second)
+            mirrored = self.settings.ends and is_mirrored(key, len(self.recording), self.plan.bin)
+            shown = stamp(shown, f"{text}, mirrored" if mirrored else text)
         self.output.write(key, shown)
 
     def conclude(self, made: int, seconds: float):
@@ -222,7 +234,7 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
     size = "x".join(map(str, recording.size))
     if model:
         check_tile(settings.tile, model.config.window * model.config.patch)
-        group_size(plan.keys.step // plan.bin, settings.outputs)
+        group_size(plan.keys.step, settings.outputs, plan.bin)
         if min(recording.size) < LEAST_SIDE:
             raise UserError(
                 f"{settings.recording}: {size}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"
@@ -237,13 +249,15 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
         "pictures": "as many as come" if piped else len(plan.keys),
         **describe_settings(settings, plan, weights),
     }
-    output = open_output(path, about, recording.size, plan.keys, piped, plan.fps, settings.bits)
+    height, width = recording.size
+    shape = height, width * (2 if settings.beside else 1)
+    output = open_output(path, about, shape, plan.keys, piped, plan.fps, settings.bits)
     return Job(settings, recording, [*lines, *pixels.lines, *plan.lines], plan, parts, model, output)
 
 
 def fingerprint(recording: Recording, key: int) -> str:
     """A hash of the first window. Detects a replaced file; appended steps do not matter."""
-    window = np.asarray(recording[key - STEPS // 2 : key + STEPS // 2 + 1]) != 0
+    window = np.asarray(recording[max(0, key - STEPS // 2) : key + STEPS // 2 + 1]) != 0
     return hashlib.sha256(window.tobytes()).hexdigest()
 
 
@@ -253,7 +267,7 @@ def describe_settings(settings, plan: Plan, weights: Path | None) -> dict:
         **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
-    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8}
+    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None, "ends": False}
     about.update(
         {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
     )

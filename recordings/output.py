@@ -11,10 +11,8 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,13 +20,17 @@ from tqdm import tqdm
 
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.tables import write_picture
+from swinsf.recordings.formats import TIFF, decode, encode
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write, is_clutter, lock_folder, sync
 from swinsf.utils.guard import read_json, read_levels
 
-FORMATS = (".mp4", ".avi", ".gif", ".npy")
+VIDEOS = (".mp4", ".avi", ".gif")
+FORMATS = (*VIDEOS, ".npy", *TIFF, ".png")
+WIDE = {8: FORMATS, 16: (".npy", *TIFF, ".png"), 32: (".npy", *TIFF)}  # files, by bits of a grey level
 RECORD = "reconstruct.json"  # what an output was made from and by
 MOST_GIF = 50  # pictures a second; browsers slow down what is faster
+MOST_AVI = 1000  # pictures a second; above, Motion JPEG fails or is written at another speed
 HEADER = 128  # bytes before the first picture of a .npy file
 
 
@@ -102,15 +104,21 @@ def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
     """
     path = Path(path)
     kind = path.suffix.lower()
-    wide = {16: "PNGs and .npy files", 32: ".npy files"}
-    if (bits == 16 and kind in FORMATS and kind != ".npy") or (bits == 32 and kind != ".npy"):
+    if kind not in WIDE[bits] and (kind in FORMATS or bits == 32):
+        wide = {16: "PNGs, .tif and .npy files", 32: ".tif and .npy files"}[bits]
+        raise UserError(f"--output {path} with --bits {bits}: these are for {wide}; take one, or --bits 8")
+    if kind == ".png" and len(keys) != 1 and not path.is_dir():
         raise UserError(
-            f"--output {path} with --bits {bits}: these are for {wide[bits]}; take one, or --bits 8"
+            f"--output {path}: one picture, but {len(keys):,} are to be shown; leave out --stop, or take .tif, "
+            "or a folder for PNGs"
         )
     if kind == ".gif" and fps > MOST_GIF:
         limit = f"a GIF shows {MOST_GIF} pictures a second at most, not {fps:g}"
         raise UserError(f"--output {path}: {limit}; lower --fps, or take .mp4")
-    if kind in FORMATS:
+    if kind == ".avi" and fps > MOST_AVI:
+        limit = f"a Motion JPEG shows {MOST_AVI} pictures a second at most, not {fps:g}"
+        raise UserError(f"--output {path}: {limit}; take .mp4, or lower --fps")
+    if kind in FORMATS and not (kind == ".png" and path.is_dir()):
         return PictureFile(path, about, shape, keys, piped, fps, bits)
     if path.suffix and not path.is_dir():
         raise UserError(
@@ -287,7 +295,7 @@ class PngFolder(Output):
 
 
 class PictureFile(Output):
-    """All pictures in one file, `.npy` (N, H, W) or a video. Until then `pictures` has their bytes and `done`
+    """All pictures in one file, `.npy` (N, H, W), TIFF, a video, or one PNG. Until then `pictures` has their bytes and `done`
     a byte for each."""
 
     @property
@@ -381,7 +389,7 @@ class PictureFile(Output):
         height, width = self.shape
         if self.path.suffix.lower() == ".npy":
             return np.load(self.path, mmap_mode="r")[index]
-        self.frames = self.frames or enumerate(decode_video(self.path))
+        self.frames = self.frames or enumerate(decode(self.path))
         return next(frame for i, frame in self.frames if i == index)[:height, :width]
 
     def finish(self, count):
@@ -394,17 +402,14 @@ class PictureFile(Output):
                 )
                 assert file.tell() == HEADER
         else:
-            whole = self.workplace / f"video{self.path.suffix.lower()}"
+            whole = self.workplace / f"encoded{self.path.suffix.lower()}"
             pictures = map(self.read, self.keys[:count])
-            encode_video(
-                whole,
-                tqdm(pictures, "encode", count, unit="picture", dynamic_ncols=True, leave=False),
-                self.fps,
-            )
+            shown = tqdm(pictures, "encode", count, unit="picture", dynamic_ncols=True, leave=False)
+            encode(whole, shown, self.fps, count * self.shape[0] * self.shape[1] * self.type.itemsize)
         with open(whole, "rb") as file:
             sync(file)
         os.replace(whole, self.path)
-        video = {} if self.path.suffix.lower() == ".npy" else {"fps": self.fps}
+        video = {"fps": self.fps} if self.path.suffix.lower() in VIDEOS else {}
         self.save_record(True, self.finished_place, file=self.seen(), **video)
         self.discard()
 
@@ -448,40 +453,3 @@ def describe_change(old, new, remedy=None):
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
         return f"{text}; add --stop {stop} to resume, or --overwrite to start again"
     return f"{text}; take the same to resume, or --overwrite to start again"
-
-
-def decode_video(path):
-    """Yields the pictures of a video, uint8 (H, W)."""
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="gray")
-
-
-def encode_video(path, pictures, fps):
-    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play, Motion JPEG in `.avi`, which
-    they do not.
-
-    In `.gif` all grey levels are kept. A side of an odd number of pixels is made even by its last row or
-    column, since colour is stored for 2x2 pixels.
-    """
-    codec, pixels, options = {
-        ".mp4": ("libx264", "yuv420p", {"crf": "16"}),
-        ".avi": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "1"}),
-        ".gif": ("gif", "gray", {}),
-    }[path.suffix]
-    with av.open(
-        str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}
-    ) as container:
-        stream = None
-        for picture in pictures:
-            height, width = picture.shape
-            if path.suffix != ".gif":
-                picture = np.pad(picture, ((0, height % 2), (0, width % 2)), mode="edge")
-            if stream is None:
-                stream = container.add_stream(codec, Fraction(fps).limit_denominator(1001))
-                stream.height, stream.width = picture.shape
-                stream.pix_fmt, stream.options = pixels, options
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from swinsf.recordings.binning import check_bin, first_key, last_key
 from swinsf.recordings.calibration import Pixels
-from swinsf.recordings.output import ToneCurve
+from swinsf.recordings.output import VIDEOS, ToneCurve
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.stream import key_frames
 from swinsf.recordings.survey import WHITE, Survey, survey
@@ -13,6 +13,7 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 FPS = 25.0  # by default
+SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
 # How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
 # more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
 # simulates and scores.
@@ -20,6 +21,7 @@ FULL = 0.5  # spikes of a bright pixel at most
 LIT = 0.1  # the same where more than two steps are one
 UNSEEN = 0.06  # the same where motion cannot be told
 STILL = 0.3  # pixels that things move by at most
+BINS = (2, 4, 5, 10, 20)  # that are tried at any stride, the divisors of the default one
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Plan:
 def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pixels | None = None) -> Plan:
     """The `Plan` of a recording. Raises UserError if there is no picture to show.
 
-    settings: the flags of reconstruct.py. weights: the network's path, None for other methods. fit: what they
+    settings: the flags of reconstruct.py. weights: the network's path, None if it has none. fit: what they
     were fitted to, with `light` and `motion`, if known. pixels: the recording's `Pixels`, which have been
     dealt with in what it gives.
     """
@@ -51,7 +53,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
         )
     seen, lines = survey(recording, start or 0, stop), describe_rounding(settings)
     bin = 1 if settings.bin == "auto" else settings.bin
-    if settings.bin == "auto" and weights:
+    if settings.bin == "auto" and settings.method == "swinsf":
         bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
         lines.append(
             f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)"
@@ -62,7 +64,19 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
         f"warning: {weights.name} was fitted to other data: {line}"
         for line in describe_outside(seen, bin, fit)
     ]
-    keys = key_frames(steps, start, stop, stride, bin)
+    ends = getattr(settings, "ends", False)
+    keys = key_frames(steps, start, stop, stride, bin, ends)
+    output = getattr(settings, "output", None)
+    if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
+        lines.append(
+            f"ends: {len(mirrored)} pictures, the first of step {mirrored[0]} and the last of step {mirrored[-1]}, "
+            "see the recording mirrored at its ends"
+        )
+    if steps is not None:
+        lines += describe_short(keys, fps, settings)
+    if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
+        middle = 0 if steps is None or start is not None else len(keys) // 2
+        keys = keys[middle : middle + 1]  # of one moment
     if not keys:
         raise UserError(
             f"{settings.recording}: no picture to show{describe_shortage(steps, start, stop, bin)}"
@@ -101,10 +115,11 @@ def choose_pace(settings):
     """
     stride, fps, slowmo = in_steps(settings.stride, settings), settings.fps, settings.slowmo
     bin = 1 if settings.bin == "auto" else settings.bin
+    apart = 1 if settings.method == "swinsf" else bin  # the network's bins may overlap
     if stride == 0:
         raise UserError("--stride: less than a step from one picture to the next; take 1 or more")
     if stride is not None:
-        check_bin(bin, stride)
+        check_bin(apart, stride)
     if not slowmo:
         return stride or -(-STRIDE // bin) * bin, fps or FPS
     if stride and fps:
@@ -112,20 +127,19 @@ def choose_pace(settings):
             f"--slowmo {slowmo:g} with --stride and --fps: any two of them make the third; leave one out"
         )
     second = settings.steps_per_second / slowmo  # steps that are shown in a second
-    stride = stride or max(1, round(second / (fps or FPS) / bin)) * bin
+    stride = stride or max(1, round(second / (fps or FPS) / apart)) * apart
     return stride, second / stride
 
 
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
-    """(how many steps to take as one, why) by a `Survey`: one of the divisors of `stride`, so that pictures
-    stay where they are.
+    """(how many steps to take as one, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
 
     As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
     between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
     light is not more of their pattern.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
-    for bin in (bin for bin in range(2, stride + 1) if stride % bin == 0):
+    for bin in sorted({*BINS, *(bin for bin in range(2, stride + 1) if stride % bin == 0)}):
         light = bin * seen.bright
         if light > (FULL if bin == 2 or calibrated else LIT):
             break
@@ -166,6 +180,25 @@ def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
 
 
+def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
+    """Whether the window of a key frame reaches beyond the recording."""
+    return not first_key(bin) <= key <= last_key(steps, bin)
+
+
+def describe_short(keys: range, fps: float, settings) -> list[str]:
+    """A line on a video that is over before it is seen, and how to slow it down."""
+    output, speed = getattr(settings, "output", None), settings.steps_per_second
+    chosen = settings.stride or settings.fps or settings.slowmo
+    if chosen or not output or output.suffix.lower() not in VIDEOS or not 0 < len(keys) < SHORT * fps:
+        return []
+    span = keys[-1] - keys[0] + 1
+    stride = max(1, round(span / (LONG * fps)))
+    return [
+        f"video: {len(keys) / fps:.2g} s; --slowmo {speed / stride / fps:.3g} makes it about {span / stride / fps:.2g} s, "
+        f"with a picture every {stride} step{'s' * (stride > 1)}"
+    ]
+
+
 def describe_shortage(steps, start, stop, bin) -> str:
     """What a recording that has no picture to show lacks, as text."""
     asked = "".join(
@@ -187,9 +220,7 @@ def describe_outside(seen, bin, fit):
         return lines
     light, (least, most) = min(1.0, bin * seen.bright), fit.light
     if light < least:
-        lines.append(
-            f"bright pixels have {light:.2g} spikes a step; try a larger --bin, with a --stride that it divides"
-        )
+        lines.append(f"bright pixels have {light:.2g} spikes a step; try a larger --bin")
     elif light > most:
         remedy = "try a smaller --bin" if bin > 1 else "record with less light or a smaller aperture"
         lines.append(f"bright pixels have {light:.2g} spikes a step, near the end of the range; {remedy}")

@@ -38,7 +38,7 @@ class Recording:
                 f"{source!s:.80}: a {type(source).__name__}, not an array of spikes (T, H, W); open a file by open_dat"
             )
         if len(getattr(source, "shape", "THW")) != 3:
-            raise ValueError(f"spikes of shape {tuple(source.shape)}: expected (T, H, W)")
+            raise UserError(f"spikes of shape {tuple(source.shape)}: expected (T, H, W)")
         self.source, self.name, self.changes = source, name, ()
         self.length = len(source) if hasattr(source, "__len__") else None
         self.size = tuple((source if hasattr(source, "shape") else np.asarray(source[0:0])).shape[1:])

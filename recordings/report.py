@@ -81,7 +81,7 @@ def write_report(path: Path, job, seconds: float):
 
 def baselines_at(job, key: int):
     """(the spikes at a key frame as grey levels, {method: picture}, {method: seconds}) by TFP and TFI."""
-    binned = bin_steps(job.recording, job.plan.bin, job.plan.keys.start)
+    binned = bin_steps(job.recording, job.plan.bin, key)
     curve = dataclasses.replace(job.plan.curve, bits=8)
     middle = binned.bin_of(key)
     window = torch.from_numpy(binned[middle - STEPS // 2 : middle + STEPS // 2 + 1])

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import numbers
 import queue
 import sys
 import threading
@@ -14,7 +15,7 @@ import torch
 
 from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
-from swinsf.recordings.binning import bin_steps, check_bin, first_key, last_key
+from swinsf.recordings.binning import BLOCK, first_key, last_key
 from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
@@ -25,35 +26,56 @@ APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window'
 ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 
-def key_frames(steps, start=None, stop=None, stride=1, bin=1):
+def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
     """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
     round them.
 
     steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. Returns a range, up to ENDLESS where the length is not
+    as one, so that a window is 41 times as many. ends: take steps
+    without a whole window too. Returns a range, up to ENDLESS where the length is not
     known.
     """
-    earliest = first_key(bin)
+    earliest = 0 if ends else first_key(bin)
     first = earliest if start is None else max(start, earliest)
     if start is not None:  # the rhythm is that of the steps asked for
         first = start + -(-(first - start) // stride) * stride
-    end = ENDLESS if steps is None else last_key(steps, bin) + 1
+    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
     return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
-def group_size(stride, outputs):
+def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
+    """Raises UserError for an argument that is no number of a kind from least to most."""
+    if not isinstance(value, kind) or not least <= value <= most:
+        whole = "a whole number" if kind is numbers.Integral else "a number"
+        raise UserError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
+
+
+def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
+    """Raises UserError for values that name no key frames or bins."""
+    for name, value, least in (
+        ("stride", stride, 1),
+        ("start", start, 0),
+        ("stop", stop, 0),
+        ("bin", bin, 1),
+    ):
+        if value is not None or least:
+            check_number(name, value, least, ENDLESS, numbers.Integral)
+
+
+def group_size(stride, outputs, bin=1):
     """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
-    steps' worth.
+    steps' worth, each step being `bin` of the recording.
 
     Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
     """
     if outputs == "middle":
         return 1
-    if APART % stride:
+    apart = APART * bin
+    if apart % stride:
         raise UserError(
-            f"--outputs all with --stride {stride}: a pass shows steps {APART} apart; take --stride {APART} or 1"
+            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
         )
-    return 3 * APART // stride
+    return 3 * apart // stride
 
 
 def plan_passes(keys, group):
@@ -83,14 +105,14 @@ def reconstruct(
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
     it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
     in steps of the recording. bin: steps that are taken as one, for dark recordings, see
-    `recordings.binning`; stride is a multiple of it. rate: spikes a step at grey level 255. options: of
+    `recordings.binning`. rate: spikes a step at grey level 255. options: of
     `reconstruct_at`.
 
-    Raises TypeError for a path, ValueError for other shapes and where no key frame has a whole window,
-    UserError for a stride that is no multiple of bin.
+    Raises TypeError for a path, ValueError for other shapes, values out of range, and if no key frame has a
+    whole window.
     """
+    check_keys(stride, start, stop, bin)
     recording = Recording.of(spikes)
-    check_bin(bin, stride)
     steps = recording.length
     keys = key_frames(steps, start, stop, stride, bin)
     if not keys:
@@ -114,19 +136,14 @@ def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **o
     if calibration is not None:
         dark, response = calibration
         calibration = np.stack([bin * dark, response])  # of N steps as one
-    keys = iter(keys)
-    first = [*itertools.islice(keys, 1)]
-    binned = bin_steps(spikes, bin, *first)
-    bins = map(binned.bin_of, itertools.chain(first, keys))
-    return _in_steps(
-        reconstruct_at(binned, model, bins, stride // bin, calibration=calibration, **options), binned
-    )
+    made = reconstruct_at(spikes, model, keys, stride, bin=bin, calibration=calibration, **options)
+    return _divided(made, bin)
 
 
-def _in_steps(pictures, binned):
+def _divided(pictures, bin):
     with contextlib.closing(pictures):
-        for index, picture in pictures:
-            yield binned.key_of(index), picture / binned.bin
+        for key, picture in pictures:
+            yield key, picture / bin
 
 
 def reconstruct_at(
@@ -139,6 +156,8 @@ def reconstruct_at(
     outputs="middle",
     calibration=None,
     should_stop=lambda: False,
+    bin=1,
+    ends=False,
 ):
     """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H,
     W) float32 array).
@@ -147,7 +166,8 @@ def reconstruct_at(
     outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
     a third of the passes, for pictures that are a little worse; keys are then whole groups (see
     `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike.
+    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one. ends: mirror
+    the recording in time where a window reaches beyond it.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or
     should_stop() is true. Raises UserError for a tile or a stride that does not fit.
@@ -155,7 +175,7 @@ def reconstruct_at(
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)
     read = prefetch(
-        read_windows(spikes, keys, group_size(stride, outputs), batch_size),
+        read_windows(spikes, keys, group_size(stride, outputs, bin), batch_size, bin, ends),
         patience=1,
         should_stop=should_stop,
     )
@@ -184,17 +204,17 @@ def _pictures(read, model, batch_size, tile, multiple, calibration):
             yield from sorted(found.items())
 
 
-def read_windows(spikes, keys, group=1, batch_size=1):
+def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
     """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
     a time.
 
     Steps that windows share are read once. Ends where the recording does; key frames of a group that ends
     with it, and have a whole window, have a pass each.
     """
-    keys, steps = iter(keys), Steps(spikes)
+    keys, steps = iter(keys), Steps(spikes, bin, ends)
     passes, windows = [], []
     while part := list(itertools.islice(keys, group)):
-        steps.forget(part[0] - MIDDLE)
+        steps.forget(steps.first_of(part[0]))
         planned = plan_passes(part, group if steps.window(part[-1]) is not None else 1)
         found = [steps.window(centre) for centre, _ in planned]
         whole = [i for i, window in enumerate(found) if window is not None]
@@ -210,10 +230,14 @@ def read_windows(spikes, keys, group=1, batch_size=1):
 
 
 class Steps:
-    """The current steps of a recording, read in order, each once."""
+    """The current steps of a recording, read in order, each once.
 
-    def __init__(self, spikes):
-        self.spikes, self.first, self.held = spikes, 0, None
+    bin: steps that a window has as one. Its bins lie around its own key frame, so those of key frames that
+    are closer than a bin overlap. The steps are then held as bits.
+    """
+
+    def __init__(self, spikes, bin=1, ends=False):
+        self.spikes, self.bin, self.first, self.held, self.ends = spikes, bin, 0, None, ends
 
     @property
     def reached(self):
@@ -221,17 +245,49 @@ class Steps:
 
     def forget(self, first):
         """Steps before `first` are not wanted any more."""
-        self.held = self.held[first - self.first :] if first < self.reached else None
+        keep = self.held is not None and first < self.reached
+        self.held = self.held[first - self.first :] if keep else None
         self.first = first
 
+    def read(self, stop):
+        """Hold the steps up to `stop`, or to the end of the recording."""
+        parts, reached = [] if self.held is None else [self.held], self.reached
+        while reached < stop:
+            end = min(stop, reached + BLOCK)
+            found = self.mirrored(reached, end) if self.ends else self.spikes[reached:end]
+            new = (np.asarray(found) != 0).view(np.uint8)
+            self.width = new.shape[-1]
+            parts.append(np.packbits(new, axis=-1) if self.bin > 1 else new)
+            reached += len(new)
+            if reached < end:
+                break
+        self.held = np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def mirrored(self, start, stop):
+        """Steps start..stop-1, those beyond the recording mirrored at its first and last step."""
+        last = len(self.spikes) - 1
+        places = np.arange(start, stop) % max(1, 2 * last)
+        places = np.minimum(places, 2 * last - places)
+        first = int(places.min())
+        return np.asarray(self.spikes[first : int(places.max()) + 1])[places - first]
+
+    def first_of(self, centre):
+        """The first step of a key frame's window."""
+        return centre - MIDDLE * self.bin - self.bin // 2
+
     def window(self, centre):
-        """The 41 steps round a key frame, uint8 (41, H, W), or None where the recording ends within them."""
-        start, stop = centre - MIDDLE, centre - MIDDLE + STEPS
+        """The 41 steps around a key frame, uint8 (41, H, W), or None if the recording ends within them."""
+        start = self.first_of(centre)
+        stop = start + STEPS * self.bin
         if self.reached < stop:
-            new = (np.asarray(self.spikes[self.reached : stop]) != 0).view(np.uint8)
-            self.held = new if self.held is None else np.concatenate([self.held, new])
+            self.read(stop)
         window = self.held[start - self.first : stop - self.first]
-        return window if len(window) == STEPS else None
+        if len(window) < STEPS * self.bin:
+            return None
+        if self.bin == 1:
+            return window
+        bins = np.bitwise_or.reduce(window.reshape(STEPS, self.bin, *window.shape[1:]), axis=1)
+        return np.unpackbits(bins, axis=-1, count=self.width)
 
 
 def prefetch(

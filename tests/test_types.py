@@ -33,6 +33,18 @@ for mean in [*swinsf.tfp_pictures(steps, [20]), *swinsf.tfi_pictures(steps, [20]
 calibration: swinsf.Calibration = swinsf.load_calibration("camera.npz")
 pixels = swinsf.look_at_pixels(steps, "camera.npz")
 better = swinsf.correct(mean, pixels.maps)
+swinsf.save_model(model, "own.pth")
+facts = swinsf.inspect(steps)["rates"]
+dataset = swinsf.open_dataset("demo")
+service = swinsf.Reconstructor("camera", device="cpu", precision="auto", calibration=calibration)
+window = service(steps[:41])
+try:
+    shown = service.recording("rec.dat", stride=1, height=24, width=32)
+    sizes: tuple[int, float] = (shown.bin, shown.gain)
+    for step, picture in shown:
+        print(step, picture.shape, *shown.lines, *shown.warnings, swinsf.__version__)
+except swinsf.UserError as error:
+    fault: swinsf.Error = error
 """
 
 

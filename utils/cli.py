@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib.util
 import itertools
+import logging
 import multiprocessing
 import os
 import re
@@ -23,11 +24,18 @@ from swinsf.utils.cpus import set_wait_policy
 # what the scripts import, from requirements.txt
 PACKAGES = (
     *("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scipy", "av", "cv2", "PIL"),
-    *("skimage", "matplotlib", "tqdm"),
+    *("skimage", "tifffile", "matplotlib", "tqdm"),
 )
 
+logger = logging.getLogger("swinsf")
+logger.addHandler(logging.NullHandler())  # a program that sets up no logging hears nothing
 
-class UserError(Exception):
+
+class Error(Exception):
+    """What all errors that swinsf raises on purpose are."""
+
+
+class UserError(Error, ValueError):
     """An error that the user can fix. Its text is one line with the file or flag, the value and the remedy."""
 
     def __init__(self, text):
@@ -62,6 +70,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_args(self, arguments=None, namespace=None):
+        show_log()
         arguments = sys.argv[1:] if arguments is None else arguments
         for argument in arguments:
             if "\0" in argument:  # no shell lets one through, but a file of settings may
@@ -135,6 +144,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     from swinsf.utils import opencv  # slow to import; the script has done it by now
 
     opencv.set_up()
+    show_log()
     try:
         with one_line_errors():
             sys.exit(main())
@@ -173,18 +183,48 @@ def end_children() -> None:
         child.kill()
 
 
-def log(text):
-    """Print a line at once. Where the reader has gone, as in `python train.py | head`, the work continues in
-    silence."""
-    if sys.stdout is None:  # of a process that is not to speak, see utils.distributed.processes
-        return
+def log(text: str) -> None:
+    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`."""
+    logger.log(logging.WARNING if text.startswith("warning: ") else logging.INFO, "%s", text)
+
+
+class Printer(logging.Handler):
+    """Prints each line at once, errors to stderr. If the reader has gone, as in `python train.py | head`, the
+    work continues in silence."""
+
+    def emit(self, record):
+        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        if stream is None:  # of a process that is not to speak, see utils.distributed.processes
+            return
+        text = record.getMessage()
+        try:
+            # a notebook's capture or a logger in its place may have no encoding
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        except BrokenPipeError:
+            with contextlib.suppress(AttributeError, OSError):  # what has no file number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def show_log() -> None:
+    """Print what is logged, as scripts do."""
+    if not any(isinstance(handler, Printer) for handler in logger.handlers):
+        logger.addHandler(Printer())
+        logger.setLevel(logging.INFO)
+
+
+def without_flags(text: str) -> str:
+    """A message with the names of arguments in place of those of flags: "bin 3" for "--bin 3"."""
+    return re.sub(r"(?<![^\s(])--(?=[a-z])", "", text)
+
+
+@contextlib.contextmanager
+def argument_errors() -> Iterator[None]:
+    """Within `with`, errors speak of arguments and not of flags, and every ValueError is an `Error`."""
     try:
-        # a notebook's capture or a logger in its place may have no encoding
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        with contextlib.suppress(AttributeError, OSError):  # what has no file number
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+    except ValueError as error:
+        raise UserError(without_flags(str(error))) from error
 
 
 def plural(count: int, noun: str) -> str:

@@ -12,9 +12,9 @@ from swinsf.datasets.dat import camera_of
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from swinsf.models import Reconstruction
 from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
-from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.binning import bin_steps, check_bin
 from swinsf.recordings.plan import FULL, LIT, STILL
-from swinsf.recordings.stream import key_frames, reconstruct
+from swinsf.recordings.stream import key_frames, reconstruct, reconstruct_binned
 from swinsf.recordings.survey import WHITE, Survey
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE
@@ -82,7 +82,7 @@ class Mean(torch.nn.Module):
 def test_pictures_have_the_recordings_grey_level_and_steps_whatever_the_bin():
     light = np.full((24, 32), 0.1, np.float32)
     spikes = integrate_and_fire([light] * 700, np.random.default_rng(0))
-    for bin in (1, 2, 5, 10):
+    for bin in (1, 2, 3, 5, 10):
         pictures = [*reconstruct(spikes, Mean(), 20, start=200, stop=490, bin=bin)]
         keys = key_frames(700, 200, 490, 20, bin)
         assert len(pictures) == len(keys) and all(key % 20 == 0 for key in keys)
@@ -92,7 +92,23 @@ def test_pictures_have_the_recordings_grey_level_and_steps_whatever_the_bin():
             steps = spikes[first : first + 41 * bin]  # its window, round the key frame
             np.testing.assert_allclose(picture, steps.mean(0) * (255 / RATE), rtol=1e-5)
     with pytest.raises(UserError, match=r"--bin 3 with --stride 20: .* take --stride 18 or 21"):
-        reconstruct(spikes, Mean(), 20, bin=3)
+        check_bin(3, 20)
+
+
+@pytest.mark.parametrize("outputs", ["middle", "all"])
+def test_key_frames_closer_than_a_bin_have_bins_of_their_own(outputs):
+    """At shared key frames they are those of a stride of a bin, number for number."""
+    light = np.linspace(0.01, 0.06, 32, dtype=np.float32) * np.ones((24, 1), np.float32)
+    spikes = integrate_and_fire([light] * 300, np.random.default_rng(0))
+    close = reconstruct_binned(spikes, Mean(), key_frames(300, bin=5), 1, 5, outputs=outputs, batch_size=2)
+    close = dict(close)
+    apart = dict(reconstruct_binned(spikes, Mean(), key_frames(300, stride=5, bin=5), 5, 5))
+    assert [*close] == [*range(102, 198)] and [*apart] == [*range(102, 198, 5)]
+    for key, picture in close.items():
+        bins = spikes[key - 102 : key + 103].reshape(41, 5, 24, 32).any(1)
+        np.testing.assert_allclose(picture, bins.mean(0) * (255 / RATE / 5), rtol=1e-5)
+        if key in apart and outputs == "middle":
+            np.testing.assert_array_equal(picture, apart[key])
 
 
 @pytest.mark.parametrize("bin", [1, 2, 3, 8])
@@ -158,7 +174,8 @@ def test_an_exposure_has_its_limits():
 
 def test_a_bin_keeps_within_light_motion_and_length():
     still = Survey(0.003, 0.004, 0.0, 10_000)
-    assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 7)[0] == 7 and choose_bin(still, 1)[0] == 1
+    assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 1) == choose_bin(still, 20)
+    assert choose_bin(still._replace(bright=0.013), 7)[0] == 7 and choose_bin(still, 100)[0] == 25
     for bright, bin in ((0.26, 1), (0.24, 2), (0.03, 2), (0.024, 4), (0.009, 10)):
         assert choose_bin(still._replace(bright=bright), 20)[0] == bin
     assert choose_bin(still._replace(motion=0.06), 20) == (

@@ -120,3 +120,18 @@ def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(tmp_path):
     assert truth.read_bytes() == before
     assert script.main([*arguments, "--overwrite"]) == 0
     assert truth.read_bytes() != before and script.main(arguments) == 0
+
+
+def test_a_table_has_the_bad_pixels(tmp_path):
+    spikes = moving_scene(40, 48, 200)
+    spikes[:, 7, 30], spikes[:, 20, 11] = 1, 0
+    np.save(tmp_path / "a.npy", spikes)
+    arguments = [str(tmp_path / "a.npy"), "--inspect", "--output", str(tmp_path / "a.png"), "--bad_pixels"]
+    table = tmp_path / "bad.csv"
+    assert script.main([*arguments, str(table)]) == 0
+    assert table.read_text() == "row,column,rate,kind\n7,30,1,hot\n20,11,0,dead\n"
+    for name, words in (("bad.csv", "is there already; add --overwrite"), ("bad.txt", r"ends in \.csv")):
+        with pytest.raises(UserError, match=words):
+            script.main([*arguments, str(tmp_path / name)])
+    with pytest.raises(UserError, match="--inspect finds them; add it"):
+        script.main([str(tmp_path / "a.npy"), "--bad_pixels", str(tmp_path / "b.csv")])

@@ -6,10 +6,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from swinsf.recordings import output
-from swinsf.recordings.output import ToneCurve, encode_video, open_output, stamp
+from swinsf.recordings.formats import encode_video
+from swinsf.recordings.output import ToneCurve, open_output, stamp
 from swinsf.utils.cli import UserError
 
 KEYS = range(20, 120, 10)
@@ -163,7 +165,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
         ("photos", "has files but no reconstruct.json"),
         ("file", "is a file; take a folder"),
         ("folder.npy", "is a folder"),
-        ("x.mkv", r"\.mkv is not written; take \.mp4, \.avi, \.gif, \.npy, or a folder"),
+        ("x.mkv", r"\.mkv is not written; take \.mp4, \.avi, .*, or a folder"),
     ):
         with pytest.raises(UserError, match=words):
             make(tmp_path / name).claim(overwrite=True)
@@ -282,3 +284,51 @@ def test_a_video_plays_and_shows_the_pictures(tmp_path, suffix, codec, tolerance
     for frame, picture in zip(shown, pictures):
         difference = frame[:61, :81].astype(float) - picture
         assert np.sqrt((difference**2).mean()) < tolerance and abs(difference.mean()) < 1
+
+
+def test_a_fast_video_has_all_its_pictures(tmp_path):
+    """Its edit list counts finer than milliseconds, or players leave out the last ones."""
+    for fps in (20_000, 20_000 / 7):
+        path = tmp_path / f"{fps:.0f}.mp4"
+        encode_video(path, [np.full((32, 48), 7 * i, np.uint8) for i in range(33)], fps)
+        with av.open(str(path)) as container:
+            shown = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+        assert len(shown) == 33 and abs(shown[-1].mean() - 7 * 32) < 2
+
+
+def test_a_motion_jpeg_that_is_too_fast_is_refused_before_the_work(tmp_path):
+    with pytest.raises(UserError, match=r"x\.avi: .* 1000 pictures a second at most, not 1500; take \.mp4"):
+        open_output(tmp_path / "x.avi", ABOUT, (6, 10), KEYS, fps=1500.0)
+    path = tmp_path / "x.avi"
+    encode_video(path, [np.full((32, 48), i, np.uint8) for i in range(12)], 1000.0)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 1000
+        assert len([*container.decode(video=0)]) == 12
+
+
+@pytest.mark.parametrize("bits, kind", [(8, np.uint8), (16, np.uint16), (32, np.float32)])
+def test_a_tiff_has_a_page_for_each_picture(tmp_path, bits, kind):
+    out = open_output(tmp_path / "x.tif", ABOUT, (6, 10), KEYS, bits=bits)
+    out.claim()
+    wide = [picture(key).astype(kind) * kind(200 if bits > 8 else 1) for key in KEYS]
+    for key, one in zip(KEYS, wide):
+        out.write(key, one)
+    out.finish(len(KEYS))
+    again = tifffile.imread(tmp_path / "x.tif")
+    assert again.dtype == kind and [*tmp_path.glob("*")] != []
+    np.testing.assert_array_equal(again, wide)
+    read = open_output(tmp_path / "x.tif", ABOUT, (6, 10), KEYS, bits=bits)
+    assert read.is_finished()
+    np.testing.assert_array_equal(read.read(KEYS[3]), wide[3])
+    with pytest.raises(UserError, match=r"x\.mp4 with --bits 32: these are for \.tif and \.npy files"):
+        open_output(tmp_path / "x.mp4", ABOUT, (6, 10), KEYS, bits=32)
+
+
+def test_a_png_is_of_one_moment(tmp_path):
+    out = open_output(tmp_path / "moment.png", ABOUT, (6, 10), KEYS[:1])
+    out.claim()
+    out.write(20, picture(20))
+    out.finish(1)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "moment.png"), cv2.IMREAD_UNCHANGED), picture(20))
+    with pytest.raises(UserError, match="one picture, but 10 are to be shown; leave out --stop"):
+        make(tmp_path / "b.png")

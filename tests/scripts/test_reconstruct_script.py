@@ -196,6 +196,14 @@ def test_steps_as_one_have_the_same_steps_and_grey_levels(
         means["1"], rel=0.1
     )
     assert ("bin: " in text and "steps as one, since bright pixels have 0.0" in text) == (method == "swinsf")
+    if method == "swinsf":  # bins may overlap
+        run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "eight")
+        assert {path.stem for path in (tmp_path / "eight").glob("*.png")} == {
+            "00000180",
+            "00000200",
+            "00000220",
+        }
+        return
     with pytest.raises(UserError, match=r"--bin 8 with --stride 20: .* take --stride 16 or 24"):
         run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "none")
 
@@ -687,3 +695,74 @@ def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
     second = job.prepare(settings, job.Network(), first.plan)
     assert (second.plan, second.output.about) == (first.plan, first.output.about)
     assert job.prepare(settings, job.Network()).plan.keys != first.plan.keys
+
+
+def test_tfp_is_shown_beside_each_picture(tmp_path):
+    np.save(tmp_path / "a.npy", random_spikes(90, 24, 32))
+    flags = [tmp_path / "a.npy", "--exposure", 1, "--stride", 10]
+    run(*flags, "--method", "tfi", "--beside", "tfp", "--output", tmp_path / "both.npy")
+    for method in ("tfp", "tfi"):
+        run(*flags, "--method", method, "--output", tmp_path / f"{method}.npy")
+    both, tfp, tfi = (np.load(tmp_path / f"{name}.npy") for name in ("both", "tfp", "tfi"))
+    assert both.shape == (5, 24, 64)
+    np.testing.assert_array_equal(both, np.concatenate([tfp, tfi], 2))
+    for more in (["--method", "tfp"], ["--report"]):
+        with pytest.raises(UserError, match=f"--beside tfp with {more[0]}"):
+            run(*flags, "--beside", "tfp", *more, "--output", tmp_path / "c.npy")
+
+
+def test_a_short_video_is_told_how_to_slow_down(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
+    run(tmp_path / "a.npy", "--method", "tfp", "--output", tmp_path / "a.mp4")
+    line = "video: 0.72 s; --slowmo 267 makes it about 4.5 s, with a picture every 3 steps"
+    assert line in capsys.readouterr().out
+    run(tmp_path / "a.npy", "--method", "tfp", "--slowmo", 267, "--output", tmp_path / "b.mp4")
+    text = capsys.readouterr().out
+    assert (
+        "267 times slower" in text
+        and "120 pictures of" in text
+        and "; 4.81 s" in text
+        and "video:" not in text
+    )
+
+
+def test_a_batch_ends_with_a_table(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", random_spikes(60, 24, 32))
+    np.save(tmp_path / "long_name.npy", random_spikes(30, 24, 32))
+    flags = ["--method", "tfp", "--exposure", 2, "--output", tmp_path / "{name}.mp4"]
+    assert run(tmp_path / "a.npy", tmp_path / "long_name.npy", *flags) == 2
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert table == [
+        "recording      pictures  bin   gain  output",
+        f"a.npy                 1    1      2  {tmp_path / 'a.mp4'}",
+        "long_name.npy  none, see its error",
+    ]
+
+
+def test_a_png_is_the_picture_of_a_moment(tmp_path):
+    np.save(tmp_path / "a.npy", random_spikes(90, 24, 32))
+    flags = [tmp_path / "a.npy", "--method", "tfp", "--exposure", 1]
+    run(*flags, "--stride", 1, "--output", tmp_path / "all.npy")
+    for more, step in (([], 40), (["--start", 33], 33)):
+        run(*flags, *more, "--overwrite", "--output", tmp_path / "a.png")
+        shown = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(shown, np.load(tmp_path / "all.npy")[step - 20])
+
+
+def test_pictures_up_to_the_ends(tmp_path, options, capsys):
+    """They are those of a recording that is mirrored in time by hand; the others stay as they are."""
+    spikes = random_spikes(90, 24, 32)
+    np.save(tmp_path / "a.npy", spikes)
+    np.save(tmp_path / "long.npy", np.concatenate([spikes[20:0:-1], spikes, spikes[-2:-22:-1]]))
+    flags = [*options[:4], "--exposure", 1, "--stride", 1, "--bin", 1, "--repair", "none"]
+    run(tmp_path / "a.npy", *flags, "--ends", "--output", tmp_path / "ends.npy")
+    assert "40 pictures, the first of step 0 and the last of step 89, see" in capsys.readouterr().out
+    run(tmp_path / "long.npy", *flags, "--output", tmp_path / "long_out.npy")
+    ends, long = np.load(tmp_path / "ends.npy"), np.load(tmp_path / "long_out.npy")
+    assert len(ends) == 90
+    np.testing.assert_array_equal(ends, long)
+    run(tmp_path / "a.npy", *flags[:-6], "--bin", 3, "--ends", "--output", tmp_path / "binned")
+    assert len([*(tmp_path / "binned").glob("*.png")]) == 5  # a stride of 21
+    for more in (["--report"], ["--method", "tfi"], ["--beside", "tfp"]):
+        with pytest.raises(UserError, match=f"--ends with {more[0]}"):
+            run(tmp_path / "a.npy", *flags, *more, "--ends", "--output", tmp_path / "c.npy")

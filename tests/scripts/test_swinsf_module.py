@@ -12,6 +12,7 @@ import torch
 import swinsf
 from swinsf.datasets.dat import write_dat
 from swinsf.models import build_model
+from swinsf.recordings import reconstructor
 from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, uniform
 
@@ -39,12 +40,12 @@ def test_pictures_of_an_array_have_the_steps_and_levels_of_a_mean(model):
 def test_a_dark_recording_is_brightened_and_its_steps_taken_as_one(model, monkeypatch):
     spikes, asked = uniform(0.026, 500), {}
 
-    def spy(spikes, model, stride, start, stop, bin, **options):
+    def spy(spikes, model, keys, stride, bin, **options):
         asked.update(bin=bin, **options)
-        return reconstruct(spikes, model, stride, start, stop, bin, **options)
+        return made_by(spikes, model, keys, stride, bin, **options)
 
-    reconstruct = swinsf.reconstruct
-    monkeypatch.setattr("swinsf.recordings.pictures.reconstruct", spy)
+    made_by = reconstructor.reconstruct_binned
+    monkeypatch.setattr(reconstructor, "reconstruct_binned", spy)
     made = list(swinsf.pictures(spikes, stride=20, model=model, batch_size=2))
     assert asked["bin"] == 2 and asked["batch_size"] == 2
     assert made and all(190 < picture.mean() < 245 for _, picture in made)  # 0.9 of white is 230

@@ -72,7 +72,7 @@ def test_out_of_memory_names_the_flag():
 
 
 def test_the_work_continues_where_the_reader_of_its_output_has_gone(tmp_path):
-    code = f"from swinsf.utils import cli; [cli.log('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
+    code = f"from swinsf.utils import cli; cli.show_log(); [cli.log('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
     command = f"{sys.executable} -c {shlex.quote(code)} | head -c 1"
     result = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True

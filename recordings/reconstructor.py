@@ -1,0 +1,189 @@
+"""`Reconstructor`: a network that is held, for windows and whole recordings, as a service needs it."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swinsf.models import PRECISIONS, SwinSF, choose_precision, fast, fit_of, load_model, weights_file
+from swinsf.recordings.calibration import Calibration, Pixels, load_calibration, look_at_pixels
+from swinsf.recordings.opening import open_recording
+from swinsf.recordings.plan import Plan, make_plan
+from swinsf.recordings.recording import Recording
+from swinsf.recordings.repair import nearest_good
+from swinsf.recordings.repair import repair as fill
+from swinsf.recordings.stream import check_keys, check_number, reconstruct_binned
+from swinsf.utils.cli import UserError, argument_errors, without_flags
+from swinsf.utils.distributed import pick_device
+from swinsf.utils.timing import LEAST_SIDE, STEPS, STRIDE
+
+
+class Reconstructor:
+    """Weights on a device, and a camera's calibration if there is one.
+
+    weights: a file, a run's folder, the name of shipped weights, or a SwinSF, which stays where it is.
+    device: as "cpu" or "cuda:0"; by default CUDA if there is one. precision: "fp32", "bf16", "fp16", or
+    "auto" for bf16 with shipped weights on hardware that has its instructions. calibration: of `calibrate.py`, a path or a
+    `Calibration`.
+
+    Attributes: `model`, `device`, `precision`, `weights` (the file's path; None for a SwinSF).
+    Raises `swinsf.Error` for what cannot be read or does not fit; it is a ValueError too.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | SwinSF = "camera",
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        calibration: str | Path | Calibration | None = None,
+    ):
+        with argument_errors():
+            self.model: SwinSF
+            self.weights: Path | None = None
+            if isinstance(weights, SwinSF):
+                self.model, self.device = weights, next(weights.parameters()).device
+                self.precision = next(
+                    k for k, v in PRECISIONS.items() if v == weights.conv_first.weight.dtype
+                )
+            else:
+                self.device = pick_device(None if device is None else str(device))
+                self.weights = weights_file(weights)
+                self.precision = choose_precision(precision, self.weights, self.device)
+                self.model = load_model(self.weights, self.device, self.precision)
+            if isinstance(calibration, str | os.PathLike):
+                calibration = load_calibration(calibration)
+            self.calibration: Calibration | None = calibration
+
+    def __call__(self, spikes: Any) -> Any:
+        """The picture in the middle of one window (41, H, W), or of each in a batch (B, 41, H, W).
+
+        spikes: an array or a tensor of 0 and 1, or 0 and 255. Returns float32 (H, W) or (B, H, W), a tensor
+        if a tensor came in, in grey levels: 255 is 0.6 spikes a step, not clamped. The calibration's bad
+        pixels are filled from their neighbours. Raises `swinsf.Error` for other shapes and values.
+        """
+        with argument_errors():
+            given = spikes if torch.is_tensor(spikes) else torch.from_numpy(np.array(spikes))
+            if given.dim() not in (3, 4) or given.shape[-3] != STEPS:
+                raise UserError(
+                    f"spikes of shape {tuple(given.shape)}: expected a window ({STEPS}, H, W) or a batch of them"
+                )
+            batch = (given if given.dim() == 4 else given[None]).to(self.device)
+            pixels, maps = None, None
+            if self.calibration:
+                self.calibration.check_shape(batch.shape[-2:], "the calibration", "the window")
+                pixels = self.calibration.pixels
+                batch, maps = filled(batch, pixels.bad), torch.from_numpy(pixels.maps)[None].to(self.device)
+            pictures = fast.infer(self.model, batch, maps).middle[:, 0].float()
+        if pixels:
+            pictures = pictures.clamp(max=pixels.most())
+        pictures = pictures if given.dim() == 4 else pictures[0]
+        return pictures if torch.is_tensor(spikes) else pictures.cpu().numpy()
+
+    def recording(
+        self,
+        spikes: Any,
+        stride: int = STRIDE,
+        start: int | None = None,
+        stop: int | None = None,
+        bin: int | str = "auto",
+        exposure: float | str | None = None,
+        gamma: float = 1.0,
+        rate: float | None = None,
+        repair: str = "auto",
+        height: int | None = None,
+        width: int | None = None,
+        flip: bool | None = None,
+        bit_order: str | None = None,
+        **options: Any,
+    ) -> "Pictures":
+        """The `Pictures` of a recording, as `reconstruct.py` makes them; each is made when it is asked for.
+
+        spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one
+        for a slice. stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole
+        window around it. bin: steps taken as one, or "auto" by light and motion. exposure: factor on the grey
+        levels, or "auto" for one that makes bright pixels white, which is the default without a rate. gamma:
+        1 keeps the grey levels linear. rate: spikes a step that are white, 0.6 by default. repair: "auto" to
+        fill bad pixels, or "none". height, width, flip, bit_order: of a `.dat` file, by default found out.
+        options: of `recordings.stream.reconstruct_at`, such as batch_size and tile.
+
+        Raises `swinsf.Error` if a file cannot be read, a value is out of range, or there is no key frame.
+        """
+        with argument_errors():
+            check_keys(stride, start, stop, 1 if bin == "auto" else bin)
+            check_number("gamma", gamma, 0.1, 10)
+            if exposure not in (None, "auto"):
+                check_number("exposure", exposure, 1e-3, 1e4)
+            if rate is not None:
+                check_number("rate", rate, 1e-3, 2)
+            if repair not in ("auto", "none"):
+                raise UserError(f"repair {repair!r}: choose from auto, none")
+            lines: list[str] = []
+            if isinstance(spikes, str | os.PathLike):
+                spikes, lines = open_recording(spikes, height, width, flip, bitorder=bit_order)
+            recording = Recording.of(spikes)
+            if min(recording.size) < LEAST_SIDE:
+                size = "x".join(map(str, recording.size))
+                raise UserError(f"{recording.name}: {size}; the network needs {LEAST_SIDE} pixels a side")
+            pixels = look_at_pixels(recording, self.calibration, repair, recording.name)
+            settings = argparse.Namespace(
+                **{"recording": recording.name, "method": "swinsf", "steps_per_second": 20000.0, "bits": 8},
+                **{
+                    "fps": None,
+                    "slowmo": None,
+                    "bin": bin,
+                    "exposure": exposure,
+                    "gamma": gamma,
+                    "rate": rate,
+                },
+                **{"stride": (stride, "steps"), "start": start if start is None else (start, "steps")},
+                stop=stop if stop is None else (stop, "steps"),
+            )
+            recording = fill(recording, pixels.bad)
+            fit = fit_of(self.weights) if self.weights else None
+            plan = make_plan(recording, settings, self.weights, fit, pixels)
+        return Pictures(recording, self.model, plan, (*lines, *pixels.lines, *plan.lines), options)
+
+
+class Pictures:
+    """The pictures of a recording: iterate over it for (step, uint8 (H, W)), ready for cv2.imwrite.
+
+    steps: those that are shown, a range. bin: steps taken as one. gain: factor on the grey levels.
+    warnings, lines: text on what was found and chosen. size: (H, W).
+    """
+
+    def __init__(self, recording: Recording, model: SwinSF, plan: Plan, lines: tuple, options: dict):
+        self._recording, self._model, self._plan, self._options = recording, model, plan, options
+        lines = tuple(map(without_flags, lines))
+        self.steps, self.bin, self.gain, self.size = plan.keys, plan.bin, plan.curve.exposure, recording.size
+        self.warnings = tuple(
+            line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")
+        )
+        self.lines = tuple(line for line in lines if not line.startswith("warning: "))
+
+    def __len__(self) -> int:
+        if self._recording.length is None:
+            raise TypeError(f"{self._recording.name}: comes through a pipe, and its length is not known")
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        plan, pixels = self._plan, self._plan.pixels or Pixels(np.zeros(self.size, bool))
+        options = {"calibration": pixels.maps, **self._options}
+        made = reconstruct_binned(
+            self._recording, self._model, self.steps, self.steps.step, self.bin, **options
+        )
+        return ((key, plan.curve(pixels.limit(picture, self.bin))) for key, picture in made)
+
+
+def filled(spikes: torch.Tensor, bad: np.ndarray) -> torch.Tensor:
+    """Spikes (..., H, W) whose bad pixels, (H, W) bool, have those of the nearest good one."""
+    if not bad.any() or bad.all():
+        return spikes
+    places = (*np.nonzero(bad), *nearest_good(bad))
+    rows, columns, from_rows, from_columns = (torch.from_numpy(p).to(spikes.device) for p in places)
+    spikes = spikes.clone()
+    spikes[..., rows, columns] = spikes[..., from_rows, from_columns]
+    return spikes
