@@ -183,7 +183,9 @@ def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeyp
     monkeypatch.setattr(run, "RETRY", 0.0)
     if name == "best.pth":
         options += ["--val_every", "1"]
-        monkeypatch.setattr(validation, "validate", lambda *_: ({"psnr": 30.0, "ssim": 0.9, "loss": 1.0}, None))
+        monkeypatch.setattr(
+            validation, "validate", lambda *_: ({"psnr": 30.0, "ssim": 0.9, "loss": 1.0}, None)
+        )
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     errors = capsys.readouterr().err
     assert len(refused) == 3 and len(set(refused)) == 1, "the last state on the disk stayed, and whole"

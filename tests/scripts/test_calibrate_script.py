@@ -226,7 +226,9 @@ def test_scoring_without_truth(tmp_path, capsys):
         picture = cv2.imread(str(tmp_path / name / "a.png"), cv2.IMREAD_UNCHANGED)
         means[name] = abs(np.diff(picture[:, :2].astype(float).mean(0))[0])
     assert means["calibrated"] < 0.5 * means["plain"]  # the bright first column
-    with pytest.raises(UserError, match=r"--calibration .*: only for recordings of a camera without ground truth"):
+    with pytest.raises(
+        UserError, match=r"--calibration .*: only for recordings of a camera without ground truth"
+    ):
         run(test_script, "--calibration", tmp_path / "camera.npz", "--save_path", tmp_path / "x")
 
 
