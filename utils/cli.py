@@ -185,6 +185,7 @@ def end_children() -> None:
 
 def log(text: str) -> None:
     """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`."""
+    text = text.encode(errors="backslashreplace").decode()  # a file's name may be no text, and handlers fail at it
     logger.log(logging.WARNING if text.startswith("warning: ") else logging.INFO, "%s", text)
 
 
