@@ -14,7 +14,7 @@ from swinsf.models.fast import bfloat16_is_fast
 from swinsf.models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
 from swinsf.models.variants import VARIANTS
 from swinsf.utils import checkpoint, choices
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import ArgumentError, UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
@@ -113,7 +113,7 @@ def choose_precision(precision: str, path: str | Path, device: str | torch.devic
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 on a CPU: five times as slow; use bf16 or fp32")
     if precision not in ("auto", *PRECISIONS):
-        raise UserError(f"--precision {precision}: choose from auto, {', '.join(PRECISIONS)}")
+        raise ArgumentError(f"--precision {precision}: choose from auto, {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     return "bf16" if fit_of(path) and bfloat16_is_fast(device) else "fp32"

@@ -31,7 +31,7 @@ class Reconstructor:
     `Calibration`.
 
     Attributes: `model`, `device`, `precision`, `weights` (the file's path; None for a SwinSF).
-    Raises `swinsf.Error` for what cannot be read or does not fit; it is a ValueError too.
+    Raises `swinsf.Error` for what cannot be read or does not fit; about arguments it is a ValueError too.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from swinsf.recordings.axes import time_is_last
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import ArgumentError, UserError
 from swinsf.utils.spikes import as_spikes
 from swinsf.utils.timing import STEPS
 
@@ -38,7 +38,7 @@ class Recording:
                 f"{source!s:.80}: a {type(source).__name__}, not an array of spikes (T, H, W); open a file by open_dat"
             )
         if len(getattr(source, "shape", "THW")) != 3:
-            raise UserError(f"spikes of shape {tuple(source.shape)}: expected (T, H, W)")
+            raise ArgumentError(f"spikes of shape {tuple(source.shape)}: expected (T, H, W)")
         self.source, self.name, self.changes = source, name, ()
         self.length = len(source) if hasattr(source, "__len__") else None
         self.size = tuple((source if hasattr(source, "shape") else np.asarray(source[0:0])).shape[1:])

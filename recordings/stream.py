@@ -17,7 +17,7 @@ from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
 from swinsf.recordings.binning import BLOCK, first_key, last_key
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import ArgumentError, UserError
 from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
 
 T = TypeVar("T")
@@ -44,10 +44,10 @@ def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
 
 
 def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
-    """Raises UserError for an argument that is no number of a kind from least to most."""
+    """Raises ArgumentError for an argument that is not a number of a kind from least to most."""
     if not isinstance(value, kind) or not least <= value <= most:
         whole = "a whole number" if kind is numbers.Integral else "a number"
-        raise UserError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
+        raise ArgumentError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
 
 
 def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:

@@ -35,7 +35,7 @@ class Error(Exception):
     """What all errors that swinsf raises on purpose are."""
 
 
-class UserError(Error, ValueError):
+class UserError(Error):
     """An error that the user can fix. Its text is one line with the file or flag, the value and the remedy."""
 
     def __init__(self, text):
@@ -185,7 +185,9 @@ def end_children() -> None:
 
 def log(text: str) -> None:
     """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`."""
-    text = text.encode(errors="backslashreplace").decode()  # a file's name may be no text, and handlers fail at it
+    text = text.encode(
+        errors="backslashreplace"
+    ).decode()  # a file's name may be no text, and handlers fail at it
     logger.log(logging.WARNING if text.startswith("warning: ") else logging.INFO, "%s", text)
 
 
@@ -219,13 +221,17 @@ def without_flags(text: str) -> str:
     return re.sub(r"(?<![^\s(])--(?=[a-z])", "", text)
 
 
+class ArgumentError(UserError, ValueError):
+    """What a call of the Python interface cannot use."""
+
+
 @contextlib.contextmanager
 def argument_errors() -> Iterator[None]:
-    """Within `with`, errors speak of arguments and not of flags, and every ValueError is an `Error`."""
+    """Within `with`, errors speak of arguments and not of flags: a ValueError or `UserError` is an `ArgumentError`."""
     try:
         yield
-    except ValueError as error:
-        raise UserError(without_flags(str(error))) from error
+    except (UserError, ValueError) as error:
+        raise ArgumentError(without_flags(str(error))) from error
 
 
 def plural(count: int, noun: str) -> str:
