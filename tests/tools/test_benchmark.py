@@ -96,7 +96,7 @@ def test_recordings(tmp_path, capsys):
         *((80, "swinsf", 4), (80, "swinsf_all", 3), (80, "tfp", 40), (80, "tfi", 40)),
     ]
     assert all(0 < case["memory_before"] <= case["memory"] for case in cases)
-    assert "24x32, 80 steps, tfi: 40 pictures, every 1 steps" in capsys.readouterr().out
+    assert "24x32, 80 steps, tfi: 40 pictures, stride 1" in capsys.readouterr().out
 
 
 @pytest.mark.slow
