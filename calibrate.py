@@ -65,10 +65,11 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from swinsf.datasets.bad_pixels import KINDS, smooth
 from swinsf.datasets.dat import DatFile
 from swinsf.evaluation.tables import save_figure
 from swinsf.recordings import open_recording
-from swinsf.recordings.calibration import KINDS, load_calibration, smooth
+from swinsf.recordings.calibration import load_calibration
 from swinsf.recordings.flat_field import calibrate
 from swinsf.utils.files import atomic_write
 

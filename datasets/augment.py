@@ -9,7 +9,7 @@ from swinsf.utils.timing import STEPS
 
 # A tag before the run's seed keeps the random numbers of order, crops and scenes (tag 3) independent.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 6  # version of what a seed gives; a run can be resumed only under the version that it began with
+DRAWS = 7  # version of what a seed gives; a run can be resumed only under the version that it began with
 
 
 def to_item(sample):

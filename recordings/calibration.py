@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from swinsf.datasets.bad_pixels import KINDS, classify, nearest_good
 from swinsf.datasets.dat import MOST_PIXELS
 from swinsf.recordings.recording import Recording
-from swinsf.recordings.repair import find_bad_pixels, nearest_good
+from swinsf.recordings.repair import find_bad_pixels
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 from swinsf.utils.timing import RATE
@@ -23,10 +24,6 @@ from swinsf.utils.timing import RATE
 MAPS = ("dark", "response", "bad", "dark_error", "response_error")
 PUBLISHED = ("Nd", "Nl", "D_light")  # of RSIR's calibration (ACM MM 2023)
 MEDIUM, LIGHT = 153.0, 335.0  # lux of its lamps
-KINDS = ("good", "hot", "dead", "dust")
-# spikes a step in the dark; response, and response relative to the pixels around
-HOT, DEAD, DUST = 0.02, 0.05, 0.5
-AROUND = 12.0  # pixels: sigma of the Gaussian that is smooth shading
 # standard errors by which less than this part of the pattern must be there to call it another camera
 SURE, PRESENT = 5, 0.3
 STRONG = 0.95  # part of the pixels that respond no more than a strong one
@@ -206,32 +203,6 @@ def pattern_in(rate: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
 def mean_around(picture):
     """The mean of 3x3 pixels."""
     return cv2.blur(picture, (3, 3), borderType=cv2.BORDER_REFLECT_101)
-
-
-def smooth(values: np.ndarray, good: np.ndarray, sigma: float = AROUND) -> np.ndarray:
-    """A map (H, W) float32 without its pixel-to-pixel part, by the good pixels: a parabolic surface, plus the
-    Gaussian mean of what is left, which alone would be off at the edges.
-    """
-    rows, columns = np.mgrid[-1 : 1 : values.shape[0] * 1j, -1 : 1 : values.shape[1] * 1j]
-    terms = np.stack([np.ones_like(rows), rows, columns, rows**2, columns**2, rows * columns])
-    told = terms[:, good]
-    weights = np.linalg.lstsq(told @ told.T, told @ values[good], rcond=None)[0]
-    surface = np.tensordot(weights, terms, 1)
-    rest, part = (
-        cv2.GaussianBlur(layer.astype(np.float32), None, sigma)
-        for layer in (np.where(good, values - surface, 0), good)
-    )
-    return (surface + rest / np.maximum(part, 1e-3)).astype(np.float32)
-
-
-def classify(dark: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """uint8 (H, W), an index of `KINDS`, by dark charge and response (H, W)."""
-    usual = (response > DUST * np.median(response)) & (dark < HOT)
-    bad = np.zeros(dark.shape, np.uint8)
-    bad[response < DUST * smooth(response, usual)] = KINDS.index("dust")
-    bad[response < DEAD] = KINDS.index("dead")
-    bad[dark > HOT] = KINDS.index("hot")
-    return bad
 
 
 def make_calibration(dark, response, dark_error=None, response_error=None) -> Calibration:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from swinsf.recordings.calibration import Calibration, make_calibration, smooth
+from swinsf.datasets.bad_pixels import smooth
+from swinsf.recordings.calibration import Calibration, make_calibration
 from swinsf.utils.cli import UserError
 
 FEWEST = 500  # steps of a recording

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from swinsf.datasets.bad_pixels import nearest_good
 from swinsf.models import PRECISIONS, SwinSF, choose_precision, fast, fit_of, load_model, weights_file
 from swinsf.recordings.calibration import Calibration, Pixels, load_calibration, look_at_pixels
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.plan import Plan, make_plan
 from swinsf.recordings.recording import Recording
-from swinsf.recordings.repair import nearest_good
 from swinsf.recordings.repair import repair as fill
 from swinsf.recordings.stream import check_keys, check_number, reconstruct_binned
 from swinsf.utils.cli import UserError, argument_errors, without_flags

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from swinsf.datasets.bad_pixels import nearest_good
 from swinsf.recordings.recording import Recording, spread
 from swinsf.utils.timing import STEPS
 
@@ -86,15 +87,6 @@ def rates_of(recording: Recording):
     return (
         np.count_nonzero(spikes[start : start + steps], axis=0).astype(np.float32) / steps for start in starts
     ), steps
-
-
-def nearest_good(bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns ((N,), (N,)) of the good pixel nearest to each bad one; bad (H, W) bool, in the order
-    of `argwhere`."""
-    from scipy import ndimage  # takes its time to import
-
-    _, (rows, columns) = ndimage.distance_transform_edt(bad, return_indices=True)
-    return rows[bad], columns[bad]
 
 
 def repair(spikes, bad: np.ndarray):

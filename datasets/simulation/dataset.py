@@ -12,7 +12,7 @@ from swinsf.datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, dr
 from swinsf.datasets.simulation.sensor import SENSORS, draw_pattern, simulate
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
-SCENE_DRAWS = 3  # first number of the seed of all that is drawn of scenes; orders and crops have others
+SCENE_DRAWS = 4  # first number of the seed of all that is drawn of scenes; orders and crops have others
 
 
 class SceneDataset(Dataset):
@@ -98,7 +98,7 @@ class SceneDataset(Dataset):
             dark, response = np.zeros(shape, np.float32), np.ones(shape, np.float32)
             if kind.calibration:
                 dark, response = measure(kind, pattern, rng)
-                fill_bad(sample["spikes"], dark, response)
+                fill_bad(sample["spikes"], dark, response, kind.as_one)
             sample.update(dark=dark, response=response)
         return sample
 

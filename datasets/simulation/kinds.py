@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
 MOST_AS_ONE = 8  # steps that training on cameras takes as one, see `take_steps_as_one`
@@ -17,8 +18,6 @@ STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first
 # of the dark and of the flat recording that a training scene's calibration comes from
 CALIBRATION_STEPS = (2000, 20000)
 FLAT_RATE = 0.3  # spikes a step of the flat recording, in the mean over its pixels
-# dark charge above which a calibrated pixel is bad, response below which it is
-BAD_DARK, BAD_RESPONSE = 0.1, 0.3
 
 
 @dataclass(frozen=True)
@@ -149,16 +148,14 @@ def measured_rate(rate, steps, electrons, rng):
     return np.floor(rng.random(rate.shape) + gathered).clip(0, steps) / steps
 
 
-def fill_bad(spikes, dark, response):
+def fill_bad(spikes, dark, response, as_one=1.0):
     """Replace bad pixels by the nearest good one in spikes (T, H, W) and both maps (H, W), in place.
 
-    Bad are a dark charge above BAD_DARK and a response below BAD_RESPONSE. A calibrated recording has its bad
-    pixels filled from their neighbours, too, before the network sees it.
+    dark: of `as_one` of the camera's steps. As in a calibrated recording, whose bad pixels are filled before
+    the network sees it.
     """
-    from scipy.ndimage import distance_transform_edt  # here, since the scripts do not wait for it
-
-    bad = (dark > BAD_DARK) | (response < BAD_RESPONSE)
+    bad = classify(dark / as_one, response) > 0
     if bad.any() and not bad.all():
-        rows, columns = distance_transform_edt(bad, return_distances=False, return_indices=True)[:, bad]
+        rows, columns = nearest_good(bad)
         for array in (spikes, dark, response):
             array[..., bad] = array[..., rows, columns]

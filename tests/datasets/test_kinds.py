@@ -156,6 +156,17 @@ def test_bad_pixels_have_their_neighbours_spikes_and_maps():
     assert changed.sum() <= 2 and not changed[1, 1]
 
 
+def test_a_pixel_is_hot_by_one_of_the_cameras_steps():
+    """By the limit of `calibrate.py`, however many of them are taken as one."""
+    dark, response = np.full((2, 5, 6), 0.01, np.float32), np.ones((2, 5, 6), np.float32)
+    dark[:, 2, 3] = 0.03
+    spikes = np.zeros((2, 4, 5, 6), np.uint8)
+    spikes[..., 2, 3] = 1
+    fill_bad(spikes[0], dark[0], response[0])
+    fill_bad(spikes[1], dark[1], response[1], as_one=4.0)
+    assert not spikes[0].any() and spikes[1, :, 2, 3].all()
+
+
 def test_training_samples_of_cameras_have_maps_that_collate(photos):
     dataset = PhotoScenes(photos, "train", 40, 40, 12, sensors=SENSORS["camera"])
     batch = default_collate([Augmented(dataset, 40, 0)[0, index, 1 / 12] for index in range(12)])

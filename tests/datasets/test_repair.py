@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from swinsf.datasets.bad_pixels import nearest_good
 from swinsf.datasets.dat import Camera, write_dat
 from swinsf.recordings import PipedSpikes, look_at_pixels, repair
-from swinsf.recordings.repair import find_bad_pixels, nearest_good
+from swinsf.recordings.repair import find_bad_pixels
 from tests.cameras import draw_camera, record, waves
 from tests.conftest import random_spikes
 
