@@ -177,22 +177,20 @@ def look():
 if __name__ == "__main__":
     cli.begin(look)  # before the imports that take seconds
 
-from swinsf.recordings.batch import list_jobs, reconstruct_all
-from swinsf.recordings.inspect import show_inspection
+from swinsf.recordings.batch import inspect_all, list_jobs, reconstruct_all
 from swinsf.utils.allocator import tune_allocator
-from swinsf.utils.distributed import broadcast, processes, set_tf32
+from swinsf.utils.distributed import broadcast, pick_device, processes, set_tf32
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    device = pick_device(settings.device)
     set_tf32(False)
     with processes() as (rank, size):
         batch = broadcast(list_jobs(settings, size) if rank == 0 else None)
         if not settings.inspect:
-            return reconstruct_all(batch, rank, size)
-        for one in batch if rank == 0 else []:
-            show_inspection(one)
-        return 0
+            return reconstruct_all(batch, device, rank, size)
+        return inspect_all(batch) if rank == 0 else 0
 
 
 if __name__ == "__main__":

@@ -11,30 +11,8 @@ import sys
 import numpy as np
 
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import UserError
-from swinsf.utils.timing import KEY_FRAMES, STEPS
 
 BLOCK = 64  # steps that are read at a time
-
-
-def first_key(bin):
-    """The first step that has a whole window of 41 times `bin` steps round it."""
-    return KEY_FRAMES["middle"] * bin + bin // 2
-
-
-def last_key(steps, bin):
-    """The last such step of a recording of so many steps; less than `first_key` where there is none."""
-    return steps - STEPS * bin + first_key(bin)
-
-
-def check_bin(bin, stride):
-    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
-    if stride % bin:
-        near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
-        raise UserError(
-            f"--bin {bin} with --stride {stride}: pictures of TFP and TFI are a multiple of {bin} steps apart; "
-            f"take --stride {' or '.join(map(str, near))}"
-        )
 
 
 class Binned(Recording):

@@ -8,7 +8,9 @@ import numpy as np
 
 from swinsf.utils.guard import read_levels
 
+VIDEOS = (".mp4", ".avi", ".gif")
 TIFF = (".tif", ".tiff")
+FORMATS = (*VIDEOS, ".npy", *TIFF, ".png")
 MOST_TIFF = 2**32 - 2**25  # bytes that a TIFF of 32 bits holds
 
 

@@ -1,16 +1,20 @@
 """Which steps of a recording are shown, how many are binned, and how light and fast: by the settings and a
 look at it."""
 
+import sys
 from dataclasses import dataclass
 
-from swinsf.recordings.binning import check_bin, first_key, last_key
 from swinsf.recordings.calibration import Pixels
-from swinsf.recordings.output import VIDEOS, ToneCurve
+from swinsf.recordings.formats import VIDEOS
 from swinsf.recordings.recording import Recording
-from swinsf.recordings.stream import key_frames
 from swinsf.recordings.survey import WHITE, Survey, survey
+from swinsf.recordings.tone import ToneCurve
 from swinsf.utils.cli import UserError
-from swinsf.utils.timing import RATE, STEPS, STRIDE
+from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
+
+MIDDLE = KEY_FRAMES["middle"]
+APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
+ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 FPS = 25.0  # by default
 SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
@@ -131,6 +135,75 @@ def choose_pace(settings):
     return stride, second / stride
 
 
+def first_key(bin):
+    """The first step that has a whole window of 41 times `bin` steps round it."""
+    return KEY_FRAMES["middle"] * bin + bin // 2
+
+
+def last_key(steps, bin):
+    """The last such step of a recording of so many steps; less than `first_key` where there is none."""
+    return steps - STEPS * bin + first_key(bin)
+
+
+def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
+    """Whether the window of a key frame reaches beyond the recording."""
+    return not first_key(bin) <= key <= last_key(steps, bin)
+
+
+def check_bin(bin, stride):
+    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
+    if stride % bin:
+        near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
+        raise UserError(
+            f"--bin {bin} with --stride {stride}: pictures of TFP and TFI are a multiple of {bin} steps apart; "
+            f"take --stride {' or '.join(map(str, near))}"
+        )
+
+
+def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
+    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
+    round them.
+
+    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
+    as one, so that a window is 41 times as many. ends: take steps
+    without a whole window too. Returns a range, up to ENDLESS where the length is not
+    known.
+    """
+    earliest = 0 if ends else first_key(bin)
+    first = earliest if start is None else max(start, earliest)
+    if start is not None:  # the rhythm is that of the steps asked for
+        first = start + -(-(first - start) // stride) * stride
+    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
+    return range(first, max(first, end if stop is None else min(stop, end)), stride)
+
+
+def group_size(stride, outputs, bin=1):
+    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
+    steps' worth, each step being `bin` of the recording.
+
+    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
+    """
+    if outputs == "middle":
+        return 1
+    apart = APART * bin
+    if apart % stride:
+        raise UserError(
+            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
+        )
+    return 3 * apart // stride
+
+
+def plan_passes(keys, group):
+    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
+    third = group // 3
+    if group == 1 or len(keys) < group:
+        return [(key, {"middle": key}) for key in keys]
+    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    return [
+        (m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)
+    ]
+
+
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
     """(how many steps to take as one, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
 
@@ -178,11 +251,6 @@ def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[
         gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
         chosen = f"{gain:.3g}, so that bright pixels are white"
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
-
-
-def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
-    """Whether the window of a key frame reaches beyond the recording."""
-    return not first_key(bin) <= key <= last_key(steps, bin)
 
 
 def describe_short(keys: range, fps: float, settings) -> list[str]:

@@ -5,7 +5,6 @@ import functools
 import itertools
 import numbers
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -15,32 +14,13 @@ import torch
 
 from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
-from swinsf.recordings.binning import BLOCK, first_key, last_key
+from swinsf.recordings.binning import BLOCK
+from swinsf.recordings.plan import ENDLESS, MIDDLE, group_size, key_frames, plan_passes
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import ArgumentError, UserError
-from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
+from swinsf.utils.cli import ArgumentError
+from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 T = TypeVar("T")
-MIDDLE = KEY_FRAMES["middle"]
-APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
-ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
-
-
-def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
-    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
-    round them.
-
-    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. ends: take steps
-    without a whole window too. Returns a range, up to ENDLESS where the length is not
-    known.
-    """
-    earliest = 0 if ends else first_key(bin)
-    first = earliest if start is None else max(start, earliest)
-    if start is not None:  # the rhythm is that of the steps asked for
-        first = start + -(-(first - start) // stride) * stride
-    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
-    return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
 def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
@@ -60,33 +40,6 @@ def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
     ):
         if value is not None or least:
             check_number(name, value, least, ENDLESS, numbers.Integral)
-
-
-def group_size(stride, outputs, bin=1):
-    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
-    steps' worth, each step being `bin` of the recording.
-
-    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
-    """
-    if outputs == "middle":
-        return 1
-    apart = APART * bin
-    if apart % stride:
-        raise UserError(
-            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
-        )
-    return 3 * apart // stride
-
-
-def plan_passes(keys, group):
-    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
-    third = group // 3
-    if group == 1 or len(keys) < group:
-        return [(key, {"middle": key}) for key in keys]
-    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
-    return [
-        (m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)
-    ]
 
 
 def reconstruct(

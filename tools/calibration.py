@@ -19,8 +19,8 @@ from tqdm import tqdm
 from swinsf.models import SHIPPED, load_model
 from swinsf.recordings import load_calibration, look_at_pixels, repair
 from swinsf.recordings.flat_field import calibrate
-from swinsf.recordings.output import ToneCurve
 from swinsf.recordings.stream import reconstruct
+from swinsf.recordings.tone import ToneCurve
 from swinsf.utils import cli
 from swinsf.utils.guard import read_grey
 

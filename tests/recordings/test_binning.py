@@ -12,9 +12,9 @@ from swinsf.datasets.dat import camera_of
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from swinsf.models import Reconstruction
 from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
-from swinsf.recordings.binning import bin_steps, check_bin
-from swinsf.recordings.plan import FULL, LIT, STILL
-from swinsf.recordings.stream import key_frames, reconstruct, reconstruct_binned
+from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.plan import FULL, LIT, STILL, check_bin, key_frames
+from swinsf.recordings.stream import reconstruct, reconstruct_binned
 from swinsf.recordings.survey import WHITE, Survey
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE

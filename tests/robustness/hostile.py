@@ -30,7 +30,7 @@ from swinsf.evaluation.niqe import niqe, read_statistics
 from swinsf.evaluation.tables import learning_curves
 from swinsf.models import SwinSF, SwinSFConfig, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.output import read_record
+from swinsf.recordings.writers import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
 from swinsf.utils import checkpoint

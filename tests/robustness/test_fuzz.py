@@ -25,7 +25,7 @@ from swinsf.datasets.dat import write_dat
 from swinsf.evaluation.niqe import read_statistics
 from swinsf.models import build_model, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.output import read_record
+from swinsf.recordings.writers import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
 from swinsf.utils import checkpoint, cli

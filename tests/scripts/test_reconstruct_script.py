@@ -20,7 +20,7 @@ from swinsf.evaluation.metrics import to_bytes
 from swinsf.models import load_model
 from swinsf.models.classical import tfi, tfp
 from swinsf.recordings import batch, job
-from swinsf.recordings.output import moment_name
+from swinsf.recordings.tone import moment_name
 from swinsf.utils.cli import UserError
 from tests.conftest import (
     ROOT,
@@ -468,7 +468,7 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments, *flags, "--output", tmp_path / "y.mp4")
-    with pytest.raises(UserError, match="a GIF shows 50 pictures a second at most"):
+    with pytest.raises(UserError, match=r"\.gif shows 50 pictures a second at most"):
         run(*arguments, "--fps", 60, "--output", tmp_path / "y.gif")
     assert not (tmp_path / "y.mp4").exists()
 
