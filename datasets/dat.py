@@ -13,7 +13,7 @@ import numpy as np
 
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
-from swinsf.utils.spikes import describe_spikes
+from swinsf.utils.spikes import validate_spikes
 
 
 class Camera(NamedTuple):
@@ -363,9 +363,8 @@ def write_dat(path: str | Path, spikes: np.ndarray, flip: bool | None = None) ->
     spikes = np.asarray(spikes)
     if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:
         raise ValueError(f"spikes of shape {spikes.shape}: expected (T, H, W) with H*W a multiple of 8")
-    wrong = describe_spikes(spikes)
-    if wrong:
-        raise ValueError(f"an array {spikes.shape} of {wrong}")
-    spikes = spikes[:, ::-1] != 0 if camera_of(*spikes.shape[1:], flip).flip else spikes != 0
+    spikes = validate_spikes(spikes)
+    if camera_of(*spikes.shape[1:], flip).flip:
+        spikes = spikes[:, ::-1]
     with atomic_write(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())

@@ -1,4 +1,4 @@
-"""Several steps of a recording taken as one.
+"""Binning: several steps of a recording become one.
 
 An integrate-and-fire pixel that gathers L thresholds of light a step is, looked at every N steps, a pixel
 that gathers N L: as long as that is at most one spike, "any of them" loses nothing. So a dark recording
@@ -16,7 +16,7 @@ BLOCK = 64  # steps that are read at a time
 
 
 class Binned(Recording):
-    """A recording with `bin` steps as one: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
+    """A recording with `bin` steps a bin: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
     bin, at a time."""
 
     def __init__(self, spikes, bin: int, key: int = 0):
@@ -60,7 +60,7 @@ class Binned(Recording):
 
 
 def bin_steps(spikes, bin: int, key: int = 0) -> Binned:
-    """Bin the steps of a recording: `bin` of them as one.
+    """Bin the steps of a recording, `bin` of them in each.
 
     spikes: a `Recording`, an array (T, H, W), or whatever gives one for a slice. key: a step that is to lie in
     the middle of a bin, and so is every bin-th before and after it.

@@ -184,7 +184,7 @@ class Job:
             self.output.discard()
             raise UserError(
                 f"standard input: ended after {pipe.position} steps; a picture needs {STEPS * self.plan.bin}"
-                + (f" with {self.plan.bin} steps as one; take --bin 1" if self.plan.bin > 1 else "")
+                + (f" with {self.plan.bin} steps a bin; take --bin 1" if self.plan.bin > 1 else "")
             )
 
     def report(self, seconds: float):

@@ -31,7 +31,7 @@ from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.recording import Recording
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import MOST_UNPACKED, check_archive
-from swinsf.utils.spikes import describe_spikes
+from swinsf.utils.spikes import validate_spikes
 
 
 def open_recording(
@@ -147,10 +147,7 @@ class NpyFile(StepFile):
         values = np.fromfile(self.path, self.stored, (stop - start) * pixels, offset=offset)
         if values.size < (stop - start) * pixels:
             raise UserError(f"{self.path}: became shorter while it was read; restore it")
-        wrong = describe_spikes(values)
-        if wrong:
-            raise UserError(f"{self.path}: {wrong}")
-        steps = (values != 0).view(np.uint8).reshape(-1, *self.shape[1:])
+        steps = validate_spikes(values, self.path).reshape(-1, *self.shape[1:])
         return steps[:, ::-1] if self.flip else steps
 
 
@@ -199,10 +196,7 @@ def read_archive(path):
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in arrays.items())
         raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W), of {shapes}; save one alone")
     check_size(path, *found[0].shape[1:])
-    wrong = describe_spikes(found[0])
-    if wrong:
-        raise UserError(f"{path}: {wrong}")
-    return (found[0] != 0).view(np.uint8)
+    return validate_spikes(found[0], path)
 
 
 def open_pipe(camera):

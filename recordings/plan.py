@@ -18,11 +18,11 @@ ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length e
 
 FPS = 25.0  # by default
 SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
-# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
+# How much a bin may gather. swinsf_camera.pth knows the dark itself, so larger bins soon cost
 # more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
 # simulates and scores.
 FULL = 0.5  # spikes of a bright pixel at most
-LIT = 0.1  # the same where more than two steps are one
+LIT = 0.1  # the same for bins of more than two steps
 UNSEEN = 0.06  # the same where motion cannot be told
 STILL = 0.3  # pixels that things move by at most
 BINS = (2, 4, 5, 10, 20)  # that are tried at any stride, the divisors of the default one
@@ -33,7 +33,7 @@ class Plan:
     """What is chosen by a look at the recording; of several processes one looks, and tells the others."""
 
     keys: range  # the key frames of the output, in steps of the recording
-    bin: int  # steps that are taken as one
+    bin: int  # steps a bin
     curve: ToneCurve
     fps: float  # pictures a second of a video
     lines: tuple = ()  # of text on what was chosen
@@ -60,7 +60,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     if settings.bin == "auto" and settings.method == "swinsf":
         bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
         lines.append(
-            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)"
+            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps a bin'}, since {reason} (--bin N for others)"
         )
     gain, line = choose_gain(seen, settings, pixels.dark if pixels else 0.0)
     lines += line
@@ -164,9 +164,8 @@ def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
     """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
     round them.
 
-    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. ends: take steps
-    without a whole window too. Returns a range, up to ENDLESS where the length is not
+    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps a bin; a window
+    has 41 bins. ends: take steps without a whole window too. Returns a range, up to ENDLESS where the length is not
     known.
     """
     earliest = 0 if ends else first_key(bin)
@@ -205,7 +204,7 @@ def plan_passes(keys, group):
 
 
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
-    """(how many steps to take as one, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
+    """(how many steps to bin, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
 
     As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
     between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
@@ -220,12 +219,12 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
             limit += ", and motion cannot be told"
             break
         if seen.motion is not None and bin * seen.motion > STILL:
-            limit += f", and things move by {seen.motion:.2g} pixels in one"
+            limit += f", and things move by {seen.motion:.2g} pixels a step"
             break
         if seen.steps is not None:
             last = min(last_key(seen.steps, bin), (seen.steps if stop is None else stop) - 1)
             if max(first_key(bin), first or 0) > last:
-                limit += f", and a picture of more as one wants more than {seen.steps} steps"
+                limit += f", and a picture of larger bins needs more than {seen.steps} steps"
                 break
         best = bin
     return best, limit
@@ -281,8 +280,7 @@ def describe_shortage(steps, start, stop, bin) -> str:
 
 
 def describe_outside(seen, bin, fit):
-    """Lines of text on where a recording, `bin` of its steps as one, is outside of what weights were fitted
-    to."""
+    """Lines of text on where a recording, with `bin` steps a bin, is outside of what weights were fitted to."""
     lines = []
     if not fit or not seen.bright:
         return lines

@@ -114,7 +114,7 @@ class Reconstructor:
 
         spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one
         for a slice. stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole
-        window around it. bin: steps taken as one, or "auto" by light and motion. exposure: factor on the grey
+        window around it. bin: steps a bin, or "auto" by light and motion. exposure: factor on the grey
         levels, or "auto" for one that makes bright pixels white, which is the default without a rate. gamma:
         1 keeps the grey levels linear. rate: spikes a step that are white, 0.6 by default. repair: "auto" to
         fill bad pixels, or "none". height, width, flip, bit_order: of a `.dat` file, by default found out.
@@ -161,7 +161,7 @@ class Reconstructor:
 class Pictures:
     """The pictures of a recording: iterate over it for (step, uint8 (H, W)), ready for cv2.imwrite.
 
-    steps: those that are shown, a range. bin: steps taken as one. gain: factor on the grey levels.
+    steps: those that are shown, a range. bin: steps a bin. gain: factor on the grey levels.
     warnings, lines: text on what was found and chosen. size: (H, W).
     """
 

@@ -57,8 +57,7 @@ def reconstruct(
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
     it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
-    in steps of the recording. bin: steps that are taken as one, for dark recordings, see
-    `recordings.binning`. rate: spikes a step at grey level 255. options: of
+    in steps of the recording. bin: steps a bin, for dark recordings, see `recordings.binning`. rate: spikes a step at grey level 255. options: of
     `reconstruct_at`.
 
     Raises TypeError for a path, ValueError for other shapes, values out of range, and if no key frame has a
@@ -80,7 +79,7 @@ def reconstruct(
 
 
 def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):
-    """`reconstruct_at` with `bin` steps as one. keys, stride: in steps of the recording, as are those that
+    """`reconstruct_at` with `bin` steps a bin. keys, stride: in steps of the recording, as are those that
     are yielded.
 
     The grey level is that of the recording whatever `bin` is. calibration: of a single step, see
@@ -88,7 +87,7 @@ def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **o
     """
     if calibration is not None:
         dark, response = calibration
-        calibration = np.stack([bin * dark, response])  # of N steps as one
+        calibration = np.stack([bin * dark, response])  # of a bin
     made = reconstruct_at(spikes, model, keys, stride, bin=bin, calibration=calibration, **options)
     return _divided(made, bin)
 
@@ -119,7 +118,7 @@ def reconstruct_at(
     outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
     a third of the passes, for pictures that are a little worse; keys are then whole groups (see
     `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one. ends: mirror
+    step and response, relative to the mean; None if they are alike. bin: steps a bin of a window. ends: mirror
     the recording in time where a window reaches beyond it.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or
@@ -185,7 +184,7 @@ def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
 class Steps:
     """The current steps of a recording, read in order, each once.
 
-    bin: steps that a window has as one. Its bins lie around its own key frame, so those of key frames that
+    bin: steps a bin. A window's bins lie around its own key frame, so those of key frames that
     are closer than a bin overlap. The steps are then held as bits.
     """
 
