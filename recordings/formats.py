@@ -6,7 +6,7 @@ import av
 import cv2
 import numpy as np
 
-from swinsf.utils.guard import read_levels
+from swinsf.datasets.picture_files import read_levels
 
 VIDEOS = (".mp4", ".avi", ".gif")
 TIFF = (".tif", ".tiff")

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.datasets.picture_files import read_levels
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.tables import write_picture
 from swinsf.recordings.formats import FORMATS, VIDEOS, decode, encode
 from swinsf.recordings.tone import picture_name
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write, is_clutter, lock_folder, sync
-from swinsf.utils.guard import read_json, read_levels
+from swinsf.utils.guard import read_json
 
 RECORD = "reconstruct.json"  # what an output was made from and by
 HEADER = 128  # bytes before the first picture of a .npy file
