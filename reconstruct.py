@@ -12,7 +12,7 @@
 REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for
 standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W), X.tif, a folder of PNGs
 named by their steps, or X.png of one moment. Only what a window needs is in memory. The same command resumes where an interrupted one
-stopped. Dark recordings are brightened, and several of their steps taken as one: a line says what was chosen,
+stopped. Dark recordings are brightened, and their steps are binned: a line says what was chosen,
 and --exposure 1 and --bin 1 leave that out.
 """
 
@@ -22,7 +22,7 @@ from swinsf.utils import choices, cli
 from swinsf.utils.timing import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
-BIN = "steps that are taken as one, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
+BIN = "steps a bin, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
 OUTPUT = "(default: results/{name}.mp4)"
 EXPOSURE = (
     "gain on the grey levels; auto: bright pixels become white; batch: one gain for all recordings, by the brightest "
@@ -177,22 +177,20 @@ def look():
 if __name__ == "__main__":
     cli.begin(look)  # before the imports that take seconds
 
-from swinsf.recordings.batch import list_jobs, reconstruct_all
-from swinsf.recordings.inspect import show_inspection
+from swinsf.recordings.batch import inspect_all, list_jobs, reconstruct_all
 from swinsf.utils.allocator import tune_allocator
-from swinsf.utils.distributed import broadcast, processes, set_tf32
+from swinsf.utils.distributed import broadcast, pick_device, processes, set_tf32
 
 
 def main(arguments=None):
     settings = parse_settings(arguments)
+    device = pick_device(settings.device)
     set_tf32(False)
     with processes() as (rank, size):
         batch = broadcast(list_jobs(settings, size) if rank == 0 else None)
         if not settings.inspect:
-            return reconstruct_all(batch, rank, size)
-        for one in batch if rank == 0 else []:
-            show_inspection(one)
-        return 0
+            return reconstruct_all(batch, device, rank, size)
+        return inspect_all(batch) if rank == 0 else 0
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from swinsf.models import build_model, load_model, save_model, shipped_weights
     from swinsf.recordings import Calibration, correct, load_calibration, look_at_pixels, open_recording
     from swinsf.recordings.inspect import inspect
-    from swinsf.recordings.pictures import pictures, tfi_pictures, tfp_pictures
-    from swinsf.recordings.reconstructor import Reconstructor
+    from swinsf.recordings.reconstructor import Reconstructor, pictures, tfi_pictures, tfp_pictures
     from swinsf.recordings.stream import reconstruct
     from swinsf.utils.cli import Error, UserError
     from swinsf.utils.cpus import tune
@@ -70,15 +69,15 @@ _HOMES = {  # public name -> where it lies
     "open_dat": "datasets.dat",
     "open_dataset": "datasets",
     "open_recording": "recordings",
-    "pictures": "recordings.pictures",
+    "pictures": "recordings.reconstructor",
     "psnr_ssim": "evaluation.metrics",
     "read_dat": "datasets.dat",
     "reconstruct": "recordings.stream",
     "Reconstructor": "recordings.reconstructor",
     "save_model": "models",
     "shipped_weights": "models",
-    "tfi_pictures": "recordings.pictures",
-    "tfp_pictures": "recordings.pictures",
+    "tfi_pictures": "recordings.reconstructor",
+    "tfp_pictures": "recordings.reconstructor",
     "tune": "utils.cpus",
     "UserError": "utils.cli",
     "write_dat": "datasets.dat",

@@ -28,6 +28,7 @@ import torch
 
 from swinsf.datasets.augment import Augmented, EpochBatches
 from swinsf.datasets.loader import make_loader
+from swinsf.training.devices import data_parallel
 from swinsf.training.epoch import Forward, train_one_epoch
 from swinsf.training.start import Run, begin, prepare
 from swinsf.training.validation import finish_epoch
@@ -46,8 +47,7 @@ def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
     batches = EpochBatches(*order, *distributed.rank_and_size(), settings.accumulate)
     keep = {"persistent_workers": settings.workers > 0}  # they keep the photographs that they have read
     loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
-    ids = distributed.parse_device_ids(settings.device_ids)
-    forward = distributed.data_parallel(Forward(state.model, settings.amp), ids)
+    forward = data_parallel(Forward(state.model, settings.amp), settings.device_ids)
 
     def should_stop():  # a signal to one process stops all, after the same iteration
         return distributed.sum_over_processes(stopper())[0] > 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
-from swinsf.utils.spikes import describe_spikes
+from swinsf.utils.spikes import validate_spikes
 
 
 class Camera(NamedTuple):
@@ -55,15 +55,21 @@ def whole_steps(path, height, width):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such spike stream; check the path")
-    if height < 1 or width < 1 or height * width % 8:
-        raise UserError(
-            f"{path}: a step of {height}x{width} is not a whole number of bytes; check height and width"
-        )
-    check_size(path, height, width)
+    step = step_bytes(path, height, width)
     length = path.stat().st_size
     if length == 0:
         raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
-    return divmod(length, height * width // 8)
+    return divmod(length, step)
+
+
+def step_bytes(name, height, width):
+    """Bytes of a packed step. Raises UserError if they are not a whole number, or too many."""
+    if height < 1 or width < 1 or height * width % 8:
+        raise UserError(
+            f"{name}: a step of {height}x{width} is not a whole number of bytes; check height and width"
+        )
+    check_size(name, height, width)
+    return height * width // 8
 
 
 def check_size(path, height, width):
@@ -111,11 +117,6 @@ def likely_bit_order(packed, height, width):
     if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
         return "little"
     return "big" if big.mean() - inside < 0.5 * (little.mean() - inside) else "little"
-
-
-def bit_order_of(path, height, width):
-    """`likely_bit_order` of a `.dat` file, from steps in its middle."""
-    return likely_bit_order(middle_bytes(path, height, width), height, width)
 
 
 def middle_bytes(path, height, width):
@@ -185,19 +186,31 @@ def look_at(path, height, width):
 
 @functools.lru_cache(maxsize=4096)
 def _look_at(path, height, width, *_):
-    order, texts = bit_order_of(path, height, width), []
-    better = better_camera(middle_bytes(path, height, width), camera_of(height, width))
-    if better:
-        camera, its, given = better
-        texts.append(
-            f"{path}: looks like {camera.height}x{camera.width}, not like {height}x{width} (neighbours "
-            f"correlate by {its:.2f} and by {given:.2f}); check its size"
-        )
-    if order != "little":
-        texts.append(
-            f"{path}: reading the highest bit of each byte first, judged by the picture; bitorder sets it"
-        )
+    packed = middle_bytes(path, height, width)
+    order = likely_bit_order(packed, height, width)
+    texts = describe_better(path, packed, camera_of(height, width)) + describe_bit_order(path, order)
     return order, tuple(texts)
+
+
+def describe_better(name, packed, camera):
+    """A text if bytes of whole steps fit another size far better, see `better_camera`; a list of one or none."""
+    better = better_camera(packed, camera)
+    if not better:
+        return []
+    other, its, given = better
+    return [
+        f"{name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} (neighbours "
+        f"correlate by {its:.2f} and by {given:.2f}); check height and width"
+    ]
+
+
+def describe_bit_order(name, found):
+    """A text on a bit order that was found, if it is not the usual one; a list of one or none."""
+    if found == "little":
+        return []
+    return [
+        f"{name}: reading the highest bit of each byte first, judged by the picture; --bit_order or bitorder sets it"
+    ]
 
 
 def read_dat(
@@ -305,6 +318,10 @@ class DatFile(StepFile):
             )
         self.shape = (steps, camera.height, camera.columns)
 
+    def packed_look(self):
+        """The bytes of up to `LOOK` steps in the middle."""
+        return middle_bytes(self.path, *self.camera[:2])
+
     def read(self, start, stop):
         """Steps start..stop-1 as uint8 (stop - start, H, W)."""
         camera = self.camera
@@ -346,9 +363,8 @@ def write_dat(path: str | Path, spikes: np.ndarray, flip: bool | None = None) ->
     spikes = np.asarray(spikes)
     if spikes.ndim != 3 or not len(spikes) or spikes[0].size % 8:
         raise ValueError(f"spikes of shape {spikes.shape}: expected (T, H, W) with H*W a multiple of 8")
-    wrong = describe_spikes(spikes)
-    if wrong:
-        raise ValueError(f"an array {spikes.shape} of {wrong}")
-    spikes = spikes[:, ::-1] != 0 if camera_of(*spikes.shape[1:], flip).flip else spikes != 0
+    spikes = validate_spikes(spikes)
+    if camera_of(*spikes.shape[1:], flip).flip:
+        spikes = spikes[:, ::-1]
     with atomic_write(path) as file:
         file.write(np.packbits(spikes.reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())

@@ -13,11 +13,12 @@ from tqdm import tqdm
 from swinsf.datasets import rates
 from swinsf.datasets.augment import to_item
 from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, read_steps
+from swinsf.datasets.picture_files import WHITES, read_levels, to_eight_bits
 from swinsf.datasets.series import natural, series_of
 from swinsf.datasets.size import guess_camera
 from swinsf.utils.choices import NO_DATA
 from swinsf.utils.cli import UserError, plural
-from swinsf.utils.guard import WHITES, read_json, read_levels, to_eight_bits, visible
+from swinsf.utils.guard import read_json, visible
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
 INPUT_FOLDERS = ("input", "spike")

@@ -12,7 +12,6 @@ from swinsf.datasets.dat import (
     MARGIN,
     Camera,
     DatFile,
-    better_camera,
     neighbour_correlations,
     rate_picture,
 )
@@ -25,27 +24,6 @@ TWICE = 2.0  # in the dark, at least this many times the other's correlation
 FAINT = 0.06  # pictures with a lower expected correlation do not show their size
 MOST_OF = 0.5  # least part of the expected correlation, since motion reduces it
 AS_ALIKE = 0.8  # least correlation along columns, relative to rows, under the right size
-
-
-def describe_better(name, packed, camera):
-    """Lines of text if bytes of whole steps fit another size far better; see `dat.better_camera`."""
-    better = better_camera(packed, camera)
-    if not better:
-        return []
-    other, its, given = better
-    return [
-        f"warning: {name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} "
-        f"(neighbours correlate by {its:.2f} and by {given:.2f}); check --height and --width"
-    ]
-
-
-def describe_bit_order(name, found, given):
-    """Lines of text about a detected bit order, if it is not the usual one."""
-    if given or found == "little":
-        return []
-    return [
-        f"{name}: the highest bit of a byte is the first, judged by the picture; --bit_order overrides this"
-    ]
 
 
 class Candidate(NamedTuple):

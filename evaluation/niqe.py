@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.datasets.picture_files import read_grey
 from swinsf.utils.choices import PRISTINE
 from swinsf.utils.cli import Parser, UserError, plural, run
 from swinsf.utils.files import atomic_write
-from swinsf.utils.guard import check_archive, read_grey, visible
+from swinsf.utils.guard import check_archive, visible
 
 BLOCK = 96
 MOST_BYTES = 2**18  # largest file of statistics

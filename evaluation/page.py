@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from swinsf.datasets.picture_files import read_levels
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.tables import mean_figures, plain
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
-from swinsf.utils.guard import read_levels
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = b'<meta name="generator" content="SwinSF">'

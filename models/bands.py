@@ -1,4 +1,4 @@
-"""From spikes to tokens in bands of rows, so that what is looked up along the motion is never held for a whole
+"""From spikes to tokens in bands of rows, so that what is warped along the motion is never held for a whole
 picture. For inference on a CPU, where a band stays in the caches and is written in the network's precision."""
 
 import torch
@@ -63,7 +63,7 @@ class Lying:
 
 
 class Along:
-    """`motion.along_motion` of spikes (B, 41, H, W), looked up band by band."""
+    """`motion.along_motion` of spikes (B, 41, H, W), warped band by band."""
 
     def __init__(self, x, aligned):
         windows = torch.stack([hann_windows(x, key_frame) for key_frame in KEY_FRAMES.values()])  # (3, 7, 41)
@@ -72,7 +72,7 @@ class Along:
         lengths = dict(zip(KEY_FRAMES, windows.sum(2)))
         whole = Segments(self.counts["middle"], lengths["middle"])
         self.velocity = estimate_velocity(255 * whole.light, middles(x))
-        # looked up as far as the bands have come
+        # warped as far as the bands have come
         self.segments = {
             stream: Segments(torch.empty_like(self.counts[stream]), lengths[stream]) for stream in KEY_FRAMES
         }
@@ -82,18 +82,18 @@ class Along:
         rest, step = places(self.velocity, rows)
         key_frame, first, stop = KEY_FRAMES[stream], SEEN[stream].start, SEEN[stream].stop
 
-        def look_up(pictures, time):  # (B, 1, H, W) -> (B, h, W)
+        def warp(pictures, time):  # (B, 1, H, W) -> (B, h, W)
             if time == 0:
                 return pictures[:, 0, rows]
             return sample(pictures, torch.add(rest, step, alpha=time))[:, 0]
 
         if self.aligned:
             for time in range(first, stop):
-                seen[:, time - first] = look_up(self.x[:, time : time + 1], time - key_frame)
+                seen[:, time - first] = warp(self.x[:, time : time + 1], time - key_frame)
         else:
             seen[:, : stop - first] = self.x[:, first:stop, rows]
         counts, lengths = self.segments[stream]
         for i in range(SEGMENTS):
             time = SPACING * (i - SEGMENTS // 2)
-            counts[:, i, rows] = look_up(self.counts[stream][:, i : i + 1], time)
+            counts[:, i, rows] = warp(self.counts[stream][:, i : i + 1], time)
         seen[:, stop - first :] = Segments(counts[:, :, rows], lengths).light

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swinsf.utils.spikes import as_spikes
+from swinsf.utils.spikes import validate_spikes
 from swinsf.utils.timing import RATE
 
 BLOCK = 32  # steps of a recording read at a time
@@ -53,7 +53,7 @@ def read_steps(spikes, start, stop):
 
     Raises ValueError if they are not spikes.
     """
-    return torch.from_numpy(as_spikes(spikes[start:stop]) != 0)
+    return torch.from_numpy(validate_spikes(spikes[start:stop]) != 0)
 
 
 def tfp_pictures(

@@ -224,15 +224,7 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
     matrices nor hidden layers, and computes them again.
     """
     run = recomputed if recompute else call
-    left, middle, right = part.norm1(x).unbind()
-    msa, tsa = part.attn, part.attn_mul
-    to_query, to_key, to_value = tsa.projections
-    query, key, value = linear(msa.qkv, middle).chunk(3, -1)
-    attended = linear(msa.proj, run(attend, query, key, value, bias_of_kinds(msa, masks), kind))
-    query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
-    attended = attended + 0.1 * linear(
-        tsa.proj, run(attend, query, key, value, bias_of_kinds(tsa, masks), kind)
-    )
+    left, attended, right = attend_middle(part, x, masks, kind, run)
     if part.tsa == "released":
         branch = torch.stack([scramble(left), attended, scramble(right)])
         x = x + (branch if drop is None else branch * drop[0])
@@ -244,13 +236,7 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
 
 def sab_in_place(part, x, masks, kind):
     """`sab` without gradients, which writes its result over x and returns it."""
-    left, middle, right = part.norm1(x).unbind()
-    msa, tsa = part.attn, part.attn_mul
-    to_query, to_key, to_value = tsa.projections
-    query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
-    attended = linear(tsa.proj, attend(query, key, value, bias_of_kinds(tsa, masks), kind)).mul_(0.1)
-    query, key, value = linear(msa.qkv, middle).chunk(3, -1)
-    attended += linear(msa.proj, attend(query, key, value, bias_of_kinds(msa, masks), kind))
+    left, attended, right = attend_middle(part, x, masks, kind, call)
     x[1] += attended
     if part.tsa == "released":
         x[0] += scramble(left)
@@ -258,6 +244,19 @@ def sab_in_place(part, x, masks, kind):
     hidden = linear(part.mlp.fc1, part.norm2(x))
     x += linear(part.mlp.fc2, torch.ops.aten.gelu_(hidden))
     return x
+
+
+def attend_middle(part, x, masks, kind, run):
+    """The normed left stream, what W-MSA and TSA give for the middle one, the normed right stream: (n, N, C)
+    each. run: `call` or `recomputed`."""
+    left, middle, right = part.norm1(x).unbind()
+    msa, tsa = part.attn, part.attn_mul
+    to_query, to_key, to_value = tsa.projections
+    query, key, value = linear(to_query, left), linear(to_key, right), linear(to_value, middle)
+    attended = linear(tsa.proj, run(attend, query, key, value, bias_of_kinds(tsa, masks), kind)).mul_(0.1)
+    query, key, value = linear(msa.qkv, middle).chunk(3, -1)
+    attended += linear(msa.proj, run(attend, query, key, value, bias_of_kinds(msa, masks), kind))
+    return left, attended, right
 
 
 def mlp(part, x):

@@ -11,8 +11,8 @@ fires, so a count over a box is off by up to a spike; tapered ends reduce that e
 window of N steps, as they do in the filters of sigma-delta converters (Candy and Temes, "Oversampling
 Delta-Sigma Data Converters", IEEE Press 1992).
 
-Segments are counted where the steps lie and then looked up, so that each pixel's own remainder stays in one
-count; within the 16 steps of a segment the motion blurs. Steps that are looked up one by one do not blur, and
+Segments are counted where the steps lie and then warped, so that each pixel's own remainder stays in one
+count; within the 16 steps of a segment the motion blurs. Steps that are warped one by one do not blur, but
 lose the remainder.
 """
 
@@ -35,13 +35,13 @@ STIFFNESS = 10.0  # squared grey levels a pixel; below such gradients there is n
 FASTEST = 1.5  # pixels a step
 # steps of a stream
 SEEN = {"left": slice(0, SIDE_STEPS), "middle": slice(0, STEPS), "right": slice(STEPS - SIDE_STEPS, STEPS)}
-# Places that are looked up at a time: on a CPU so many that they stay in its caches, on a GPU so many that
-# they fit its memory.
+# Places that are sampled at a time: on a CPU as many as stay in its caches, on a GPU as many as fit its
+# memory.
 PLACES = {"cpu": 2**19, "cuda": 2**27}
 
 
 class Segments(NamedTuple):
-    """The segments of a stream round a key frame, looked up along the motion."""
+    """The segments of a stream around a key frame, warped along the motion."""
 
     counts: torch.Tensor  # (B, 7, H, W), weighted numbers of spikes
     lengths: torch.Tensor  # (7,), sums of the weights over the steps that the stream has
@@ -90,7 +90,7 @@ def cut_segments(x, key_frame):
 
 
 def hann_windows(like, key_frame):
-    """(7, 41): the weight of each step in each segment round a key frame."""
+    """(7, 41): the weight of each step in each segment around a key frame."""
     offset = torch.arange(STEPS, device=like.device, dtype=like.dtype) - key_frame
     distance = (offset - middles(like).view(-1, 1)).abs() / HALF_WIDTH
     return torch.cos(math.pi / 2 * distance.clamp(max=1)) ** 2

@@ -9,11 +9,12 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from swinsf.models import checkpoint
 from swinsf.models.attention import TSA_CHOICES
 from swinsf.models.fast import bfloat16_is_fast
 from swinsf.models.swinsf import SKIP_CHOICES, SwinSF, SwinSFConfig
 from swinsf.models.variants import VARIANTS
-from swinsf.utils import checkpoint, choices
+from swinsf.utils import choices
 from swinsf.utils.cli import ArgumentError, UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

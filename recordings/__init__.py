@@ -2,9 +2,7 @@
 
 from swinsf.datasets.size import guess_camera
 from swinsf.recordings.calibration import Calibration, Pixels, correct, load_calibration, look_at_pixels
-from swinsf.recordings.listing import list_recordings, output_paths
-from swinsf.recordings.opening import open_recording
-from swinsf.recordings.pipes import PipedSpikes
+from swinsf.recordings.opening import PipedSpikes, open_recording
 from swinsf.recordings.plan import Plan, choose_bin, choose_exposure, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
@@ -20,12 +18,10 @@ __all__ = [
     "choose_exposure",
     "correct",
     "guess_camera",
-    "list_recordings",
     "load_calibration",
     "look_at_pixels",
     "make_plan",
     "open_recording",
-    "output_paths",
     "repair",
     "survey",
 ]

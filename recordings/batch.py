@@ -1,19 +1,24 @@
 """All recordings of one `reconstruct.py` command, one after the other, with one model."""
 
 import argparse
+import collections
 import contextlib
+import glob
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from swinsf.models import choose_precision, fit_of, load_model, weights_file, weights_for
+from swinsf.recordings.inspect import show_inspection
 from swinsf.recordings.job import Job, Network, open_shown, prepare
-from swinsf.recordings.listing import list_recordings, output_paths
 from swinsf.recordings.plan import choose_gain, in_steps
 from swinsf.recordings.survey import survey
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
-from swinsf.utils.distributed import broadcast, pick_device
+from swinsf.utils.distributed import broadcast
+
+SUFFIXES = (".dat", ".npy", ".npz", ".gz")
 
 
 def list_jobs(settings, size: int) -> list[argparse.Namespace]:
@@ -21,11 +26,9 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     not go together; size: number of processes."""
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
-    if settings.bad_pixels and settings.bad_pixels.suffix.lower() != ".csv":
-        raise UserError(f"--bad_pixels {settings.bad_pixels}: a table in CSV; take a name that ends in .csv")
-    if settings.bad_pixels and len(recordings) > 1:
-        raise UserError(f"--bad_pixels with {len(recordings)} recordings: the table is of one; name one")
-    if not settings.inspect:
+    if settings.inspect:
+        check_inspect_flags(settings, recordings, paths)
+    else:
         check_flags(settings, recordings, size)
     batch = [
         argparse.Namespace(**{**vars(settings), "recording": recording, "output": path})
@@ -39,6 +42,96 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
         for one in batch:
             one.exposure = gain
     return batch
+
+
+def list_recordings(names):
+    """The recordings that names stand for, texts: a folder for those in it, a pattern with * for those that
+    fit, in order.
+
+    Hidden files are left out. Raises UserError where a folder or a pattern has none, and for a recording that
+    comes twice.
+    """
+    found = []
+    for name in map(str, names):
+        if name == "-" or Path(name).is_file():
+            found.append(name)
+        elif Path(name).is_dir():
+            files = sorted(
+                file for file in Path(name).iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES
+            )
+            inside = [str(file) for file in files if not file.name.startswith(".")]
+            if not inside:
+                raise UserError(
+                    f"{name}: a folder without recordings, no plain file; name a folder of {', '.join(SUFFIXES)}"
+                )
+            found += inside
+        elif glob.has_magic(name):
+            fitting = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+            if not fitting:
+                raise UserError(f"{name}: no file fits this pattern; check the path")
+            found += fitting
+        else:
+            found.append(name)  # which opening it will name
+    twice = [name for name, count in collections.Counter(found).items() if count > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: named twice; name each recording once")
+    if "-" in found and len(found) > 1:
+        raise UserError("standard input with other recordings: take it alone")
+    return found
+
+
+def stem_of(name):
+    """A recording's name without its suffix, and without .gz before that."""
+    if name == "-":
+        return "standard_input"
+    path = Path(name)
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+
+
+def output_paths(recordings, output, suffix=".mp4"):
+    """The output of each recording, paths. output: that of the only one; of several a folder, or a path with
+    {name} in it.
+
+    Without one they go below results/. Where names collide, they carry their folder's. Raises UserError where
+    they still do, or where several would go to one file.
+    """
+    names = [stem_of(name) for name in recordings]
+    for i, count in enumerate([names.count(name) for name in names]):
+        if count > 1:
+            names[i] = f"{Path(recordings[i]).absolute().parent.name}_{stem_of(recordings[i])}"
+    if len(set(names)) < len(names):
+        first = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{first}: several recordings would have outputs of this name; take them one by one")
+    if output is None:
+        return [Path("results") / f"{name}{suffix}" for name in names]
+    if "{name}" in str(output):
+        return [Path(str(output).replace("{name}", name)) for name in names]
+    if len(recordings) == 1:
+        return [Path(output)]
+    if Path(output).suffix and not Path(output).is_dir():
+        raise UserError(
+            f"--output {output}: one file for {len(recordings)} recordings; take {{name}} for their names, "
+            f"as in {Path(output).with_name('{name}' + Path(output).suffix)}, or a folder"
+        )
+    return [Path(output) / (name + (suffix if suffix == "_inspect.png" else "")) for name in names]
+
+
+def check_inspect_flags(settings, recordings: list[str], paths: list[Path]):
+    """Raises UserError for flags and outputs that do not go with --inspect."""
+    if "-" in recordings:
+        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
+    for path in paths:
+        if path.suffix.lower() != ".png" or path.is_dir():
+            raise UserError(
+                f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
+            )
+    table = settings.bad_pixels
+    if table and table.suffix.lower() != ".csv":
+        raise UserError(f"--bad_pixels {table}: a table in CSV; take a name that ends in .csv")
+    if table and len(recordings) > 1:
+        raise UserError(f"--bad_pixels with {len(recordings)} recordings: the table is of one; name one")
+    if table and table.exists() and not settings.overwrite:
+        raise UserError(f"--bad_pixels {table}: is there already; add --overwrite, or take another name")
 
 
 def check_flags(settings, recordings: list[str], size: int):
@@ -73,6 +166,15 @@ def check_flags(settings, recordings: list[str], size: int):
         raise UserError(f"{flag} with standard input: it takes a second look at the recording; name a file")
 
 
+def inspect_all(batch: list[argparse.Namespace]) -> int:
+    """Show what each recording is like; returns the exit status."""
+    for settings in batch:
+        # Without a calibration the sheet shows bad pixels as they are.
+        recording, lines, _, pixels = open_shown(settings, None if settings.calibration else "none")
+        show_inspection(settings, recording, lines, pixels)
+    return 0
+
+
 def batch_gain(batch: list[argparse.Namespace]) -> float:
     """The gain at which bright pixels of the brightest recording are white, for all of them."""
     gains = []
@@ -87,21 +189,21 @@ def batch_gain(batch: list[argparse.Namespace]) -> float:
     return min(gains, default=1.0)
 
 
-def load_network(settings) -> tuple[Network, str]:
+def load_network(settings, device: torch.device) -> tuple[Network, str]:
     """(the `Network`, a line on it); an empty one for TFP and TFI."""
     if settings.method != "swinsf":
         return Network(), ""
     weights = weights_file(settings.load_model) if settings.load_model else weights_for("recordings")
-    fit, device = fit_of(weights), pick_device(settings.device)
+    fit = fit_of(weights)
     settings.precision = choose_precision(settings.precision, weights, device)
     model = load_model(weights, device, settings.precision)
     purpose = f", for {fit.purpose}" if fit else ""
     return Network(weights, model), f"weights: {weights}{purpose}, in {settings.precision}"
 
 
-def reconstruct_all(batch: list[argparse.Namespace], rank: int, size: int) -> int:
+def reconstruct_all(batch: list[argparse.Namespace], device: torch.device, rank: int, size: int) -> int:
     """Reconstruct the recordings by one model; returns the exit status."""
-    network, line = load_network(batch[0])
+    network, line = load_network(batch[0], device)
     for settings in batch:
         settings.precision = batch[0].precision  # on record with the pictures
     if line and rank == 0:
@@ -155,13 +257,13 @@ def summarize(batch: list[argparse.Namespace], rows: list[list]) -> list[str]:
 def start(settings, network: Network, rank: int) -> tuple[Job, bool]:
     """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or
     an error."""
-    job, finished = None, False
+    plan, finished = broadcast(None) if rank else (None, False)  # waits for process 0
+    job = prepare(settings, network, plan)
     if rank == 0:
-        job = prepare(settings, network)
         finished = not settings.overwrite and job.output.is_finished()
         if not finished:
             job.output.claim(settings.overwrite)
         for line in job.lines:
             cli.log(line)
-    plan, finished = broadcast((job.plan, finished) if rank == 0 else None)
-    return job or prepare(settings, network, plan), finished
+        broadcast((job.plan, finished))
+    return job, finished

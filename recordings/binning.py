@@ -1,4 +1,4 @@
-"""Several steps of a recording taken as one.
+"""Binning: several steps of a recording become one.
 
 An integrate-and-fire pixel that gathers L thresholds of light a step is, looked at every N steps, a pixel
 that gathers N L: as long as that is at most one spike, "any of them" loses nothing. So a dark recording
@@ -11,34 +11,12 @@ import sys
 import numpy as np
 
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import UserError
-from swinsf.utils.timing import KEY_FRAMES, STEPS
 
 BLOCK = 64  # steps that are read at a time
 
 
-def first_key(bin):
-    """The first step that has a whole window of 41 times `bin` steps round it."""
-    return KEY_FRAMES["middle"] * bin + bin // 2
-
-
-def last_key(steps, bin):
-    """The last such step of a recording of so many steps; less than `first_key` where there is none."""
-    return steps - STEPS * bin + first_key(bin)
-
-
-def check_bin(bin, stride):
-    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
-    if stride % bin:
-        near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
-        raise UserError(
-            f"--bin {bin} with --stride {stride}: pictures of TFP and TFI are a multiple of {bin} steps apart; "
-            f"take --stride {' or '.join(map(str, near))}"
-        )
-
-
 class Binned(Recording):
-    """A recording with `bin` steps as one: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
+    """A recording with `bin` steps a bin: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
     bin, at a time."""
 
     def __init__(self, spikes, bin: int, key: int = 0):
@@ -82,7 +60,7 @@ class Binned(Recording):
 
 
 def bin_steps(spikes, bin: int, key: int = 0) -> Binned:
-    """Bin the steps of a recording: `bin` of them as one.
+    """Bin the steps of a recording, `bin` of them in each.
 
     spikes: a `Recording`, an array (T, H, W), or whatever gives one for a slice. key: a step that is to lie in
     the middle of a bin, and so is every bin-th before and after it.

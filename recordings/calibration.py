@@ -97,7 +97,7 @@ class Pixels(NamedTuple):
         )
 
     def correct(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
-        """Grey levels (H, W) of TFP or TFI, `bin` steps taken as one, corrected by the maps and limited."""
+        """Grey levels (H, W) of TFP or TFI, with `bin` steps a bin, corrected by the maps and limited."""
         return self.limit(correct(picture, self.maps), bin)
 
     def limit(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:

@@ -6,9 +6,11 @@ import av
 import cv2
 import numpy as np
 
-from swinsf.utils.guard import read_levels
+from swinsf.datasets.picture_files import read_levels
 
+VIDEOS = (".mp4", ".avi", ".gif")
 TIFF = (".tif", ".tiff")
+FORMATS = (*VIDEOS, ".npy", *TIFF, ".png")
 MOST_TIFF = 2**32 - 2**25  # bytes that a TIFF of 32 bits holds
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from swinsf.recordings.job import open_shown
+from swinsf.recordings.calibration import Pixels
 from swinsf.recordings.plan import FULL, choose_bin, choose_exposure
 from swinsf.recordings.recording import Recording, spread
 from swinsf.recordings.repair import find_bad_pixels
@@ -115,13 +115,12 @@ def advice(seen):
     return f"the defaults: {reason}"
 
 
-def contact_sheet(path, title, facts, steps_per_second):
-    """Write a picture of the rate over time, and of the recording at PICTURES moments, with its bad pixels
-    marked."""
+def contact_sheet(title, facts, steps_per_second):
+    """A figure of the rate over time, and of the recording at PICTURES moments, with its bad pixels marked."""
     columns, exposure = 4, choose_exposure(facts["survey"])
     rows = -(-len(facts["pictures"]) // columns)
     height, width = facts["pictures"][0].shape
-    from matplotlib.figure import Figure  # only the sheet wants it, and it takes its time to import
+    from matplotlib.figure import Figure  # takes its time to import
 
     figure = Figure((3.2 * columns, 3.2 * height / width * rows + 2.4), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns)
@@ -139,56 +138,46 @@ def contact_sheet(path, title, facts, steps_per_second):
                 )
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"steps {start} to {start + facts['length'] - 1}", fontsize=8)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
+    return figure
 
 
-def write_bad_pixels(path: Path, facts: dict[str, Any]):
-    """Write the bad pixels as CSV: row, column, rate in spikes a step, kind."""
+def bad_pixel_rows(facts: dict[str, Any]) -> list[tuple]:
+    """The table of bad pixels: row, column, rate in spikes a step, kind."""
     places = [(*place, kind) for kind in ("hot", "dead") for place in facts[kind].tolist()]
-    with atomic_write(path, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["row", "column", "rate", "kind"])
-        for row, column, kind in sorted(places):
-            table.writerow([row, column, f"{facts['rate'][row, column]:.5g}", kind])
+    rows = [(row, column, f"{facts['rate'][row, column]:.5g}", kind) for row, column, kind in sorted(places)]
+    return [("row", "column", "rate", "kind"), *rows]
 
 
 def is_sheet(path):
-    """Whether a file is a sheet that `contact_sheet` wrote."""
+    """Whether a file is a sheet of `show_inspection`."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
         return MARK.encode() in file.read(2000)
 
 
-def show_inspection(settings):
-    """What --inspect does: lines on the recording, and the sheet of pictures."""
-    if settings.recording == "-":
-        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
+def show_inspection(settings, recording: Recording, lines: list[str], pixels: Pixels):
+    """What --inspect does: lines on the recording, and the sheet of pictures.
+
+    pixels: of the part that is shown. Raises UserError if the sheet would replace another file.
+    """
     path = settings.output
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise UserError(
-            f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
-        )
     if path.exists() and not settings.overwrite and not is_sheet(path):
         raise UserError(
             f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
         )
-    table = settings.bad_pixels
-    if table and table.exists() and not settings.overwrite:
-        raise UserError(f"--bad_pixels {table}: is there already; add --overwrite, or take another name")
-    # Without a calibration the sheet shows bad pixels as they are.
-    repair_as = None if settings.calibration else "none"
-    recording, lines, pixels, parts = open_shown(settings, repair_as=repair_as)
     speed = settings.steps_per_second
     for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):
         cli.log(line)
     facts = inspect(recording)
-    facts["pictures"] = [parts.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
+    facts["pictures"] = [pixels.correct(rate * (255 / RATE)) * (RATE / 255) for rate in facts["pictures"]]
     for line in describe(facts, speed):
         cli.log(line)
-    contact_sheet(path, f"{Path(settings.recording).name}: mean firing rate", facts, speed)
+    figure = contact_sheet(f"{Path(settings.recording).name}: mean firing rate", facts, speed)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
     cli.log(f"pictures: {path}")
-    if table:
-        write_bad_pixels(table, facts)
+    if table := settings.bad_pixels:
+        with atomic_write(table, "w") as file:
+            csv.writer(file, lineterminator="\n").writerows(bad_pixel_rows(facts))
         cli.log(f"bad pixels: {table}")

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import contextlib
-import hashlib
 import itertools
 import math
 import time
@@ -14,19 +13,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swinsf.evaluation import tables
 from swinsf.models import SwinSF, fit_of
 from swinsf.models.classical import tfi_pictures, tfp_pictures
 from swinsf.models.tiling import check_tile
 from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.calibration import Pixels, look_at_pixels
 from swinsf.recordings.opening import open_recording
-from swinsf.recordings.output import Output, moment_name, open_output, stamp
-from swinsf.recordings.plan import Plan, is_mirrored, make_plan
+from swinsf.recordings.output import describe_settings, open_output
+from swinsf.recordings.plan import Plan, group_size, is_mirrored, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.report import check_report, page_path, write_report
-from swinsf.recordings.stream import group_size, prefetch, reconstruct_binned
+from swinsf.recordings.stream import prefetch, reconstruct_binned
+from swinsf.recordings.tone import moment_name, stamp
+from swinsf.recordings.writers import Output
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import wait_for_all
@@ -184,7 +184,7 @@ class Job:
             self.output.discard()
             raise UserError(
                 f"standard input: ended after {pipe.position} steps; a picture needs {STEPS * self.plan.bin}"
-                + (f" with {self.plan.bin} steps as one; take --bin 1" if self.plan.bin > 1 else "")
+                + (f" with {self.plan.bin} steps a bin; take --bin 1" if self.plan.bin > 1 else "")
             )
 
     def report(self, seconds: float):
@@ -202,19 +202,16 @@ class Job:
         )
 
 
-def open_shown(settings, pixels: Pixels | None = None, repair_as: str | None = None):
+def open_shown(settings, repair_as: str | None = None, pixels: Pixels | None = None):
     """(`Recording`, lines on it, `Pixels`, those of the part that is shown) by the flags: opened, bad pixels
     filled, cropped.
 
-    pixels: of the whole picture, if they were found before. repair_as: in place of --repair.
+    repair_as: in place of --repair. pixels: of the whole picture, if they were found before.
     """
     size, name = (settings.height, settings.width), settings.recording
     recording, lines = open_recording(name, *size, settings.flip, bitorder=settings.bit_order)
     pixels = pixels or look_at_pixels(recording, settings.calibration, repair_as or settings.repair, name)
-    shown, parts = (
-        repair(recording, pixels.bad),
-        pixels,
-    )  # filled before the crop: a part looks as in the whole
+    shown, parts = repair(recording, pixels.bad), pixels  # before the crop: a part looks as in the whole
     if settings.crop:
         spans = recording.spans(*settings.crop)
         shown, parts = shown.crop(*spans), pixels.crop(*spans)
@@ -227,64 +224,26 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
 
     plan: what process 0 chose, for the others; a recording may have grown since.
     """
-    recording, lines, pixels, parts = open_shown(settings, plan and plan.pixels)
+    recording, lines, pixels, parts = open_shown(settings, pixels=plan and plan.pixels)
     weights, model = network
     plan = plan or make_plan(recording, settings, weights, weights and fit_of(weights), pixels)
-    check_report(settings, plan.keys, recording.size)
-    size = "x".join(map(str, recording.size))
     if model:
-        check_tile(settings.tile, model.config.window * model.config.patch)
         group_size(plan.keys.step, settings.outputs, plan.bin)
-        if min(recording.size) < LEAST_SIDE:
-            raise UserError(
-                f"{settings.recording}: {size}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"
-            )
+    height, width = recording.size
+    if model and min(height, width) < LEAST_SIDE:
+        raise UserError(
+            f"{settings.recording}: {height}x{width}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"
+        )
     path, piped = settings.output, recording.length is None
     if not piped and path.exists() and path.samefile(settings.recording):
         raise UserError(f"--output {path}: is the recording itself; take another name")
-    about = {
-        "recording": "-" if piped else str(Path(settings.recording).resolve()),
-        "size": size,
-        "contents": None if piped else fingerprint(recording, plan.keys[0]),
-        "pictures": "as many as come" if piped else len(plan.keys),
-        **describe_settings(settings, plan, weights),
-    }
-    height, width = recording.size
+    about = describe_settings(settings, recording, plan, weights)
     shape = height, width * (2 if settings.beside else 1)
     output = open_output(path, about, shape, plan.keys, piped, plan.fps, settings.bits)
+    check_report(settings, plan.keys, recording.size)
+    if model:
+        check_tile(settings.tile, model.config.window * model.config.patch)
     return Job(settings, recording, [*lines, *pixels.lines, *plan.lines], plan, parts, model, output)
-
-
-def fingerprint(recording: Recording, key: int) -> str:
-    """A hash of the first window. Detects a replaced file; appended steps do not matter."""
-    window = np.asarray(recording[max(0, key - STEPS // 2) : key + STEPS // 2 + 1]) != 0
-    return hashlib.sha256(window.tobytes()).hexdigest()
-
-
-def describe_settings(settings, plan: Plan, weights: Path | None) -> dict:
-    """name -> plain value of what the pictures depend on. Some flags are there only if they are used."""
-    about = {
-        **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
-        **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
-    }
-    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None, "ends": False}
-    about.update(
-        {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
-    )
-    if weights:
-        about.update(
-            {name: getattr(settings, name) for name in ("precision", "tile", "outputs")},
-            weights=tables.sha256(weights),
-        )
-    if plan.pixels.bad.any():
-        rows, columns = np.nonzero(plan.pixels.bad)
-        places = tables.sha256_of(np.stack([rows, columns]).astype("<i8").tobytes())
-        about["repair"] = f"{len(rows)} pixels ({places[:8]})"
-    if settings.calibration:
-        about["calibration"] = tables.sha256(settings.calibration)
-    if settings.method == "tfp":
-        about["window"] = settings.window
-    return about
 
 
 def limited(pictures, pixels: Pixels, bin: int):

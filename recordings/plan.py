@@ -1,24 +1,28 @@
 """Which steps of a recording are shown, how many are binned, and how light and fast: by the settings and a
 look at it."""
 
+import sys
 from dataclasses import dataclass
 
-from swinsf.recordings.binning import check_bin, first_key, last_key
 from swinsf.recordings.calibration import Pixels
-from swinsf.recordings.output import VIDEOS, ToneCurve
+from swinsf.recordings.formats import VIDEOS
 from swinsf.recordings.recording import Recording
-from swinsf.recordings.stream import key_frames
 from swinsf.recordings.survey import WHITE, Survey, survey
+from swinsf.recordings.tone import ToneCurve
 from swinsf.utils.cli import UserError
-from swinsf.utils.timing import RATE, STEPS, STRIDE
+from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
+
+MIDDLE = KEY_FRAMES["middle"]
+APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
+ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
 
 FPS = 25.0  # by default
 SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
-# How much steps taken as one may gather. swinsf_camera.pth knows the dark itself, so more of them soon cost
+# How much a bin may gather. swinsf_camera.pth knows the dark itself, so larger bins soon cost
 # more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
 # simulates and scores.
 FULL = 0.5  # spikes of a bright pixel at most
-LIT = 0.1  # the same where more than two steps are one
+LIT = 0.1  # the same for bins of more than two steps
 UNSEEN = 0.06  # the same where motion cannot be told
 STILL = 0.3  # pixels that things move by at most
 BINS = (2, 4, 5, 10, 20)  # that are tried at any stride, the divisors of the default one
@@ -29,7 +33,7 @@ class Plan:
     """What is chosen by a look at the recording; of several processes one looks, and tells the others."""
 
     keys: range  # the key frames of the output, in steps of the recording
-    bin: int  # steps that are taken as one
+    bin: int  # steps a bin
     curve: ToneCurve
     fps: float  # pictures a second of a video
     lines: tuple = ()  # of text on what was chosen
@@ -56,7 +60,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     if settings.bin == "auto" and settings.method == "swinsf":
         bin, reason = choose_bin(seen, stride, start, stop, bool(pixels) and pixels.maps is not None)
         lines.append(
-            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps as one'}, since {reason} (--bin N for others)"
+            f"bin: {'each step as it is' if bin == 1 else f'{bin} steps a bin'}, since {reason} (--bin N for others)"
         )
     gain, line = choose_gain(seen, settings, pixels.dark if pixels else 0.0)
     lines += line
@@ -131,8 +135,76 @@ def choose_pace(settings):
     return stride, second / stride
 
 
+def first_key(bin):
+    """The first step that has a whole window of 41 times `bin` steps round it."""
+    return KEY_FRAMES["middle"] * bin + bin // 2
+
+
+def last_key(steps, bin):
+    """The last such step of a recording of so many steps; less than `first_key` where there is none."""
+    return steps - STEPS * bin + first_key(bin)
+
+
+def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
+    """Whether the window of a key frame reaches beyond the recording."""
+    return not first_key(bin) <= key <= last_key(steps, bin)
+
+
+def check_bin(bin, stride):
+    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
+    if stride % bin:
+        near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
+        raise UserError(
+            f"--bin {bin} with --stride {stride}: pictures of TFP and TFI are a multiple of {bin} steps apart; "
+            f"take --stride {' or '.join(map(str, near))}"
+        )
+
+
+def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
+    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
+    round them.
+
+    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps a bin; a window
+    has 41 bins. ends: take steps without a whole window too. Returns a range, up to ENDLESS where the length is not
+    known.
+    """
+    earliest = 0 if ends else first_key(bin)
+    first = earliest if start is None else max(start, earliest)
+    if start is not None:  # the rhythm is that of the steps asked for
+        first = start + -(-(first - start) // stride) * stride
+    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
+    return range(first, max(first, end if stop is None else min(stop, end)), stride)
+
+
+def group_size(stride, outputs, bin=1):
+    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
+    steps' worth, each step being `bin` of the recording.
+
+    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
+    """
+    if outputs == "middle":
+        return 1
+    apart = APART * bin
+    if apart % stride:
+        raise UserError(
+            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
+        )
+    return 3 * apart // stride
+
+
+def plan_passes(keys, group):
+    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
+    third = group // 3
+    if group == 1 or len(keys) < group:
+        return [(key, {"middle": key}) for key in keys]
+    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    return [
+        (m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)
+    ]
+
+
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
-    """(how many steps to take as one, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
+    """(how many steps to bin, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
 
     As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
     between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
@@ -147,12 +219,12 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
             limit += ", and motion cannot be told"
             break
         if seen.motion is not None and bin * seen.motion > STILL:
-            limit += f", and things move by {seen.motion:.2g} pixels in one"
+            limit += f", and things move by {seen.motion:.2g} pixels a step"
             break
         if seen.steps is not None:
             last = min(last_key(seen.steps, bin), (seen.steps if stop is None else stop) - 1)
             if max(first_key(bin), first or 0) > last:
-                limit += f", and a picture of more as one wants more than {seen.steps} steps"
+                limit += f", and a picture of larger bins needs more than {seen.steps} steps"
                 break
         best = bin
     return best, limit
@@ -178,11 +250,6 @@ def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[
         gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
         chosen = f"{gain:.3g}, so that bright pixels are white"
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
-
-
-def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
-    """Whether the window of a key frame reaches beyond the recording."""
-    return not first_key(bin) <= key <= last_key(steps, bin)
 
 
 def describe_short(keys: range, fps: float, settings) -> list[str]:
@@ -213,8 +280,7 @@ def describe_shortage(steps, start, stop, bin) -> str:
 
 
 def describe_outside(seen, bin, fit):
-    """Lines of text on where a recording, `bin` of its steps as one, is outside of what weights were fitted
-    to."""
+    """Lines of text on where a recording, with `bin` steps a bin, is outside of what weights were fitted to."""
     lines = []
     if not fit or not seen.bright:
         return lines

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,17 @@ import numpy as np
 import torch
 
 from swinsf.datasets.bad_pixels import nearest_good
-from swinsf.models import PRECISIONS, SwinSF, choose_precision, fast, fit_of, load_model, weights_file
+from swinsf.models import (
+    PRECISIONS,
+    SwinSF,
+    choose_precision,
+    classical,
+    fast,
+    fit_of,
+    load_model,
+    weights_file,
+    weights_for,
+)
 from swinsf.recordings.calibration import Calibration, Pixels, load_calibration, look_at_pixels
 from swinsf.recordings.opening import open_recording
 from swinsf.recordings.plan import Plan, make_plan
@@ -19,7 +29,7 @@ from swinsf.recordings.repair import repair as fill
 from swinsf.recordings.stream import check_keys, check_number, reconstruct_binned
 from swinsf.utils.cli import UserError, argument_errors, without_flags
 from swinsf.utils.distributed import pick_device
-from swinsf.utils.timing import LEAST_SIDE, STEPS, STRIDE
+from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS, STRIDE
 
 
 class Reconstructor:
@@ -104,7 +114,7 @@ class Reconstructor:
 
         spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one
         for a slice. stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole
-        window around it. bin: steps taken as one, or "auto" by light and motion. exposure: factor on the grey
+        window around it. bin: steps a bin, or "auto" by light and motion. exposure: factor on the grey
         levels, or "auto" for one that makes bright pixels white, which is the default without a rate. gamma:
         1 keeps the grey levels linear. rate: spikes a step that are white, 0.6 by default. repair: "auto" to
         fill bad pixels, or "none". height, width, flip, bit_order: of a `.dat` file, by default found out.
@@ -151,7 +161,7 @@ class Reconstructor:
 class Pictures:
     """The pictures of a recording: iterate over it for (step, uint8 (H, W)), ready for cv2.imwrite.
 
-    steps: those that are shown, a range. bin: steps taken as one. gain: factor on the grey levels.
+    steps: those that are shown, a range. bin: steps a bin. gain: factor on the grey levels.
     warnings, lines: text on what was found and chosen. size: (H, W).
     """
 
@@ -187,3 +197,40 @@ def filled(spikes: torch.Tensor, bad: np.ndarray) -> torch.Tensor:
     spikes = spikes.clone()
     spikes[..., rows, columns] = spikes[..., from_rows, from_columns]
     return spikes
+
+
+def pictures(
+    spikes: Any,
+    stride: int = STRIDE,
+    start: int | None = None,
+    stop: int | None = None,
+    bin: int | str = "auto",
+    exposure: float | str | None = None,
+    gamma: float = 1.0,
+    model: SwinSF | None = None,
+    rate: float | None = None,
+    calibration: str | Path | Calibration | None = None,
+    repair: str = "auto",
+    **options: Any,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for
+    cv2.imwrite.
+
+    model: a SwinSF, by default the shipped weights for recordings, on CUDA if there is
+    one, in bfloat16 if that is fast. calibration: the
+    camera's, by calibrate.py. The other arguments, and the errors, are those of `Reconstructor.recording`.
+    """
+    held = Reconstructor(model or weights_for("recordings"), calibration=calibration)
+    return iter(held.recording(spikes, stride, start, stop, bin, exposure, gamma, rate, repair, **options))
+
+
+def tfp_pictures(
+    spikes: Any, key_frames: Iterable[int], window: int = STEPS, rate: float = RATE
+) -> Iterator[np.ndarray]:
+    """`models.classical.tfp_pictures` of a recording of any kind; see `Recording.of`."""
+    return classical.tfp_pictures(Recording.of(spikes), key_frames, window, rate)
+
+
+def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
+    """`models.classical.tfi_pictures` of a recording of any kind; see `Recording.of`."""
+    return classical.tfi_pictures(Recording.of(spikes), key_frames, rate)

@@ -12,7 +12,7 @@ import numpy as np
 
 from swinsf.recordings.axes import time_is_last
 from swinsf.utils.cli import ArgumentError, UserError
-from swinsf.utils.spikes import as_spikes
+from swinsf.utils.spikes import validate_spikes
 from swinsf.utils.timing import STEPS
 
 
@@ -53,7 +53,7 @@ class Recording:
             return spikes
         array = isinstance(spikes, np.ndarray) and spikes.ndim == 3
         if array:
-            as_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead the next look
+            validate_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead the next look
         if array and time_is_last(spikes, "the array"):
             warnings.warn(
                 f"an array {spikes.shape} is taken as (H, W, T), since its last axis is time", stacklevel=3
@@ -74,7 +74,7 @@ class Recording:
     def __getitem__(self, index):
         """Steps as uint8 of 0 and 1; integers, slices and tuples of them, as of an array."""
         steps, *rest = index if isinstance(index, tuple) else (index,)
-        found = self.changed_steps(as_spikes(self.source[steps]))
+        found = self.changed_steps(validate_spikes(self.source[steps]))
         return found[(slice(None), *rest)] if isinstance(steps, slice) else found[tuple(rest)]
 
     def __array__(self, dtype=None, copy=None):
@@ -83,7 +83,7 @@ class Recording:
     def peek(self, steps: int) -> np.ndarray:
         """The next steps of a pipe, which are kept for later slices; the first of any other recording."""
         if self.length is None:
-            return self.changed_steps(as_spikes(self.source.peek(steps)))
+            return self.changed_steps(validate_spikes(self.source.peek(steps)))
         return self[: min(steps, self.length)]
 
     def changed_steps(self, steps):

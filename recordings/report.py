@@ -13,8 +13,8 @@ from swinsf.evaluation.evaluate import BASELINES
 from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.niqe import is_scorable, niqe, read_statistics
 from swinsf.recordings.binning import bin_steps
-from swinsf.recordings.output import moment_name, picture_name
 from swinsf.recordings.recording import spread
+from swinsf.recordings.tone import moment_name, picture_name
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 

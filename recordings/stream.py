@@ -5,7 +5,6 @@ import functools
 import itertools
 import numbers
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -15,32 +14,13 @@ import torch
 
 from swinsf.models import SwinSF, fast
 from swinsf.models.tiling import check_tile, tiled
-from swinsf.recordings.binning import BLOCK, first_key, last_key
+from swinsf.recordings.binning import BLOCK
+from swinsf.recordings.plan import ENDLESS, MIDDLE, group_size, key_frames, plan_passes
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import ArgumentError, UserError
-from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
+from swinsf.utils.cli import ArgumentError
+from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 T = TypeVar("T")
-MIDDLE = KEY_FRAMES["middle"]
-APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
-ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
-
-
-def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
-    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
-    round them.
-
-    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. ends: take steps
-    without a whole window too. Returns a range, up to ENDLESS where the length is not
-    known.
-    """
-    earliest = 0 if ends else first_key(bin)
-    first = earliest if start is None else max(start, earliest)
-    if start is not None:  # the rhythm is that of the steps asked for
-        first = start + -(-(first - start) // stride) * stride
-    end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
-    return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
 def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
@@ -62,33 +42,6 @@ def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
             check_number(name, value, least, ENDLESS, numbers.Integral)
 
 
-def group_size(stride, outputs, bin=1):
-    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
-    steps' worth, each step being `bin` of the recording.
-
-    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
-    """
-    if outputs == "middle":
-        return 1
-    apart = APART * bin
-    if apart % stride:
-        raise UserError(
-            f"--outputs all with --stride {stride}: a pass shows steps {apart} apart; take --stride {apart} or 1"
-        )
-    return 3 * apart // stride
-
-
-def plan_passes(keys, group):
-    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
-    third = group // 3
-    if group == 1 or len(keys) < group:
-        return [(key, {"middle": key}) for key in keys]
-    lefts, middles, rights = keys[:third], keys[third : 2 * third], keys[2 * third :]
-    return [
-        (m, {"left": left, "middle": m, "right": right}) for left, m, right in zip(lefts, middles, rights)
-    ]
-
-
 def reconstruct(
     spikes: Any,
     model: SwinSF,
@@ -104,8 +57,7 @@ def reconstruct(
 
     spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
     it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
-    in steps of the recording. bin: steps that are taken as one, for dark recordings, see
-    `recordings.binning`. rate: spikes a step at grey level 255. options: of
+    in steps of the recording. bin: steps a bin, for dark recordings, see `recordings.binning`. rate: spikes a step at grey level 255. options: of
     `reconstruct_at`.
 
     Raises TypeError for a path, ValueError for other shapes, values out of range, and if no key frame has a
@@ -127,7 +79,7 @@ def reconstruct(
 
 
 def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):
-    """`reconstruct_at` with `bin` steps as one. keys, stride: in steps of the recording, as are those that
+    """`reconstruct_at` with `bin` steps a bin. keys, stride: in steps of the recording, as are those that
     are yielded.
 
     The grey level is that of the recording whatever `bin` is. calibration: of a single step, see
@@ -135,7 +87,7 @@ def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **o
     """
     if calibration is not None:
         dark, response = calibration
-        calibration = np.stack([bin * dark, response])  # of N steps as one
+        calibration = np.stack([bin * dark, response])  # of a bin
     made = reconstruct_at(spikes, model, keys, stride, bin=bin, calibration=calibration, **options)
     return _divided(made, bin)
 
@@ -166,7 +118,7 @@ def reconstruct_at(
     outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
     a third of the passes, for pictures that are a little worse; keys are then whole groups (see
     `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike. bin: steps that a window has as one. ends: mirror
+    step and response, relative to the mean; None if they are alike. bin: steps a bin of a window. ends: mirror
     the recording in time where a window reaches beyond it.
 
     The next window is read while the network runs. The iterator ends early where the recording does, or
@@ -232,7 +184,7 @@ def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
 class Steps:
     """The current steps of a recording, read in order, each once.
 
-    bin: steps that a window has as one. Its bins lie around its own key frame, so those of key frames that
+    bin: steps a bin. A window's bins lie around its own key frame, so those of key frames that
     are closer than a bin overlap. The steps are then held as bits.
     """
 

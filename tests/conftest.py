@@ -26,8 +26,8 @@ import torch
 
 from swinsf.datasets.dat import write_dat
 from swinsf.datasets.simulation.sensor import IDEAL, integrate_and_fire
-from swinsf.models import SwinSF, SwinSFConfig
-from swinsf.utils import checkpoint, cli, opencv
+from swinsf.models import SwinSF, SwinSFConfig, checkpoint
+from swinsf.utils import cli, opencv
 from tests.golden import formula
 
 opencv.set_up()  # as `cli.run` does; most tests call a script's main

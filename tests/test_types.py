@@ -15,6 +15,7 @@ import numpy as np
 import swinsf
 
 rng = np.random.default_rng(0)
+swinsf.tune(training=True)
 light = [np.full((24, 32), 0.5, np.float32) for _ in range(60)]
 spikes = swinsf.integrate_and_fire(light, rng)
 swinsf.write_dat("rec.dat", spikes, flip=False)

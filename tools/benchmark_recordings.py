@@ -29,7 +29,8 @@ from swinsf.datasets.simulation.sensor import integrate_and_fire
 from swinsf.evaluation import tables
 from swinsf.models import PRECISIONS, VARIANTS, build_model
 from swinsf.models.classical import tfi_pictures, tfp_pictures
-from swinsf.recordings.stream import key_frames, reconstruct
+from swinsf.recordings.plan import key_frames
+from swinsf.recordings.stream import reconstruct
 from swinsf.utils import cli
 from swinsf.utils.allocator import tune_allocator
 from swinsf.utils.distributed import pick_device, set_tf32

@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.datasets.picture_files import read_grey
 from swinsf.models import SHIPPED, load_model
 from swinsf.recordings import load_calibration, look_at_pixels, repair
 from swinsf.recordings.flat_field import calibrate
-from swinsf.recordings.output import ToneCurve
 from swinsf.recordings.stream import reconstruct
+from swinsf.recordings.tone import ToneCurve
 from swinsf.utils import cli
-from swinsf.utils.guard import read_grey
 
 HEIGHT, WIDTH, ELECTRONS = 250, 400, 10_000
 LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes per step at white

@@ -1,12 +1,12 @@
-"""Export the network for runtimes that have nothing of this project.
+"""Export the network for runtimes without this project.
 
     python -m tools.export --load_model small --size 250 400 --output small.onnx
     python -m tools.export --load_model small --size 240 400 --dynamic --output small.pt2
 
-`.onnx` is for onnxruntime and the like (it takes the packages onnx, onnxscript and onnxruntime: `pip install .[export]`),
-`.pt2` for `torch.export.load`. The input is `spikes`, bytes of 0 and 1, (1, 41, H, W); the outputs are `middle`,
-`left` and `right`, float32 (1, 1, H, W) in grey levels, not clamped. Afterwards the file is run beside PyTorch on the
-same spikes: the largest difference, the seconds of a picture, and the memory that loading and running took.
+`.onnx` is for onnxruntime and similar runtimes; it needs the packages onnx, onnxscript and onnxruntime
+(`pip install .[export]`). `.pt2` is for `torch.export.load`. The input is `spikes`, uint8 (1, 41, H, W) of 0 and 1. The
+outputs are `middle`, `left` and `right`, float32 (1, 1, H, W) in grey levels, not clamped. The exported file is then
+compared with PyTorch on the same spikes: largest difference, seconds per picture, memory for loading and running.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from swinsf.utils.timing import RATE, STEPS
 
 OPSET = 20
 OUTPUTS = ["middle", "left", "right"]
-MOST = 4096  # pixels a side of an export of any size
+MOST = 4096  # largest side of a dynamic export, in pixels
 KINDS = (".onnx", ".pt2")
 
 
@@ -43,7 +43,7 @@ def parse_settings(arguments):
     flag(
         "--dynamic",
         action="store_true",
-        help="any height and width that are whole windows, from --size's kind on",
+        help="export for any height and width of whole windows; --size must be one of them",
     )
     flag("--output", type=Path, required=True, help="X.onnx or X.pt2")
     flag("--threads", type=cli.positive_int, default=1, help="threads of the comparison (default 1)")
@@ -51,13 +51,13 @@ def parse_settings(arguments):
 
 
 def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Scaled dot-product attention as plain products, for converters that know it with four dimensions only."""
+    """Scaled dot-product attention as plain products: converters support the fused one with four dimensions only."""
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
 
 
 class Plain(nn.Module):
-    """The network with a plain tuple for its result: files cannot hold a class of the project."""
+    """The network with a plain tuple as its result, since an exported file cannot hold a class of the project."""
 
     def __init__(self, model):
         super().__init__()
@@ -70,27 +70,27 @@ class Plain(nn.Module):
 def export_program(model, height, width, dynamic=False):
     """The `torch.export.ExportedProgram` of a model in eval mode, for spikes (1, 41, H, W), uint8.
 
-    dynamic: H and W may be any multiples of a window's side, patch * window pixels. The size given is then one of
-    them. Raises ValueError if it is not.
+    dynamic: H and W may be any multiples of a window's side, patch * window pixels. Raises ValueError if the given
+    size is not one of them.
     """
     side, shapes = model.config.patch * model.config.window, None
     if dynamic:
         if height % side or width % side:
             raise ValueError(f"{height}x{width}: a dynamic export needs whole windows, multiples of {side}")
-        least = -(-SMALLEST // side) + 1  # a dimension of 1 would be taken for a constant
+        least = -(-SMALLEST // side) + 1  # PyTorch treats a dimension of 1 as a constant
         shapes = ({2 + i: side * Dim(name, min=least, max=MOST // side) for i, name in enumerate("hw")},)
     example = torch.zeros(1, STEPS, height, width, dtype=torch.uint8)
-    # Pieces that fit a cache depend on the size, and a graph is for all sizes.
+    # A graph for all sizes cannot be cut into pieces that fit a cache.
     whole = dict.fromkeys(motion.PLACES, 2**62) if dynamic else {}
-    # PyTorch 2.14 saves a region without autocast but cannot load it; nothing is cast here.
+    # PyTorch 2.14 saves an autocast region but cannot load it. Nothing is cast here.
     no_regions = mock.patch.object(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     with mock.patch.dict(motion.PLACES, whole), no_regions, torch.no_grad():
         return torch.export.export(Plain(model), (example,), dynamic_shapes=shapes, strict=False)
 
 
 def write_onnx(program, path):
-    """Write an exported program as ONNX. PyTorch's own simplification of the graph is left out: on these networks it
-    takes longer than minutes, and runtimes do it themselves."""
+    """Write an exported program as ONNX, without PyTorch's optimization of the graph: on these networks it takes
+    many minutes, and runtimes optimize graphs themselves."""
     table = {torch.ops.aten.scaled_dot_product_attention.default: attend}
     names = {"input_names": ["spikes"], "output_names": OUTPUTS}
     options = {"dynamo": True, "optimize": False, "opset_version": OPSET, "verbose": False}
@@ -98,7 +98,7 @@ def write_onnx(program, path):
 
 
 def draw_spikes(height, width):
-    """(1, 41, H, W) uint8: soft stripes that move by a fifth of a pixel a step."""
+    """Spikes (1, 41, H, W) uint8 of soft stripes that move by 0.2 pixels a step."""
     y, x = np.mgrid[:height, :width]
     light = (0.5 + 0.4 * np.sin((x + y / 2 - step / 5) / 4) for step in range(STEPS))
     charge = np.cumsum(RATE * np.stack([*light]), 0) + np.random.default_rng(0).random((height, width))
@@ -110,13 +110,13 @@ def run_onnx(path, threads):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda spikes: session.run(None, {"spikes": spikes})
 
 
 def run_torch(path, threads):
-    """A file of `torch.export`, or the project's own weights as reconstruct.py runs them."""
+    """A function that runs a file of `torch.export`, or weights as reconstruct.py does: spikes -> pictures."""
     torch.set_num_threads(threads)
     if path.suffix == ".pt2":
         call = torch.export.load(path).module()
@@ -132,14 +132,14 @@ def run_torch(path, threads):
 
 
 def memory(kind):
-    """Of this process in MB by the kernel of Linux: "VmRSS" now, "VmHWM" at its most; elsewhere NaN."""
+    """This process's memory in MB: "VmRSS" now, "VmHWM" at its peak. NaN except on Linux."""
     status = Path("/proc/self/status")
     found = re.search(rf"{kind}:\s+(\d+) kB", status.read_text("utf-8")) if status.is_file() else None
     return int(found[1]) / 1024 if found else float("nan")
 
 
 def measure(path, spikes, threads, results):
-    """Put (pictures, seconds of the faster of two runs, MB of loading and running) into a queue."""
+    """Put (pictures, seconds of the faster of two runs, MB for loading and running) into a queue."""
     before = memory("VmRSS")
     run, seconds = (run_onnx if path.suffix == ".onnx" else run_torch)(path, threads), []
     for _ in range(2):
@@ -150,7 +150,7 @@ def measure(path, spikes, threads, results):
 
 
 def measured(path, spikes, threads):
-    """`measure` in a process of its own, whose memory is nobody else's."""
+    """`measure` in its own process, so that its memory is measured alone."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=measure, args=(path, spikes, threads, results), daemon=True)
@@ -195,7 +195,7 @@ def main(arguments=None):
 
 
 def compare(path, weights, spikes, threads):
-    """Log what a file gives beside PyTorch; return the largest difference in grey levels."""
+    """Compare an exported file with PyTorch and log it; returns the largest difference in grey levels."""
     ours, theirs = (measured(file, spikes, threads) for file in (weights, path))
     for name, (_, seconds, memory) in (("PyTorch", ours), (path.name, theirs)):
         cli.log(f"{name}: {seconds:.2f} s a picture, {memory:,.0f} MB")

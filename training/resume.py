@@ -11,6 +11,7 @@ import torch
 
 from swinsf.datasets import is_simulated
 from swinsf.datasets.augment import DRAWS
+from swinsf.models import checkpoint
 from swinsf.models.weights import check_fit, read_config
 from swinsf.training.settings import (
     FIELDS,
@@ -20,7 +21,6 @@ from swinsf.training.settings import (
     run_folder,
 )
 from swinsf.training.state import TrainingState
-from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from swinsf.models import checkpoint
 from swinsf.training.epoch import NotFinite
 from swinsf.training.log import Board, Line, read_log
 from swinsf.training.state import TrainingState
-from swinsf.utils import checkpoint, files
+from swinsf.utils import files
 from swinsf.utils.cli import UserError, one_line
 from swinsf.utils.distributed import rank_and_size
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from swinsf.utils import checkpoint, cli
+from swinsf.models import checkpoint
+from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 
 

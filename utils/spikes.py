@@ -1,12 +1,15 @@
 """The one check for spike arrays: two values, 0 and 1 or 255."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
+from swinsf.utils.cli import UserError
+
 PIECE = 2**16  # numbers
-_seen: set[tuple[torch.device, torch.dtype, torch.Size]] = (
-    set()
-)  # kinds of tensors on accelerators that were checked
+_seen: set[tuple[torch.device, torch.dtype, torch.Size]] = set()  # tensors on accelerators that were checked
 
 
 def describe_values(least: float, most: float, more: bool) -> str:
@@ -25,36 +28,34 @@ def describe_values(least: float, most: float, more: bool) -> str:
     return f"{what}{looks}; spikes have two values, 0 and 1 or 255"
 
 
-def describe_spikes(spikes: np.ndarray) -> str:
-    """`describe_values` of an array of any shape and type."""
-    if spikes.dtype == bool or not spikes.size:
-        return ""
-    least, most = spikes.min(), spikes.max()
-    return describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
+def validate_spikes(spikes: Any, name: str | Path | None = None) -> Any:
+    """Spikes of any shape and type, 0 and 1 or 0 and 255, as 0 and 1: uint8, but a tensor keeps its type.
 
-
-def as_spikes(steps: np.ndarray) -> np.ndarray:
-    """Steps of a recording as they are read, (..., H, W) of any type -> uint8 of 0 and 1.
-
-    Raises ValueError unless the values are 0 and 1 or 0 and 255, and says what they look like.
+    Raises ValueError for other values and says what they look like; a UserError if they are from a file, `name`.
     """
-    steps = np.asarray(steps)
-    if steps.dtype.kind not in "buif":
-        raise ValueError(f"an array {steps.shape} of {steps.dtype}; spikes are numbers")
-    if steps.dtype == np.uint8 and (not steps.size or steps.max() <= 1):  # nearly always, and fast
-        return steps
-    if wrong := describe_spikes(steps):
-        raise ValueError(f"an array {steps.shape} of {wrong}")
-    return (steps != 0).view(np.uint8)
+    if torch.is_tensor(spikes):
+        return _validate_tensor(spikes)
+    spikes = np.asarray(spikes)
+    if spikes.dtype == np.uint8 and (not spikes.size or spikes.max() <= 1):  # nearly always, and fast
+        return spikes
+    if spikes.dtype.kind not in "buif":
+        wrong = f"{spikes.dtype}; spikes are numbers"
+    elif spikes.dtype == bool or not spikes.size:
+        wrong = ""
+    else:
+        least, most = spikes.min(), spikes.max()
+        wrong = describe_values(least, most, bool(np.any((spikes != least) & (spikes != most))))
+    if wrong and name:
+        raise UserError(f"{name}: {wrong}")
+    if wrong:
+        raise ValueError(f"an array {spikes.shape} of {wrong}")
+    return (spikes != 0).view(np.uint8)
 
 
-def validate_spikes(spikes: torch.Tensor) -> torch.Tensor:
-    """Spikes of any shape and type as 0 and 1; they may be 0 and 255.
-
-    Raises ValueError for other values and says what they look like. A CPU checks each tensor: bytes in less
-    than a thousandth of the time of `small`, floats in less than a hundredth. On an accelerator a check makes
-    the host wait, so only the first tensor of each type and shape is checked; in later ones any whole number
-    above 0 is a spike.
+def _validate_tensor(spikes: torch.Tensor) -> torch.Tensor:
+    """A CPU checks each tensor: bytes in less than a thousandth of the time of `small`, floats in less than a
+    hundredth. On an accelerator a check makes the host wait, so only the first tensor of each type and shape
+    is checked; in later ones any whole number above 0 is a spike.
     """
     if spikes.dtype == torch.bool or spikes.numel() == 0 or spikes.is_meta or torch.compiler.is_compiling():
         return spikes

@@ -98,7 +98,7 @@ class SceneDataset(Dataset):
             dark, response = np.zeros(shape, np.float32), np.ones(shape, np.float32)
             if kind.calibration:
                 dark, response = measure(kind, pattern, rng)
-                fill_bad(sample["spikes"], dark, response, kind.as_one)
+                fill_bad(sample["spikes"], dark, response, kind.bin)
             sample.update(dark=dark, response=response)
         return sample
 

@@ -8,10 +8,11 @@ import av
 import cv2
 import numpy as np
 
+from swinsf.datasets.picture_files import MOST_PIXELS, read_levels, white_of
 from swinsf.datasets.series import group_of, natural, series_of
 from swinsf.datasets.simulation.photos import PHOTO_SUFFIXES
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import MOST_PIXELS, read_levels, visible, white_of
+from swinsf.utils.guard import visible
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 BLURRED = {"blur", "blur_gamma"}  # of GoPro, beside sharp/

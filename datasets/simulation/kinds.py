@@ -12,8 +12,8 @@ import numpy as np
 from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
-MOST_AS_ONE = 8  # steps that training on cameras takes as one, see `take_steps_as_one`
-BRIGHTEST_AS_ONE = 1.2  # exposure up to which it does; --bin auto leaves brighter recordings as they are
+MOST_BINNED = 8  # steps a bin in training on cameras, see `draw_binned`
+BRIGHTEST_BINNED = 1.2  # exposure up to which it bins; --bin auto leaves brighter recordings as they are
 STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first step
 # of the dark and of the flat recording that a training scene's calibration comes from
 CALIBRATION_STEPS = (2000, 20000)
@@ -26,7 +26,7 @@ class Kind:
 
     sensor: Sensor
     name: str = ""  # by which validation's figures are told apart; "": all samples are alike
-    as_one: float = 1.0  # steps of the camera that are one of the sensor's
+    bin: float = 1.0  # steps of the camera in one of the sensor's
     calibration: int = 0  # steps of the dark and of the flat recording of its calibration; 0: none
 
 
@@ -97,20 +97,20 @@ def draw_kind(sensors, rng):
         before = int(rng.integers(1, STEPS_BEFORE + 1)) if rng.random() < 0.25 else 0
         return Kind(dataclasses.replace(sensor, before=before), "in_phase")
     if sensors == SENSORS["camera"]:
-        binned = take_steps_as_one(sensor, rng)
+        binned = draw_binned(sensor, rng)
         steps = round(np.exp(rng.uniform(*np.log(CALIBRATION_STEPS)))) if rng.random() < 0.5 else 0
         return Kind(binned, "calibrated" if steps else "plain", binned.exposure / sensor.exposure, steps)
     return Kind(sensor)
 
 
-def take_steps_as_one(sensor, rng):
-    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_AS_ONE` steps taken as one (see
+def draw_binned(sensor, rng):
+    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_BINNED` steps a bin (see
     `recordings.binning`).
 
-    N steps gather N times the light and N times the dark charge. So a dark recording whose steps are taken as
-    one has more dark charge than a bright one, and a network must have seen that.
+    N steps gather N times the light and N times the dark charge. So a dark recording whose steps are binned
+    has more dark charge than a bright one, and a network must have seen that.
     """
-    most = min(MOST_AS_ONE, BRIGHTEST_AS_ONE / sensor.exposure)
+    most = min(MOST_BINNED, BRIGHTEST_BINNED / sensor.exposure)
     steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0
     hot_most = min(1.0, steps * sensor.hot_most)
     return dataclasses.replace(
@@ -127,11 +127,11 @@ def measure(kind, pattern, rng):
     light, and in the mean the light that the ground truth shows.
     """
     sensor = kind.sensor
-    true_dark = pattern.dark / pattern.threshold / kind.as_one  # of one of the camera's steps
+    true_dark = pattern.dark / pattern.threshold / kind.bin  # of one of the camera's steps
     true_response = pattern.gain / pattern.threshold / (sensor.rate * sensor.exposure)
     dark = measured_rate(true_dark, kind.calibration, sensor.electrons, rng)
     lit = measured_rate(true_dark + FLAT_RATE * true_response, kind.calibration, sensor.electrons, rng)
-    return (dark * kind.as_one).astype(np.float32), ((lit - dark) / FLAT_RATE).astype(np.float32)
+    return (dark * kind.bin).astype(np.float32), ((lit - dark) / FLAT_RATE).astype(np.float32)
 
 
 def measured_rate(rate, steps, electrons, rng):
@@ -148,13 +148,13 @@ def measured_rate(rate, steps, electrons, rng):
     return np.floor(rng.random(rate.shape) + gathered).clip(0, steps) / steps
 
 
-def fill_bad(spikes, dark, response, as_one=1.0):
+def fill_bad(spikes, dark, response, bin=1.0):
     """Replace bad pixels by the nearest good one in spikes (T, H, W) and both maps (H, W), in place.
 
-    dark: of `as_one` of the camera's steps. As in a calibrated recording, whose bad pixels are filled before
+    dark: of `bin` of the camera's steps. As in a calibrated recording, whose bad pixels are filled before
     the network sees it.
     """
-    bad = classify(dark / as_one, response) > 0
+    bad = classify(dark / bin, response) > 0
     if bad.any() and not bad.all():
         rows, columns = nearest_good(bad)
         for array in (spikes, dark, response):

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 
 from swinsf.datasets.dat import camera_of
+from swinsf.datasets.picture_files import read_levels
 from swinsf.datasets.simulation.footage import decode, pairs
 from swinsf.datasets.simulation.sensor import draw_pattern, stream
 from swinsf.datasets.simulation.videos import MARGIN, VideoScene
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import read_levels
 from swinsf.utils.timing import STEPS
 
 

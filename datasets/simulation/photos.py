@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.datasets.picture_files import read_grey
 from swinsf.datasets.series import natural, series_of
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import read_grey, visible
+from swinsf.utils.guard import visible
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MEMORY = 2**30  # bytes of photographs that are kept

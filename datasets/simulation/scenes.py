@@ -34,7 +34,7 @@ class Style:
 STYLES = {
     "250": Style(),
     "1000": Style(median_speed=0.3, shrink=(0.35, 0.7)),
-    "camera": Style(median_speed=0.2, spread=0.9),  # several steps taken as one move as many times faster
+    "camera": Style(median_speed=0.2, spread=0.9),  # binned steps move as many times faster
 }
 
 

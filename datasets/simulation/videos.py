@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from swinsf.datasets.picture_files import to_eight_bits
 from swinsf.datasets.simulation.dataset import SceneDataset
 from swinsf.datasets.simulation.footage import SCENE_CUT, find_frames, find_videos
 from swinsf.datasets.simulation.photos import split_by_hash
 from swinsf.datasets.simulation.sampling import Picture
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import to_eight_bits
 from swinsf.utils.timing import STEPS
 
 MEMORY = 2**30  # bytes of frames that a dataset keeps in memory

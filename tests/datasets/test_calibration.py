@@ -116,11 +116,11 @@ def test_white_that_saturates_is_even():
     )
     white = pixels.correct(255 / RATE * rate)
     assert np.mean(white == white.max()) > 0.9 and white.max() > 0.9 * 255 / RATE
-    # 4 steps as one saturate at a quarter
+    # 4 steps a bin saturate at a quarter
     assert pixels.correct(255 / RATE * rate / 4, bin=4).max() < 0.26 * 255 / RATE
 
 
-def test_calibrated_recordings_take_more_steps_as_one_unless_things_move():
+def test_calibrated_recordings_take_larger_bins_unless_things_move():
     seen = Survey(0.02, 0.035, 0.0, 1000)
     assert choose_bin(seen, 20)[0] == 2 and choose_bin(seen, 20, calibrated=True)[0] == 10
     assert choose_bin(seen._replace(motion=0.1), 20, calibrated=True)[0] == 2

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from swinsf.datasets.dat import (
     Camera,
     DatFile,
-    bit_order_of,
     camera_of,
     count_steps,
     likely_bit_order,
+    look_at,
     open_dat,
     rate_picture,
     read_dat,
@@ -251,7 +251,7 @@ def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, spee
         packed = np.packbits(spikes.reshape(64, -1), axis=1, bitorder=order)
         assert likely_bit_order(packed, height, width) == order
         packed.tofile(tmp_path / "a.dat")
-        assert bit_order_of(tmp_path / "a.dat", height, width) == order
+        assert look_at(tmp_path / "a.dat", height, width)[0] == order
         np.testing.assert_array_equal(unpack(packed, height, width, False, order), spikes)
 
 
@@ -262,7 +262,7 @@ def test_a_recording_is_looked_at_in_its_middle(tmp_path):
     spikes[:136] = 0
     spikes = np.concatenate([spikes, np.zeros((136, 100, 160), np.uint8)])
     np.packbits(spikes.reshape(len(spikes), -1), axis=1).tofile(tmp_path / "a.dat")
-    assert bit_order_of(tmp_path / "a.dat", 100, 160) == "big"
+    assert look_at(tmp_path / "a.dat", 100, 160)[0] == "big"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])

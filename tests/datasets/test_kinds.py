@@ -16,12 +16,12 @@ from swinsf.datasets.simulation.kinds import (
     USUAL,
     VALIDATION,
     Kind,
+    draw_binned,
     draw_kind,
     fill_bad,
     fixed_kinds,
     measure,
     measured_rate,
-    take_steps_as_one,
 )
 from swinsf.datasets.simulation.sensor import (
     IDEAL,
@@ -40,17 +40,17 @@ def still(grey, steps, side=200):
     return (np.full((side, side), grey / 255, np.float32) for _ in range(steps))
 
 
-def test_a_camera_is_now_and_then_one_whose_steps_are_taken_as_one():
-    """N steps as one, spike for spike in the mean, are N times the light and N times the dark charge."""
+def test_a_camera_is_now_and_then_one_whose_steps_are_binned():
+    """N steps a bin, spike for spike in the mean, are N times the light and N times the dark charge."""
     rng = np.random.default_rng(0)
     camera = Sensor(exposure=0.06, dark=0.003)
-    drawn = [take_steps_as_one(camera, rng) for _ in range(400)]
+    drawn = [draw_binned(camera, rng) for _ in range(400)]
     steps = np.array([sensor.exposure for sensor in drawn]) / 0.06
     assert np.mean(steps == 1) == pytest.approx(0.5, abs=0.07) and 7 < steps.max() <= 8
     assert np.median(steps[steps > 1]) == pytest.approx(np.sqrt(8), rel=0.2)
     np.testing.assert_allclose([sensor.dark for sensor in drawn], 0.003 * steps)
-    assert max(take_steps_as_one(Sensor(exposure=0.6), rng).exposure for _ in range(99)) <= 1.2
-    assert {take_steps_as_one(Sensor(exposure=1.2), rng).exposure for _ in range(9)} == {1.2}
+    assert max(draw_binned(Sensor(exposure=0.6), rng).exposure for _ in range(99)) <= 1.2
+    assert {draw_binned(Sensor(exposure=1.2), rng).exposure for _ in range(9)} == {1.2}
     spikes = bin_steps(integrate_and_fire(still(200, 400), rng, camera), 4)
     assert spikes[0:100].mean() == pytest.approx(4 * (0.06 * 0.6 * 200 / 255 + 0.003), rel=0.01)
 
@@ -110,9 +110,9 @@ def test_a_calibration_is_the_better_the_longer_its_recordings():
             np.sqrt(2 / 6 + 0.3 * steps / USUAL.electrons) / 0.3, rel=0.05
         )
     assert errors[0][1] > 9 * errors[1][1] and errors[0][2] > 5 * errors[1][2]
-    as_one = Kind(USUAL, "calibrated", as_one=4.0, calibration=20000)
+    binned = Kind(USUAL, "calibrated", bin=4.0, calibration=20000)
     # its pattern has the dark charge of four steps
-    dark, _ = measure(as_one, pattern, np.random.default_rng(1))
+    dark, _ = measure(binned, pattern, np.random.default_rng(1))
     assert (dark - true_dark).mean() == pytest.approx(0, abs=2e-5)
     assert (dark - true_dark).std() == pytest.approx(4 * quantisation / 20000, rel=0.1)
 
@@ -157,13 +157,13 @@ def test_bad_pixels_have_their_neighbours_spikes_and_maps():
 
 
 def test_a_pixel_is_hot_by_one_of_the_cameras_steps():
-    """By the limit of `calibrate.py`, however many of them are taken as one."""
+    """By the limit of `calibrate.py`, whatever the bin."""
     dark, response = np.full((2, 5, 6), 0.01, np.float32), np.ones((2, 5, 6), np.float32)
     dark[:, 2, 3] = 0.03
     spikes = np.zeros((2, 4, 5, 6), np.uint8)
     spikes[..., 2, 3] = 1
     fill_bad(spikes[0], dark[0], response[0])
-    fill_bad(spikes[1], dark[1], response[1], as_one=4.0)
+    fill_bad(spikes[1], dark[1], response[1], bin=4.0)
     assert not spikes[0].any() and spikes[1, :, 2, 3].all()
 
 

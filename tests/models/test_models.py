@@ -12,6 +12,7 @@ from swinsf.models import (
     SwinSF,
     SwinSFConfig,
     build_model,
+    checkpoint,
     choose_precision,
     load_model,
     shipped_weights,
@@ -19,7 +20,7 @@ from swinsf.models import (
 )
 from swinsf.training.ship import ship
 from swinsf.training.state import random_state, restore_random_state
-from swinsf.utils import checkpoint, files
+from swinsf.utils import files
 from swinsf.utils.cli import UserError
 from tests.conftest import assert_equal, golden_state
 from tests.golden import formula

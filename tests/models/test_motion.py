@@ -139,7 +139,7 @@ def test_no_motion_is_faster_than_the_fastest():
     assert (velocity[:, 0, 10:-10, 10:-10] == -FASTEST).all() and velocity.abs().max() <= FASTEST
 
 
-def test_look_up_shifts_by_whole_pixels_exactly():
+def test_warp_shifts_by_whole_pixels_exactly():
     pictures = torch.rand(2, 3, 20, 24)
     velocity = torch.stack([torch.full((2, 20, 24), 1.0), torch.full((2, 20, 24), -2.0)], 1)
     found = warp(pictures, velocity, torch.tensor([0.0, 1.0, 2.0]))

@@ -1,4 +1,4 @@
-"""Several steps taken as one, and what a survey of a recording chooses."""
+"""Binning, and what a survey of a recording chooses."""
 
 import io
 
@@ -12,9 +12,9 @@ from swinsf.datasets.dat import camera_of
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from swinsf.models import Reconstruction
 from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
-from swinsf.recordings.binning import bin_steps, check_bin
-from swinsf.recordings.plan import FULL, LIT, STILL
-from swinsf.recordings.stream import key_frames, reconstruct, reconstruct_binned
+from swinsf.recordings.binning import bin_steps
+from swinsf.recordings.plan import FULL, LIT, STILL, check_bin, key_frames
+from swinsf.recordings.stream import reconstruct, reconstruct_binned
 from swinsf.recordings.survey import WHITE, Survey
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE
@@ -34,7 +34,7 @@ class Charge:
 @given(st.integers(2, 12), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_a_dark_pixel_binned_is_a_bright_one_spike_for_spike(bin, seed):
-    """Light L, N steps as one, equals light N L with the same charge. In 256ths of a threshold: float32 sums
+    """Light L, N steps a bin, equals light N L with the same charge. In 256ths of a threshold: float32 sums
     are exact."""
     rng = np.random.default_rng(seed)
     charge = rng.integers(0, 256, (9, 11)) / 256
@@ -180,7 +180,7 @@ def test_a_bin_keeps_within_light_motion_and_length():
         assert choose_bin(still._replace(bright=bright), 20)[0] == bin
     assert choose_bin(still._replace(motion=0.06), 20) == (
         5,
-        "bright pixels have 0.004 spikes a step, and things move by 0.06 pixels in one",
+        "bright pixels have 0.004 spikes a step, and things move by 0.06 pixels a step",
     )
     # what is that dark may move as it likes
     assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 10

@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from swinsf.recordings import output
+from swinsf.recordings import writers
 from swinsf.recordings.formats import encode_video
-from swinsf.recordings.output import ToneCurve, open_output, stamp
+from swinsf.recordings.output import open_output
+from swinsf.recordings.tone import ToneCurve, stamp
 from swinsf.utils.cli import UserError
 
 KEYS = range(20, 120, 10)
@@ -174,7 +175,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 599, "total": 10**6})()
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(writers.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"x\.npy: 10 pictures need .* raise --stride"):
         make(tmp_path / "x.npy").claim()
     assert list(tmp_path.iterdir()) == []
@@ -297,7 +298,9 @@ def test_a_fast_video_has_all_its_pictures(tmp_path):
 
 
 def test_a_motion_jpeg_that_is_too_fast_is_refused_before_the_work(tmp_path):
-    with pytest.raises(UserError, match=r"x\.avi: .* 1000 pictures a second at most, not 1500; take \.mp4"):
+    with pytest.raises(
+        UserError, match=r"x\.avi: .* 1000 pictures a second at most, not 1500; lower --fps, or take \.mp4"
+    ):
         open_output(tmp_path / "x.avi", ABOUT, (6, 10), KEYS, fps=1500.0)
     path = tmp_path / "x.avi"
     encode_video(path, [np.full((32, 48), i, np.uint8) for i in range(12)], 1000.0)

@@ -55,7 +55,7 @@ def test_a_recording_says_what_was_chosen(held):
     shown = held.recording(uniform(0.026, 500), stride=1)
     assert shown.bin == 2 and shown.gain == pytest.approx(0.9 * 0.6 / 0.026, rel=0.2)
     assert shown.steps == range(41, 460) and len(shown) == 419 and shown.size == (24, 32)
-    assert any("2 steps as one" in line for line in shown.lines) and not shown.warnings
+    assert any("2 steps a bin" in line for line in shown.lines) and not shown.warnings
     assert not any("--" in line for line in shown.lines)
     few = held.recording(uniform(0.026, 500), start=200, stop=203, stride=1, bin=2)
     assert [step for step, _ in few] == [step for step, _ in few] == [200, 201, 202]

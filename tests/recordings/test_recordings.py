@@ -205,7 +205,7 @@ def test_the_bit_order_is_found_out_or_given(tmp_path, monkeypatch, piped, order
         monkeypatch.setattr("sys.stdin", file)
         opened, lines = open_recording("-" if piped else path, 250, 400)
         np.testing.assert_array_equal(opened[3:60], spikes[3:60])
-    assert any("the highest bit of a byte is the first" in line for line in lines) == (order == "big")
+    assert any("the highest bit of each byte first" in line for line in lines) == (order == "big")
     assert not any("looks like" in line for line in lines)
     wrong, lines = open_recording(path, 250, 400, bitorder={"little": "big", "big": "little"}[order])
     assert (wrong[3:60] != spikes[3:60]).any() and len(lines) == 1
@@ -229,7 +229,7 @@ def test_a_size_that_is_given_and_looks_wrong_is_warned_of(
         len(found) == 1
         and found[0].startswith("warning: ")
         and name in found[0]
-        and "check --height" in found[0]
+        and "check height" in found[0]
     )
 
 

@@ -6,7 +6,8 @@ import torch
 
 from swinsf.models import Reconstruction, SwinSF, SwinSFConfig, build_model, fast
 from swinsf.models.tiling import tile_spans, tiled
-from swinsf.recordings.stream import ENDLESS, key_frames, prefetch, reconstruct, reconstruct_at
+from swinsf.recordings.plan import ENDLESS, key_frames
+from swinsf.recordings.stream import prefetch, reconstruct, reconstruct_at
 from swinsf.utils.cli import UserError
 from tests.conftest import random_spikes
 from tests.models.test_classical import Recording

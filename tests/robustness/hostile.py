@@ -24,17 +24,16 @@ import train
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import read_dat, write_dat
 from swinsf.datasets.paired import read_picture
+from swinsf.datasets.picture_files import read_grey
 from swinsf.datasets.size import guess_camera
 from swinsf.evaluation import page
 from swinsf.evaluation.niqe import niqe, read_statistics
 from swinsf.evaluation.tables import learning_curves
-from swinsf.models import SwinSF, SwinSFConfig, load_model
+from swinsf.models import SwinSF, SwinSFConfig, checkpoint, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.output import read_record
+from swinsf.recordings.writers import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
-from swinsf.utils import checkpoint
-from swinsf.utils.guard import read_grey
 from tests.conftest import ROOT, moving_scene, write_png, write_reds
 from tools import benchmark, benchmark_recordings, results
 

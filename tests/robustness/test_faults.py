@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import train
+from swinsf.models import checkpoint
 from swinsf.training import run, validation
-from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
 from tests.robustness import two_hosts

@@ -22,15 +22,16 @@ import test as test_script
 import train
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import write_dat
+from swinsf.datasets.picture_files import MOST_PIXELS, read_grey
 from swinsf.evaluation.niqe import read_statistics
-from swinsf.models import build_model, load_model
+from swinsf.models import build_model, checkpoint, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.output import read_record
+from swinsf.recordings.writers import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
-from swinsf.utils import checkpoint, cli
+from swinsf.utils import cli
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import MOST_PIXELS, read_grey, read_json
+from swinsf.utils.guard import read_json
 from tests.conftest import random_spikes, write_png, write_reds
 from tests.robustness import fuzz, hostile
 

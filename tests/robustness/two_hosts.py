@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from swinsf.utils import checkpoint
+from swinsf.models import checkpoint
 from tests.conftest import ROOT, assert_equal, write_photos, write_tiny_weights
 
 SKIPPED = 77

@@ -14,11 +14,10 @@ import test as test_script
 import train
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import write_dat
-from swinsf.models import load_model
+from swinsf.models import checkpoint, load_model
 from swinsf.models.swinsf import Reconstruction
 from swinsf.recordings.stream import reconstruct as reconstruct_stream
 from swinsf.training.recipes import RECIPES, reconstruction_loss
-from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from tests.conftest import assert_equal, assert_one_line_error, read_log, run_process, uniform, write_png
 from tests.datasets.test_rates import fire, texture

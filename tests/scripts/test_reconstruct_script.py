@@ -20,7 +20,7 @@ from swinsf.evaluation.metrics import to_bytes
 from swinsf.models import load_model
 from swinsf.models.classical import tfi, tfp
 from swinsf.recordings import batch, job
-from swinsf.recordings.output import moment_name
+from swinsf.recordings.tone import moment_name
 from swinsf.utils.cli import UserError
 from tests.conftest import (
     ROOT,
@@ -146,7 +146,7 @@ def test_dark_scenes_are_lit(tmp_path, capsys):
 
 @pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
 @pytest.mark.parametrize("piped", [False, True])
-def test_steps_as_one_have_the_same_steps_and_grey_levels(
+def test_binned_steps_have_the_same_steps_and_grey_levels(
     method, piped, options, tmp_path, monkeypatch, capsys
 ):
     spikes = moving_scene(40, 64, 400, 0.05, sensor=Sensor(rate=0.06))
@@ -195,7 +195,7 @@ def test_steps_as_one_have_the_same_steps_and_grey_levels(
     assert means["4"] == pytest.approx(means["1"], rel=0.1) and means["auto"] == pytest.approx(
         means["1"], rel=0.1
     )
-    assert ("bin: " in text and "steps as one, since bright pixels have 0.0" in text) == (method == "swinsf")
+    assert ("bin: " in text and "steps a bin, since bright pixels have 0.0" in text) == (method == "swinsf")
     if method == "swinsf":  # bins may overlap
         run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "eight")
         assert {path.stem for path in (tmp_path / "eight").glob("*.png")} == {
@@ -468,7 +468,7 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments, *flags, "--output", tmp_path / "y.mp4")
-    with pytest.raises(UserError, match="a GIF shows 50 pictures a second at most"):
+    with pytest.raises(UserError, match=r"\.gif shows 50 pictures a second at most"):
         run(*arguments, "--fps", 60, "--output", tmp_path / "y.gif")
     assert not (tmp_path / "y.mp4").exists()
 

@@ -37,7 +37,7 @@ def test_pictures_of_an_array_have_the_steps_and_levels_of_a_mean(model):
         assert abs(picture.mean() - 127.5) < 4
 
 
-def test_a_dark_recording_is_brightened_and_its_steps_taken_as_one(model, monkeypatch):
+def test_a_dark_recording_is_brightened_and_its_steps_binned(model, monkeypatch):
     spikes, asked = uniform(0.026, 500), {}
 
     def spy(spikes, model, keys, stride, bin, **options):

@@ -9,7 +9,7 @@ import torch
 
 import train
 from swinsf.datasets.augment import DRAWS
-from swinsf.models import VARIANTS, SwinSF, SwinSFConfig, fast
+from swinsf.models import VARIANTS, SwinSF, SwinSFConfig, checkpoint, fast
 from swinsf.training import validation
 from swinsf.training.data import open_data
 from swinsf.training.epoch import Forward, train_one_epoch
@@ -19,7 +19,6 @@ from swinsf.training.settings import new_settings, parse_settings
 from swinsf.training.start import fresh_model
 from swinsf.training.state import TrainingState
 from swinsf.training.validation import finish_epoch, validate
-from swinsf.utils import checkpoint
 from swinsf.utils.cli import UserError
 from tests.conftest import quick, read_log, write_reds
 

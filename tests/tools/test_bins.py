@@ -1,4 +1,4 @@
-"""bins.py: recordings by noisy cameras, each scored by every number of steps as one."""
+"""bins.py: recordings by noisy cameras, each scored by every number of steps a bin."""
 
 import numpy as np
 import pytest

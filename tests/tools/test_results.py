@@ -85,8 +85,8 @@ def test_methods_on_a_long_stream_look_at_its_middle():
     assert methods["N"](spikes, "middle")[0, 0, 0] == pytest.approx(31 / 41)  # steps 144 to 184
 
 
-def test_a_network_takes_steps_of_a_dark_camera_as_one():
-    """A spike every hundred steps: five steps as one have one in twenty, and the picture is what a single
+def test_a_network_bins_steps_of_a_dark_camera():
+    """A spike every hundred steps: five steps a bin have one in twenty, and the picture is what a single
     step gathers."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::100] = 1

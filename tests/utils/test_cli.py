@@ -11,15 +11,10 @@ import time
 import pytest
 import torch
 
+from swinsf.training.devices import check_parallel, data_parallel, parse_device_ids
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
-from swinsf.utils.distributed import (
-    check_compiler,
-    check_parallel,
-    data_parallel,
-    parse_device_ids,
-    pick_device,
-)
+from swinsf.utils.distributed import check_compiler, pick_device
 from tests.conftest import ROOT
 
 
@@ -137,7 +132,7 @@ def test_device_ids():
         with pytest.raises(UserError, match="--device_ids"):
             parse_device_ids(text)
     model = torch.nn.Identity()
-    assert data_parallel(model, []) is model
+    assert data_parallel(model, "") is model
     with pytest.raises(UserError, match="needs CUDA"):
         check_parallel(torch.device("cpu"), [0, 1])
 

@@ -25,12 +25,11 @@ from swinsf.datasets.augment import Augmented, EpochBatches
 from swinsf.datasets.dat import write_dat
 from swinsf.datasets.loader import make_loader
 from swinsf.datasets.simulation.dataset import PhotoScenes
-from swinsf.models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig, fast
+from swinsf.models import SKIP_CHOICES, Reconstruction, SwinSF, SwinSFConfig, checkpoint, fast
 from swinsf.models.attention import TSA_CHOICES
 from swinsf.training.epoch import Forward, backward, train_one_epoch
 from swinsf.training.recipes import RECIPES, make_optimizer
 from swinsf.training.state import TrainingState
-from swinsf.utils import checkpoint
 from swinsf.utils.distributed import (
     gather,
     interleaved,

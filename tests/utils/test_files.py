@@ -17,6 +17,7 @@ import pytest
 
 import reconstruct
 import simulate
+from swinsf.datasets.picture_files import read_grey
 from swinsf.datasets.simulation.photos import split_photos
 from swinsf.datasets.simulation.videos import find_videos
 from swinsf.evaluation import page
@@ -24,7 +25,6 @@ from swinsf.recordings import output
 from swinsf.training.run import RunLock, create_folder
 from swinsf.utils import cli, files
 from swinsf.utils.cli import UserError
-from swinsf.utils.guard import read_grey
 from tests.conftest import ROOT, random_spikes
 from tests.test_house import ROOMS
 

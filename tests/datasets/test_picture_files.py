@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swinsf.utils.guard import MOST_PIXELS, claimed_pixels, decode_levels
+from swinsf.datasets.picture_files import MOST_PIXELS, claimed_pixels, decode_levels
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg", ".tiff", ".bmp", ".webp"])
