@@ -1,5 +1,8 @@
-"""From spikes to tokens in bands of rows, so that what is warped along the motion is never held for a whole
-picture. For inference on a CPU, where a band stays in the caches and is written in the network's precision."""
+"""From spikes to tokens in bands of rows, for inference on a CPU.
+
+The warped steps of a whole picture are never in memory. A band stays in the caches, and is written in the
+network's precision.
+"""
 
 import torch
 
@@ -24,11 +27,11 @@ def see_and_embed(model, x: torch.Tensor):
     """Spikes (B, 41, H, W), floats -> (tokens (3B, h, w, C) of left, middle and right, {stream: its `Segments`
     or None}).
 
-    The same as `model.see` and `fast.embed`, but for rounding.
+    The same as `model.see` and `fast.embed`, up to rounding.
     """
     config, norm = model.config, model.patch_embed.norm
     batch, _, height, width = x.shape
-    streams = Lying(x) if config.skip == "none" else Along(x, aligned=config.skip == "aligned")
+    streams = Unwarped(x) if config.skip == "none" else Warped(x, aligned=config.skip == "aligned")
     convolutions = {
         stream: conv_then_embed(conv, model.patch_embed.proj, padding=(0, 1))
         for stream, conv in zip(SEEN, (model.conv_first_ref, model.conv_first, model.conv_first_ref))
@@ -38,7 +41,7 @@ def see_and_embed(model, x: torch.Tensor):
     rows = max(1, BAND_PIXELS // (batch * width * patch))  # of tokens
     for top in range(0, shape[2], rows):
         bottom = min(top + rows, shape[2])
-        # A convolution reaches one row further than its tokens. Beyond the picture it sees zeros.
+        # The convolution needs one more row above and below; beyond the picture they are zeros.
         above, below = int(top == 0), int(bottom == shape[2])
         inside = slice(patch * top - 1 + above, patch * bottom + 1 - below)
         for part, stream in zip(tokens, SEEN):
@@ -51,8 +54,8 @@ def see_and_embed(model, x: torch.Tensor):
     return tokens.flatten(0, 1), streams.segments
 
 
-class Lying:
-    """The steps of spikes (B, 41, H, W) as they lie."""
+class Unwarped:
+    """The steps of spikes (B, 41, H, W) as they are."""
 
     def __init__(self, x):
         self.x, self.segments = x, dict.fromkeys(SEEN)
@@ -62,7 +65,7 @@ class Lying:
         seen.copy_(self.x[:, SEEN[stream], rows])
 
 
-class Along:
+class Warped:
     """`motion.along_motion` of spikes (B, 41, H, W), warped band by band."""
 
     def __init__(self, x, aligned):
@@ -72,7 +75,7 @@ class Along:
         lengths = dict(zip(KEY_FRAMES, windows.sum(2)))
         whole = Segments(self.counts["middle"], lengths["middle"])
         self.velocity = estimate_velocity(255 * whole.light, middles(x))
-        # warped as far as the bands have come
+        # filled band by band
         self.segments = {
             stream: Segments(torch.empty_like(self.counts[stream]), lengths[stream]) for stream in KEY_FRAMES
         }

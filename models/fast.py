@@ -1,10 +1,10 @@
-"""What makes SwinSF fast. `infer` and `forward` give what the network gives, but for rounding.
+"""What makes SwinSF fast. `infer` and `forward` return what the network returns, up to rounding.
 
 - `infer` needs no gradients. It works in place, on chunks of windows that stay in the processor's caches.
 - `forward` is for training. Tokens stay cut into windows from block to block, and attention has its own backward pass.
-- Convolutions that follow one another run as one (`models.collapse`).
+- Consecutive convolutions are merged into one (`models.collapse`).
 
-Windows of the three streams lie as (3, n, N, C): those of all samples of a stream one after another.
+Windows of the three streams are (3, n, N, C), where n counts the windows of all samples of a stream.
 """
 
 from functools import lru_cache
@@ -20,21 +20,21 @@ from swinsf.models.bands import see_and_embed
 from swinsf.models.collapse import conv_then_embed, unembed_then_conv
 from swinsf.models.windows import shift_masks, window_kinds, window_order
 
-# Bytes of a chunk of windows. A block makes six times as much of it. Without gradients smaller chunks take
-# longer on a CPU, larger ones memory. A GPU needs many windows at once.
+# Bytes in a chunk of windows; a block needs six times as much memory. On a CPU smaller chunks are slower, and
+# larger ones take memory. A GPU needs many windows at once.
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-# windows that a GPU's fused attention takes at a time: a launch has no more blocks along an axis
+# the most windows that a GPU's fused attention accepts: the limit of blocks along an axis of a launch
 FUSED_MOST = 65_535
-# Bytes of tokens (3B, h, w, C) from which the backward pass of training computes attention matrices and
-# hidden layers again in place of keeping them. Below, keeping them takes about 20 times as much a block.
+# Bytes of tokens (3B, h, w, C) from which training recomputes attention matrices and hidden layers in the
+# backward pass. Keeping them takes about 20 times these bytes per block.
 RECOMPUTE_FROM = 2**24
-# what oneDNN's linear layers compute in, as torch.compile calls them
+# dtypes of oneDNN's linear layers, in the form in which torch.compile calls them
 ONEDNN = (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() else ()
 
 
 class Geometry(NamedTuple):
-    """How tokens (3B, h, w, C) lie in shifted windows."""
+    """How tokens (3B, h, w, C) are arranged in shifted windows."""
 
     order: torch.Tensor  # (3, n) int64 times N: see `window_geometry`
     inverse: torch.Tensor  # (3B h w,) int64: where each token is in the windows
@@ -44,9 +44,9 @@ class Geometry(NamedTuple):
 
 @lru_cache(maxsize=32)
 def window_geometry(streams, height, width, window, shift, device):
-    """The `Geometry` of 3B pictures of tokens; order is (3, n, N), where each token of each window lies in
-    (3B h w, C)."""
-    with torch.inference_mode(False):  # what is made while testing must serve training too
+    """The `Geometry` of 3B pictures of tokens. order is (3, n, N): the index in (3B h w, C) of each window's
+    tokens."""
+    with torch.inference_mode(False):  # training may use tensors that were cached during a test
         order = window_order(height, width, window, shift)
         order = order + height * width * torch.arange(streams).view(-1, 1, 1)  # (3B, n, N)
         order = order.view(3, -1, window**2)
@@ -70,7 +70,7 @@ def infer(model, x, calibration=None):
             seen, segments = model.see(x)
             tokens = embed(model, seen)
         dtype, device = x.dtype, x.device.type
-        del x  # a third of what is held by now
+        del x  # a third of the memory in use here
         for layer in model.layers:
             rssb_in_place(layer, tokens, model.compiled or sab_in_place)
         with torch.autocast(device, enabled=False):
@@ -95,9 +95,8 @@ def forward(model, x, calibration=None):
 def compile_blocks(model):
     """Run the model's blocks through torch.compile, which compiles at the first call for each new size.
 
-    One function serves all blocks. It is compiled for windows with and without masks, with and without
-    stochastic depth and gradients, for one number of windows and then for any. PyTorch gives up beyond 8, and
-    goes on uncompiled.
+    One function serves all blocks. It is compiled with and without masks, stochastic depth and gradients, and
+    for one number of windows, then for any. By default PyTorch gives up after 8 versions and runs uncompiled.
     """
     limits = torch._dynamo.config
     name = "recompile_limit" if hasattr(limits, "recompile_limit") else "cache_size_limit"  # before 2.6
@@ -135,8 +134,8 @@ def embed(model, seen):
 def head(model, tokens):
     """Tokens (3B, h, w, C) -> (B, 1 or 8, H, W) for middle, left and right: norm, last convolutions.
 
-    A convolution of the concatenation left|middle|right is the sum of one on each, which takes a third of the
-    memory.
+    The convolution of the concatenation left|middle|right is computed as the sum of one on each, in a third
+    of the memory.
     """
     last, side = model.conv_last[0], model.conv_lm[0]
     pictures = []
@@ -164,7 +163,7 @@ def convolution(layer):
 
 
 def rssb_in_place(layer, x, block):
-    """An RSSB on contiguous tokens (3B, h, w, C), whose result takes their place. For inference only."""
+    """An RSSB on contiguous tokens (3B, h, w, C), which it overwrites. For inference only."""
     y = x.clone()
     for part in layer.residual_group.blocks:
         geometry = window_geometry(*y.shape[:3], part.window, part.shift, y.device)
@@ -175,7 +174,7 @@ def rssb_in_place(layer, x, block):
             kind = None if geometry.kind is None else geometry.kind[chunk]
             flat.index_copy_(0, place.flatten(), block(part, windows, geometry.masks, kind).flatten(0, 2))
     convolve = convolution(layer)
-    # one at a time: the sum of all would not fit the caches
+    # one stream at a time: the sum of all would not fit the caches
     for stream, features in zip(x.split(1), y.split(1)):
         stream += convolve(features)
 
@@ -184,15 +183,15 @@ def rssb(layer, x, block, grad_checkpoint=False):
     """An RSSB on tokens (3B, h, w, C), with gradients."""
     streams, height, width, channels = x.shape
     recompute = not grad_checkpoint and x.numel() * x.element_size() >= RECOMPUTE_FROM
-    y, lies = x.reshape(-1, channels), None  # how the rows of y lie: as in x, then in the windows of a block
+    y, layout = x.reshape(-1, channels), None  # order of the rows of y: as in x, then in a block's windows
     for part in layer.residual_group.blocks:
         geometry = window_geometry(streams, height, width, part.window, part.shift, x.device)
         order = geometry.order.flatten()
-        if lies is None:
+        if layout is None:
             y = Permute.apply(y, order, geometry.inverse)
         else:
-            y = Permute.apply(y, lies.inverse[order], geometry.inverse[lies.order.flatten()])
-        lies = geometry
+            y = Permute.apply(y, layout.inverse[order], geometry.inverse[layout.order.flatten()])
+        layout = geometry
         windows, outputs = y.view(*geometry.order.shape, channels), []
         drops = draw_drops(part, windows, streams // 3)
         for chunk in chunks(x, part.window, TRAINING_CHUNK_BYTES):
@@ -201,7 +200,7 @@ def rssb(layer, x, block, grad_checkpoint=False):
             arguments = part, windows[:, chunk], geometry.masks, kind, drop, recompute
             outputs.append(recomputed(block, *arguments) if grad_checkpoint else block(*arguments))
         y = (torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]).reshape(-1, channels)
-    y = Permute.apply(y, lies.inverse, lies.order.flatten()).view_as(x)
+    y = Permute.apply(y, layout.inverse, layout.order.flatten()).view_as(x)
     return x + convolution(layer)(y)
 
 
@@ -218,10 +217,10 @@ def draw_drops(part, windows, samples):
 
 
 def sab(part, x, masks, kind, drop=None, recompute=False):
-    """An SAB on windows x (3, n, N, C), any n of them, since each window stands alone: a new tensor.
+    """An SAB on windows x (3, n, N, C), as a new tensor. Windows are independent, so n may be any subset.
 
-    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: the backward pass keeps neither attention
-    matrices nor hidden layers, and computes them again.
+    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: attention matrices and hidden layers are
+    not kept for the backward pass, which computes them again.
     """
     run = recomputed if recompute else call
     left, attended, right = attend_middle(part, x, masks, kind, run)
@@ -235,7 +234,7 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
 
 
 def sab_in_place(part, x, masks, kind):
-    """`sab` without gradients, which writes its result over x and returns it."""
+    """`sab` without gradients, which overwrites x and returns it."""
     left, attended, right = attend_middle(part, x, masks, kind, call)
     x[1] += attended
     if part.tsa == "released":
@@ -265,8 +264,7 @@ def mlp(part, x):
 
 
 def linear(layer, x):
-    """layer(x); on a CPU without gradients by oneDNN, which is faster than the product on some processors and
-    never slower."""
+    """layer(x). On a CPU without gradients oneDNN computes it: faster on some processors, never slower."""
     if x.device.type != "cpu" or x.dtype not in ONEDNN or torch.is_grad_enabled():
         return layer(x)
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
@@ -291,7 +289,7 @@ def attend(query, key, value, bias, kind):
 
 
 def fused_attention(query, key, value, bias, kind):
-    """The same in one kernel, which never forms the attention matrices in memory."""
+    """`attend` in one kernel, which never forms the attention matrices in memory."""
     bias = bias.to(query.dtype)
     bias = bias.expand(len(query), -1, -1, -1) if kind is None else bias.index_select(0, kind)
     # (n, heads, N, C/heads)
@@ -300,7 +298,7 @@ def fused_attention(query, key, value, bias, kind):
 
 
 class Attend(torch.autograd.Function):
-    """The same step by step: twice as fast on a CPU, where windows are this small."""
+    """`attend` step by step: twice as fast on a CPU, because the windows are small."""
 
     @staticmethod
     def forward(ctx, query, key, value, bias, kind):
@@ -349,8 +347,8 @@ def sum_of_kinds(values, kind, kinds):
 
 
 class Permute(torch.autograd.Function):
-    """Rows of x (R, C) in another order. PyTorch's own backward pass adds, since it does not know that no row
-    comes twice."""
+    """Rows of x (R, C) in another order. PyTorch's own backward pass would add, because it cannot know that no
+    row comes twice."""
 
     @staticmethod
     def forward(ctx, x, order, inverse):
@@ -363,8 +361,8 @@ class Permute(torch.autograd.Function):
 
 
 def chunks(tokens, window, limit):
-    """Slices of the windows of a stream of tokens (3B, h, w, C), each of `limit` bytes at most in the three
-    streams together."""
+    """Slices of a stream's windows, for tokens (3B, h, w, C). Over the three streams each has at most `limit`
+    bytes."""
     streams, height, width, channels = tokens.shape
     count = streams // 3 * (height // window) * (width // window)
     most = limit.get(tokens.device.type, limit["cuda"]) // (3 * window**2 * channels * tokens.element_size())
@@ -377,5 +375,5 @@ def call(function, *arguments):
 
 
 def recomputed(function, *arguments):
-    """function(*arguments), of which autograd keeps the arguments alone; it must not draw random numbers."""
+    """function(*arguments), computed again in the backward pass. It must not draw random numbers."""
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

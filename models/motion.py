@@ -1,19 +1,18 @@
-"""Along the motion: steps and firing rates for skip="motion" and "aligned", which the network sees and adds
-its residual to.
+"""Steps and firing rates along the motion, for skip="motion" and "aligned".
 
-A long mean of spikes is clean and blurred, a short one sharp and noisy. Where each pixel's motion is known,
-the mean can be long and sharp: the steps are taken from where the scene's point was at each. The motion is
-estimated from the stream itself by least squares (Lucas and Kanade, "An Iterative Image Registration
-Technique", IJCAI 1981); nothing here is learned.
+The network sees them, and adds its residual to their mean. A long mean of spikes is clean but blurred, a
+short one sharp but noisy. If each pixel's motion is known, the mean can be both long and sharp, because each
+step is sampled at the place that the scene's point has in it. The motion is estimated from the stream itself
+by least squares (Lucas and Kanade, "An Iterative Image Registration Technique", IJCAI 1981). Nothing here is
+learned.
 
-The stream is cut into overlapping segments under windows of Hann's. A pixel keeps its remainder when it
-fires, so a count over a box is off by up to a spike; tapered ends reduce that error from 1/N to 1/N^2 of a
-window of N steps, as they do in the filters of sigma-delta converters (Candy and Temes, "Oversampling
-Delta-Sigma Data Converters", IEEE Press 1992).
+The stream is cut into overlapping segments, each weighted by a Hann window. A pixel keeps its remainder when
+it fires, so a count over N steps is off by up to one spike. Tapered ends reduce this error from 1/N to 1/N^2,
+as in the filters of sigma-delta converters (Candy and Temes, "Oversampling Delta-Sigma Data Converters", IEEE
+Press 1992).
 
-Segments are counted where the steps lie and then warped, so that each pixel's own remainder stays in one
-count; within the 16 steps of a segment the motion blurs. Steps that are warped one by one do not blur, but
-lose the remainder.
+Spikes of a segment are counted before it is warped, so that a pixel's remainder stays within one count. Motion
+blurs the 16 steps of a segment. Steps that are warped one by one do not blur, but lose the remainder.
 """
 
 import math
@@ -27,13 +26,13 @@ from swinsf.utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 SEGMENTS = 7
 # steps between the middles of two segments, and from a middle to where its window ends
 SPACING, HALF_WIDTH = 5, 8
-# each iteration of the estimate takes the segments up to so many steps away: at first what moved little
+# Steps from the key frame to the outermost segment in each iteration of the estimate: near ones moved little.
 SPANS = (5, 10, 15)
-# standard deviations in pixels of the window of the least squares, and of what it matches
+# standard deviations in pixels: of the least squares' neighbourhood, and of the blur before it
 NEIGHBOURHOOD, BLUR = 4.0, 1.0
-STIFFNESS = 10.0  # squared grey levels a pixel; below such gradients there is nothing to see of a motion
-FASTEST = 1.5  # pixels a step
-# steps of a stream
+STIFFNESS = 10.0  # squared grey levels per pixel; flatter areas show no motion, and get none
+FASTEST = 1.5  # pixels per step
+# the steps that each stream sees
 SEEN = {"left": slice(0, SIDE_STEPS), "middle": slice(0, STEPS), "right": slice(STEPS - SIDE_STEPS, STEPS)}
 # Places that are sampled at a time: on a CPU as many as stay in its caches, on a GPU as many as fit its
 # memory.
@@ -64,12 +63,11 @@ def middles(like):
 
 @torch.no_grad()
 def along_motion(x, aligned):
-    """What each stream sees of spikes (B, 41, H, W), floats: {output: (its steps (B, 28 or 41, H, W), its
-    `Segments`)}.
+    """What each stream sees of spikes (B, 41, H, W), floats.
 
-    Both are at the places that the scene's points have at the output's key frame; the steps are so if they
-    are to be `aligned`, else as they lie. One velocity serves the three key frames: what it changes between
-    them is worth 0.01 dB.
+    Returns {output: (steps (B, 28 or 41, H, W), `Segments`)}. The segments are warped to the output's key
+    frame, and so are the steps if `aligned`. One velocity serves the three key frames; warping it, too, would
+    gain 0.01 dB.
     """
     velocity = estimate_velocity(255 * cut_segments(x, KEY_FRAMES["middle"]).light, middles(x))
     time, streams = torch.arange(STEPS, device=x.device, dtype=x.dtype), {}
@@ -83,8 +81,7 @@ def along_motion(x, aligned):
 
 
 def cut_segments(x, key_frame):
-    """The `Segments` of spikes (B, 41, H, W) as they lie, without motion. What reaches over an end of the
-    stream is cut there."""
+    """The `Segments` of spikes (B, 41, H, W), not warped. Windows are cut at the ends of the stream."""
     windows = hann_windows(x, key_frame)
     return Segments(F.conv2d(x, windows[:, :, None, None]), windows.sum(1))
 
@@ -97,11 +94,10 @@ def hann_windows(like, key_frame):
 
 
 def estimate_velocity(pictures, times):
-    """Velocity (B, 2, H, W), x and y in pixels a step at the key frame, of the segments' pictures (B, 7, H,
-    W) in grey levels.
+    """Velocity (B, 2, H, W) at the key frame, x and y in pixels per step.
 
-    times: their `middles`. At each pixel the velocity for which the pictures change least along it, by least
-    squares over its neighbourhood.
+    pictures: the segments, (B, 7, H, W) in grey levels. times: their `middles`. A pixel's velocity is the one
+    along which its neighbourhood changes least, by least squares.
     """
     pictures = gaussian_blur(pictures, BLUR)
     velocity = pictures.new_zeros(len(pictures), 2, *pictures.shape[-2:])
@@ -126,9 +122,9 @@ def estimate_velocity(pictures, times):
 
 
 def warp(pictures, velocity, times):
-    """Pictures (B, K, H, W) of K times, each sampled bicubically at every pixel's place plus velocity x time.
+    """Pictures (B, K, H, W) at K times, each sampled bicubically at position + velocity x time.
 
-    velocity (B, 2, H, W) in pixels (x, y) a unit of times (K,). Beyond the edge lies the pixel at the edge.
+    velocity: (B, 2, H, W), x and y in pixels per step. times: (K,) in steps. Edge pixels are repeated.
     """
     rest, step = places(velocity)
     at_a_time = max(1, PLACES.get(pictures.device.type, PLACES["cuda"]) // step[..., 0].numel())
@@ -141,8 +137,10 @@ def warp(pictures, velocity, times):
 
 
 def places(velocity: torch.Tensor, rows: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the pixels of some rows are (h, W, 2), and how far they move in a step (B, h, W, 2): x and y, in
-    `F.grid_sample`'s -1..1 from edge to edge. velocity (B, 2, H, W)."""
+    """Positions (h, W, 2) of the pixels of some rows, and their displacement per step (B, h, W, 2).
+
+    x and y are in the units of `F.grid_sample`, -1..1 from edge to edge. velocity: (B, 2, H, W).
+    """
     height, width = velocity.shape[-2:]
     y, x = (torch.arange(n, device=velocity.device, dtype=velocity.dtype) for n in (height, width))
     x, y = (2 * x + 1) / width - 1, (2 * y[rows] + 1) / height - 1
@@ -152,7 +150,7 @@ def places(velocity: torch.Tensor, rows: slice = slice(None)) -> tuple[torch.Ten
 
 
 def sample(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, K, H, W) sampled bicubically at the places (B, h, w, 2) of a grid: (B, K, h, w)."""
+    """Pictures (B, K, H, W) sampled bicubically at the positions (B, h, w, 2) of a grid: (B, K, h, w)."""
     return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
