@@ -42,7 +42,7 @@ def open_dataset(
     `augment.to_item`. Raises UserError where it cannot be opened or a file in it is bad.
     """
     # here, since PyTorch comes with them, for which the flags of scripts do not wait
-    from swinsf.datasets import paired
+    from swinsf.datasets import layout, paired
     from swinsf.datasets.simulation.dataset import DemoScenes, PhotoScenes
     from swinsf.datasets.simulation.kinds import fixed_kinds
     from swinsf.datasets.simulation.scenes import STYLES
@@ -84,8 +84,8 @@ def open_dataset(
                 source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options
             )
         return PhotoScenes(source, split, height, width, length, **options)
-    folder = paired.split_folder(Path(path), split)
-    without = data_mode == "250" and split == "test" and not paired.has_truth(folder)
+    folder = layout.split_folder(Path(path), split)
+    without = data_mode == "250" and split == "test" and not layout.has_truth(folder)
     if data_mode == "no_gt" or without:
         if key_id is not None:
             raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")

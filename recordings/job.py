@@ -26,7 +26,7 @@ from swinsf.recordings.repair import repair
 from swinsf.recordings.report import check_report, page_path, write_report
 from swinsf.recordings.stream import prefetch, reconstruct_binned
 from swinsf.recordings.tone import moment_name, stamp
-from swinsf.recordings.writers import Output
+from swinsf.recordings.workplace import Output
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import wait_for_all
