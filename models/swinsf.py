@@ -20,9 +20,7 @@ from swinsf.models.attention import TemporalSpatialAttention, WindowAttention, s
 from swinsf.models.motion import SEEN, SEGMENTS, along_motion
 from swinsf.models.windows import attention_mask, partition, reverse
 from swinsf.utils.spikes import validate_spikes
-from swinsf.utils.timing import SIDE_STEPS, STEPS
-
-SMALLEST = 20  # side of a picture in pixels
+from swinsf.utils.timing import LEAST_SIDE, SIDE_STEPS, STEPS
 
 
 class Reconstruction(NamedTuple):
@@ -255,9 +253,9 @@ class SwinSF(nn.Module):
     def prepare(self, x, calibration=None):
         """Check spikes (B, 41, H, W), calibrate and pad them to whole windows, in the network's dtype."""
         height, width = x.shape[-2:]
-        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < SMALLEST:
+        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < LEAST_SIDE:
             raise ValueError(
-                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {SMALLEST}"
+                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {LEAST_SIDE}"
             )
         if not self.training:  # in training, spikes are unpacked from bits and so are valid
             x = validate_spikes(x)
