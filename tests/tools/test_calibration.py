@@ -7,15 +7,21 @@ from tools import calibration as tool
 
 
 def test_the_drawn_camera_is_as_real_ones_were_measured():
-    dark, response = tool.draw_camera(np.random.default_rng(0))
+    dark, response = tool.measured_camera(np.random.default_rng(0))
     assert 0.0039 < np.median(dark) < 0.0041 and 0.0005 < np.mean(dark > 0.02) < 0.002
     assert np.isclose(response.mean(), 1) and response[:, 0].mean() > 1.1
 
 
+def test_scsims_camera_has_its_constants():
+    dark, response = tool.scsim_camera(np.random.default_rng(0))
+    assert np.isclose(dark.mean(), 0.00468, rtol=0.02) and np.isclose(dark.std(), 0.00184, rtol=0.05)
+    # the deviations of response and threshold together
+    assert np.isclose(response.std(), np.hypot(0.0577, 0.0455), rtol=0.03)
+
+
 def test_the_table_says_what_a_calibration_brings(photos, tiny_weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tool, "LEVELS", (0.1,))
     monkeypatch.setattr(tool, "BINS", (1, 5))
-    monkeypatch.setattr(tool, "draw_camera", lambda rng, draw=tool.draw_camera: draw(rng, 40, 60))
+    monkeypatch.setitem(tool.CAMERAS, "measured", lambda rng: tool.measured_camera(rng, 40, 60))
     flags = [
         "--photos",
         photos,
@@ -23,6 +29,8 @@ def test_the_table_says_what_a_calibration_brings(photos, tiny_weights, tmp_path
         1,
         "--weights",
         tiny_weights,
+        "--levels",
+        0.1,
         "--steps",
         600,
         "--picture",
