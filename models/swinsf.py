@@ -200,9 +200,8 @@ class SwinSF(nn.Module):
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip != "none":
-            self.segment_scores = nn.Parameter(
-                -0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2
-            )
+            offsets = torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2
+            self.segment_scores = nn.Parameter(-0.2 * offsets**2)
             for last in (self.conv_last[0], self.conv_lm[0]):  # start from the mean along the motion
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
@@ -286,10 +285,8 @@ class SwinSF(nn.Module):
         return seen, {stream: segments for stream, (_, segments) in along.items()}
 
     def finish(self, pictures, segments, size):
-        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`.
-
-        size: (height, width) to which padding is cropped.
-        """
+        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`,
+        with the padding cropped to size (height, width)."""
         height, width = size
         outputs = []
         for stream, picture in zip(Reconstruction._fields, pictures):

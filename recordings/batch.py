@@ -145,20 +145,17 @@ def inspect_rules(settings, recordings: list[str], paths: list[Path]) -> list[tu
 def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
     """[(whether flags do not go together, what to say then)]"""
     piped, count = "-" in recordings, len(recordings)
-    besides = {
-        "--report": settings.report,
-        "standard input": piped,
-        "--method tfp": settings.method == "tfp",
-    }
-    ends = {
-        "--report": settings.report,
-        "--beside": settings.beside,
-        "standard input": piped,
-        f"--method {settings.method}": settings.method != "swinsf",
-    }
-    looks_again = {"--report": settings.report, "--exposure batch": settings.exposure == "batch"}
+    report, pipe = {"--report": settings.report}, {"standard input": piped}
+    others = (  # of --beside, of --ends, of standard input
+        report | pipe | {"--method tfp": settings.method == "tfp"},
+        report
+        | {"--beside": settings.beside}
+        | pipe
+        | {f"--method {settings.method}": settings.method != "swinsf"},
+        report | {"--exposure batch": settings.exposure == "batch"},
+    )
     no_beside, no_ends, no_pipe = (
-        next((name for name, used in flags.items() if used), None) for flags in (besides, ends, looks_again)
+        next((name for name, used in flags.items() if used), None) for flags in others
     )
     return [
         (settings.bad_pixels, f"--bad_pixels {settings.bad_pixels}: --inspect finds them; add it"),
