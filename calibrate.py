@@ -76,25 +76,34 @@ from swinsf.utils.files import atomic_write
 
 def check_flags(settings):
     """Raises UserError for flags that do not go together, and for files that would be written over."""
-    if settings.published and (settings.dark or settings.flat):
-        raise UserError(f"--published {settings.published} with --dark or --flat: take one of them")
-    if not settings.published and not (settings.dark and settings.flat):
-        raise UserError(
-            "--dark and --flat: both are needed; record with the lens capped, and an evenly lit surface"
-        )
-    if "-" in (settings.dark, *settings.flat):
-        raise UserError("standard input: it cannot be looked at twice; name a file")
-    output = settings.output
-    if output.suffix.lower() != ".npz":
-        raise UserError(f"--output {output}: a calibration is an .npz file; take a name that ends so")
+    output, recorded = settings.output, settings.dark or settings.flat
     read = [Path(path) for path in (settings.dark, *settings.flat, settings.published) if path]
+    rules = (
+        (
+            settings.published and recorded,
+            f"--published {settings.published} with --dark or --flat: take one of them",
+        ),
+        (
+            not settings.published and not (settings.dark and settings.flat),
+            "--dark and --flat: both are needed; record with the lens capped, and an evenly lit surface",
+        ),
+        (
+            "-" in (settings.dark, *settings.flat),
+            "standard input: it cannot be looked at twice; name a file",
+        ),
+        (
+            output.suffix.lower() != ".npz",
+            f"--output {output}: a calibration is an .npz file; take a name that ends so",
+        ),
+    )
+    for wrong, text in rules:
+        if wrong:
+            raise UserError(text)
     for path in (output, output.with_suffix(".png"), output.with_suffix(".csv")):
-        if any(path.exists() and source.exists() and path.samefile(source) for source in read):
-            raise UserError(f"--output {output}: {path} is what is read; take another name")
-        if path.exists() and not settings.overwrite:
-            raise UserError(
-                f"--output {output}: {path} is there already; add --overwrite, or take another name"
-            )
+        read_too = any(path.exists() and source.exists() and path.samefile(source) for source in read)
+        if read_too or (path.exists() and not settings.overwrite):
+            remedy = "is what is read; take" if read_too else "is there already; add --overwrite, or take"
+            raise UserError(f"--output {output}: {path} {remedy} another name")
 
 
 def open_all(settings):

@@ -25,8 +25,14 @@ from swinsf.utils import choices, cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.cpus import available_cpus
 
-TEST_STEPS = 301  # of a test stream in the spike-REDS layout
-META = "meta.json"
+LIMITS = {  # of fields of Sensor
+    "rate": (1e-3, 1),
+    "hot": (0, 1),
+    "hot_most": (0.02, 1),
+    "dead": (0, 1),
+    "recovery": (0, 1),
+    "shading": (0, 0.99),
+}
 SENSOR_FLAGS = {  # a field of Sensor each
     "--rate": "spikes a step at grey level 255",
     "--exposure": "gain of the light, in spikes and pictures; from 1 / rate on white saturates, at a spike a step",
@@ -115,7 +121,7 @@ def flag_options(name):
         return {"choices": choices_of[name]}
     if isinstance(getattr(IDEAL, name), int):
         return {"type": cli.count}
-    return {"type": cli.number(float, 0, 1e6)}
+    return {"type": cli.number(float, *LIMITS.get(name, (0, 1e6)))}
 
 
 def look():
@@ -139,18 +145,19 @@ from tqdm import tqdm
 
 from swinsf.datasets import SENSOR_OF, is_simulated, open_dataset, start_worker
 from swinsf.datasets.dat import write_dat
-from swinsf.datasets.paired import PAIRED, PICTURE_IDS, SPLITS
+from swinsf.datasets.layout import SPLITS
+from swinsf.datasets.paired import PAIRED
 from swinsf.datasets.simulation import sampling
 from swinsf.datasets.simulation.dataset import SCENE_DRAWS
+from swinsf.datasets.simulation.folder import Place, claim_folder
 from swinsf.datasets.simulation.footage import find_frames, find_videos
 from swinsf.datasets.simulation.kinds import Kind
 from swinsf.datasets.simulation.long import LongScene, pack
 from swinsf.datasets.simulation.scenes import STYLES
 from swinsf.datasets.simulation.sensor import Sensor, replaced
 from swinsf.evaluation.tables import write_picture
-from swinsf.utils.files import atomic_write, is_clutter
-from swinsf.utils.guard import keep_out, read_json
-from swinsf.utils.timing import STEPS
+from swinsf.utils.files import atomic_write
+from swinsf.utils.guard import keep_out
 
 
 def draw_sensor(settings, index):
@@ -158,16 +165,6 @@ def draw_sensor(settings, index):
     values that none has."""
     sensors = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
     sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given_values(settings))
-    if not 0 < sensor.rate <= 1:
-        raise UserError(
-            f"--rate {sensor.rate:g}: a pixel fires once a step at most; take more than 0 and up to 1"
-        )
-    if not 0.02 <= sensor.hot_most <= 1:
-        raise UserError(f"--hot_most {sensor.hot_most:g}: hot pixels have 0.02 or more; take 0.02 to 1")
-    if sensor.recovery > 1:
-        raise UserError(f"--recovery {sensor.recovery:g}: a part of 1; take 0 to 1")
-    if sensor.shading >= 1:
-        raise UserError(f"--shading {sensor.shading:g}: would leave pixels without light; take less than 1")
     if sensor.hot + sensor.dead > 1:
         raise UserError(
             f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1"
@@ -184,80 +181,6 @@ def scene_rng(settings, index, what):
     """The random numbers of what is drawn for scene `index`: its "sensor" or its "scene"."""
     split = list(SPLITS).index(settings.split)
     return np.random.default_rng([SCENE_DRAWS, settings.seed, split, index, ("sensor", "scene").index(what)])
-
-
-def claim_folder(folder, split, about):
-    """Make the dataset's folder and enter the split's settings into its meta.json.
-
-    Raises UserError where the folder is not this script's, or has the split by other settings.
-    """
-    path = folder / META
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--save_path {folder}: is a file; take a folder")
-    # those are of a write that was killed
-    others = [f for f in folder.glob("*") if not f.name.startswith(f".{META}.") and not is_clutter(f)]
-    if others and not path.is_file():
-        raise UserError(
-            f"--save_path {folder}: has files but no {META}, so it is not of simulate.py; take a new folder"
-        )
-    meta = {"made_by": "simulate.py", "splits": {}}
-    if path.is_file():
-        try:
-            meta = read_json(path)
-        except ValueError:
-            meta = None
-        if not is_meta(meta):
-            raise UserError(f"{path}: not of simulate.py; take a new --save_path")
-    for name, other in meta["splits"].items():
-        if other["data_mode"] != about["data_mode"]:
-            raise UserError(
-                f"{path}: its {name} streams are of --data_mode {other['data_mode']}; take the same, or a new --save_path"
-            )
-        shared = (
-            sorted(other["sources"].keys() & about["sources"].keys())
-            if about["source"].startswith("photos:")
-            else []
-        )
-        if shared and name != split:
-            raise UserError(
-                f"{path}: its {name} streams have {len(shared)} of the {split} photographs, {shared[0]} among them, since the "
-                "folder has changed between; take a new --save_path for all splits"
-            )
-    old = meta["splits"].setdefault(split, about)
-    if isinstance(old.get("given"), dict):  # earlier versions listed the flags that were left out, too
-        old["given"] = {name: value for name, value in old["given"].items() if value is not None}
-    # the same photographs may be reached by another path
-    for name in sorted(
-        (about.keys() | {"long", "sampler"} & old.keys()) - {"count", "source", "sensors", "made_with"}
-    ):
-        if old.get(name) != about.get(name):
-            raise UserError(
-                f"{path}: its {split} streams were made with {name} {old.get(name)!s:.80}, not {about.get(name)!s:.80}; "
-                "take the same settings to resume, or a new --save_path"
-            )
-    text = sampling.describe_other(old.get("made_with"), about.get("made_with"))
-    if text:
-        cli.log(f"warning: {path}: {text}; scenes from here on differ slightly from those before")
-    sensors = {**old.get("sensors", {}), **about["sensors"]}  # there may be more streams than are asked for
-    meta["splits"][split] = {**about, "sensors": sensors, "count": max(about["count"], old["count"])}
-    with atomic_write(path, "w") as file:
-        json.dump(meta, file, indent=1)
-
-
-def is_meta(meta):
-    """Whether a value is what `claim_folder` writes, as far as it reads it."""
-    if (
-        not isinstance(meta, dict)
-        or meta.get("made_by") != "simulate.py"
-        or not isinstance(meta.get("splits"), dict)
-    ):
-        return False
-    wanted = {"data_mode": str, "sources": dict, "count": int}
-    splits = meta["splits"].values()
-    return all(
-        isinstance(s, dict) and all(isinstance(s.get(name), kind) for name, kind in wanted.items())
-        for s in splits
-    )
 
 
 def write_scene(index, scenes, place, settings):
@@ -304,53 +227,6 @@ def write_remembered(index):
     write_scene(index, *remembered)
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where the streams of a split lie: the layout of `datasets.paired`."""
-
-    folder: Path
-    data_mode: str
-    split: str
-
-    @property
-    def flip(self):
-        return PAIRED[self.data_mode].flip
-
-    @property
-    def long(self):
-        """Whether these are spike-REDS test streams: 301 steps and one picture, of the middle step."""
-        return self.data_mode == "250" and self.split != "train"
-
-    @property
-    def steps(self):
-        return TEST_STEPS if self.long else STEPS
-
-    @property
-    def folders(self):
-        """Of the streams, and of the pictures."""
-        return self.folder / "input", self.folder / "gt"
-
-    @staticmethod
-    def name(index):
-        return f"scene{index:06d}"
-
-    def paths(self, index):
-        """(the stream's path, {step: the path of its picture}) of a scene."""
-        name, (streams, pictures) = self.name(index), self.folders
-        if self.long:
-            middle = TEST_STEPS // 2
-            stem = f"{name}_key_id{middle + 1}"
-            return streams / f"{stem}.dat", {middle: pictures / f"{stem}.png"}
-        ids = PICTURE_IDS if self.split == "train" else (21,)
-        if self.data_mode == "250":
-            return streams / f"{name}id21.dat", {
-                key_id - 1: pictures / f"{name}id{key_id}.png" for key_id in ids
-            }
-        return streams / f"{name}.dat", {
-            key_id - 1: pictures / f"{name}_key_id{key_id}.png" for key_id in ids
-        }
-
-
 def write_long(settings, place, make_about):
     """`main` of --long: a stream for each video of the source."""
     kind, _, source = settings.source.partition(":")
@@ -363,7 +239,7 @@ def write_long(settings, place, make_about):
     sizes = {f.name: len(f.pictures) if f.pictures else f.path.stat().st_size for f in found}
     sensors = {name: dataclasses.asdict(draw_sensor(settings, i)) for i, name in enumerate(names)}
     about = make_about({"long": True}, sizes, sensors)
-    check_links(settings, place)
+    place.check_links()
     keep_out(settings.save_path, "--save_path", [(f.pictures or [f.path])[0] for f in found])
     claim_folder(settings.save_path, settings.split, json.loads(json.dumps({**about, "count": len(found)})))
     size = PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width
@@ -387,14 +263,6 @@ def write_long(settings, place, make_about):
         cli.log(f"{path}: {scene.steps} steps, {len(scene.shown)} pictures")
     cli.log(f"the dataset is {settings.save_path}")
     return 0
-
-
-def check_links(settings, place):
-    for folder in (settings.save_path / settings.split, *place.folders):
-        if folder.is_symlink():
-            raise UserError(
-                f"{folder}: is a link, and nothing is written through it; put the folder itself there"
-            )
 
 
 def main(arguments=None):
@@ -437,7 +305,7 @@ def main(arguments=None):
         **options,
     )
     sensors = {place.name(i): dataclasses.asdict(draw_sensor(settings, i)) for i in range(settings.count)}
-    check_links(settings, place)
+    place.check_links()
     keep_out(settings.save_path, "--save_path", scenes.files)
     claim_folder(
         settings.save_path, settings.split, json.loads(json.dumps(about({}, scenes.source_sizes, sensors)))

@@ -42,7 +42,7 @@ def open_dataset(
     `augment.to_item`. Raises UserError where it cannot be opened or a file in it is bad.
     """
     # here, since PyTorch comes with them, for which the flags of scripts do not wait
-    from swinsf.datasets import paired
+    from swinsf.datasets import layout, paired
     from swinsf.datasets.simulation.dataset import DemoScenes, PhotoScenes
     from swinsf.datasets.simulation.kinds import fixed_kinds
     from swinsf.datasets.simulation.scenes import STYLES
@@ -50,26 +50,36 @@ def open_dataset(
     from swinsf.datasets.simulation.videos import FrameScenes, VideoScenes
 
     path = str(path)
-    if key_id is not None and key_id not in KEY_IDS:
-        raise UserError(f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}")
-    if flip is not None and (path == "demo" or is_simulated(path)):
-        raise UserError(f"--flip {flip} with {path}: scenes are made upright; leave it out")
-    if rate is not None and (path == "demo" or is_simulated(path)):
-        raise UserError(
-            f"--rate {rate:g} with {path}: the rate of scenes is that of their sensor; leave it out"
-        )
-    if path == "demo":
-        if (data_mode, split) != ("250", "test"):
-            raise UserError(
-                "--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder, photos:DIR, videos:DIR or frames:DIR"
-            )
+    simulated, demo = is_simulated(path), path == "demo"
+    rules = (
+        (
+            key_id is not None and key_id not in KEY_IDS,
+            f"--key_id {key_id}: no output shows it; choose from {', '.join(map(str, KEY_IDS))}",
+        ),
+        (
+            flip is not None and (demo or simulated),
+            f"--flip {flip} with {path}: scenes are made upright; leave it out",
+        ),
+        (
+            rate is not None and (demo or simulated),
+            f"--rate {rate} with {path}: the rate of scenes is that of their sensor; leave it out",
+        ),
+        (
+            demo and (data_mode, split) != ("250", "test"),
+            "--dataset_path demo: only for testing, with --data_mode 250; name a dataset folder, photos:DIR, videos:DIR or frames:DIR",
+        ),
+        (
+            simulated and data_mode not in PAIRED,
+            f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}",
+        ),
+    )
+    for wrong, text in rules:
+        if wrong:
+            raise UserError(text)
+    if demo:
         return DemoScenes(key_id)
-    if is_simulated(path):
+    if simulated:
         kind, _, source = path.partition(":")
-        if data_mode not in PAIRED:
-            raise UserError(
-                f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}"
-            )
         height, width = paired.PAIRED[data_mode].height, paired.PAIRED[data_mode].width
         if split == "train":
             height, width = crop_size or height, crop_size or width
@@ -84,8 +94,8 @@ def open_dataset(
                 source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options
             )
         return PhotoScenes(source, split, height, width, length, **options)
-    folder = paired.split_folder(Path(path), split)
-    without = data_mode == "250" and split == "test" and not paired.has_truth(folder)
+    folder = layout.split_folder(Path(path), split)
+    without = data_mode == "250" and split == "test" and not layout.has_truth(folder)
     if data_mode == "no_gt" or without:
         if key_id is not None:
             raise UserError(f"--key_id {key_id}: {folder} has no pictures to choose from; leave it out")

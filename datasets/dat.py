@@ -52,23 +52,29 @@ def whole_steps(path, height, width):
 
     Raises UserError if the file is missing or empty, or if a step is not a whole number of bytes.
     """
+    step = step_bytes(path, height, width)
+    return divmod(stream_length(path), step)
+
+
+def stream_length(path):
+    """The bytes of a `.dat` file. Raises UserError if it is missing, empty or no plain file."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such spike stream; check the path")
-    step = step_bytes(path, height, width)
+        wrong = "no plain file; name a .dat file, or - to read a pipe" if path.exists() else ""
+        raise UserError(f"{path}: {wrong or 'no such spike stream; check the path'}")
     length = path.stat().st_size
-    if length == 0:
+    if not length:
         raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
-    return divmod(length, step)
+    return length
 
 
 def step_bytes(name, height, width):
     """Bytes of a packed step. Raises UserError if they are not a whole number, or too many."""
+    check_size(name, height, width)
     if height < 1 or width < 1 or height * width % 8:
         raise UserError(
             f"{name}: a step of {height}x{width} is not a whole number of bytes; check height and width"
         )
-    check_size(name, height, width)
     return height * width // 8
 
 
@@ -253,15 +259,21 @@ def read_steps(path, height, width, start, stop, flip, bitorder="little"):
     step = height * width // 8
     # Read, not mapped: if another program truncates a mapped file, the process dies of a bus error.
     try:
-        packed = np.fromfile(path, np.uint8, (stop - start) * step, offset=start * step)
-        if packed.size < (stop - start) * step:
-            raise UserError(f"{path}: became shorter while it was read; restore the file")
+        packed = read_exactly(path, np.uint8, (stop - start) * step, start * step)
         return unpack(packed, height, width, flip, bitorder)
     except MemoryError:
         raise UserError(
             f"{path}: steps {start} to {stop - 1} are {(stop - start) * step * 8:,} pixels, more than memory "
             "holds; read fewer"
         ) from None
+
+
+def read_exactly(path, dtype, count, offset):
+    """`count` numbers of a file from a byte on. Raises UserError if it has become shorter."""
+    numbers = np.fromfile(path, dtype, count, offset=offset)
+    if numbers.size < count:
+        raise UserError(f"{path}: became shorter while it was read; restore the file")
+    return numbers
 
 
 def unpack(packed, height, width, flip, bitorder="little"):

@@ -1,7 +1,6 @@
 """Spike streams on disk: one base class reads and checks; subclasses only say which files belong together."""
 
 import copy
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +12,15 @@ from tqdm import tqdm
 from swinsf.datasets import rates
 from swinsf.datasets.augment import to_item
 from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, read_steps
-from swinsf.datasets.picture_files import WHITES, read_levels, to_eight_bits
-from swinsf.datasets.series import natural, series_of
+from swinsf.datasets.layout import Truth, dat_files, id_of, read_picture, split_folder
+from swinsf.datasets.picture_files import WHITES, to_eight_bits
 from swinsf.datasets.size import guess_camera
-from swinsf.utils.choices import NO_DATA
 from swinsf.utils.cli import UserError, plural
-from swinsf.utils.guard import read_json, visible
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
-INPUT_FOLDERS = ("input", "spike")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # in order of preference
 LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are examined
 PICTURE_IDS = (7, 14, 21, 28, 35)  # ids of the pictures that streams of 41 steps may have, counted from 1
 UPSIDE_DOWN = 0.2  # a flipped TFP must correlate better with the picture by this much
-# Some toolboxes call the test split val.
-SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
 
 
 @dataclass(frozen=True)
@@ -315,126 +308,3 @@ class ClassA(SpikeDataset):
 
 
 PAIRED = {"250": SpikeREDS, "1000": SpikeX4K}  # datasets with ground truth, by data mode
-
-
-def hold_out(dataset):
-    """(indices to train on, indices to validate on, a warning or None).
-
-    Holds out the last twentieth of the scenes. Scenes stay whole, because their parts look alike. Streams
-    belong to one scene if their names agree before _part1, _f4305, key and id, or else in all but the last
-    number.
-    """
-    scenes = {}
-    for index, stream in enumerate(dataset.streams):
-        # such as 000_part1_key_id21, occ008.649_f4305
-        scene, *more = re.split(r"_part\d|_f\d", stream.path.stem)
-        scene = re.split(r"_?key_|_id\d|id21$", scene)[0]
-        scenes.setdefault(scene if more else series_of(scene)[0], []).append(index)
-    groups = list(scenes.values())
-    if len(dataset) < 2:
-        raise UserError(
-            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or use "
-            "--val_every 0"
-        )
-    held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
-    warning = None
-    if len(held) > 0.75 * len(dataset) and len(groups) > 1:
-        held = min(groups, key=len)
-    elif len(groups) < 2:
-        held = sorted(range(len(dataset)), key=lambda i: natural(dataset.streams[i].path.name))
-        held = sorted(held[-max(1, len(dataset) // 20) :])
-        if not is_of_simulate(dataset.path):  # whose names are numbers of scenes drawn at random
-            first = dataset.streams[0].path.name
-            warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams "
-            warning += "of one scene may be held out and trained on; a folder val/ avoids that"
-    return [index for index in range(len(dataset)) if index not in held], held, warning
-
-
-def is_of_simulate(folder):
-    """Whether simulate.py made a dataset."""
-    try:
-        return read_json(folder / "meta.json").get("made_by") == "simulate.py"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def split_folder(path, split):
-    """The folder of a split of a dataset. Raises UserError if dataset or split is missing."""
-    if not path.is_dir():
-        raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
-    for name in SPLITS[split]:
-        if (path / name).is_dir():
-            return path / name
-    raise UserError(
-        f"{path}: no folder {' or '.join(SPLITS[split])} in it; a dataset has train/, val/ or test/"
-    )
-
-
-def dat_files(folder):
-    """The `.dat` files (or `.DAT`) of a split: in its folder input, else in spike, else at its top."""
-    for place in (*(folder / name for name in INPUT_FOLDERS), folder):
-        found = sorted(path for path in visible(place.glob("*")) if path.suffix.lower() == ".dat")
-        if found:
-            return found
-    return []
-
-
-def id_of(stem, steps):
-    """The key id at the end of a stream's name, counted from 1, or None.
-
-    151 for `200_part1_key_id151`, 21 for `NAMEid21` of 41 steps. None for `pyramid60`, whose digits are part
-    of the name.
-    """
-    match = re.search(r"(?:^|_)id(\d+)$", stem) or (steps == STEPS and re.search(r"id(21)$", stem))
-    return int(match.group(1)) if match else None
-
-
-class Truth:
-    """The pictures in a split's folder gt, by name without suffix. Ignores case in folder and suffixes."""
-
-    def __init__(self, folder):
-        places = [
-            place for place in visible(folder.glob("*")) if place.name.lower() == "gt" and place.is_dir()
-        ]
-        self.folder = min(places, default=folder / "gt")
-        files = {(path.stem, path.suffix.lower()): path for path in visible(self.folder.glob("*"))}
-        self.paths = {
-            stem: files[stem, suffix]
-            for suffix in reversed(PICTURE_SUFFIXES)
-            for stem, s in files
-            if s == suffix
-        }
-
-    def named(self, stem):
-        """The picture of this name, or, if there is none, the path that it should have."""
-        return self.paths.get(stem, self.folder / f"{stem}.png")
-
-    def of_id(self, path, key_id):
-        """The picture of a 41-step stream at an id: NAMEid7 or NAME_key_id7 for NAMEid21.dat or NAME.dat."""
-        name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
-        direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
-        return self.named(spelled if name == path.stem or spelled in self.paths else direct)
-
-
-def has_truth(folder):
-    """Whether a split has a folder of pictures."""
-    return Truth(folder).folder.is_dir()
-
-
-def read_picture(path, height, width):
-    """A ground-truth picture as grey uint8 or uint16 (height, width).
-
-    Raises UserError if it cannot be read or has another size.
-    """
-    try:
-        picture = read_levels(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; restore the picture") from None
-    if picture is None:
-        raise UserError(f"{path}: not a readable picture; replace it")
-    if picture.shape != (height, width):
-        found = "x".join(map(str, picture.shape))
-        raise UserError(
-            f"{path}: a picture of {found}, expected {height}x{width}; check the file and --data_mode"
-        )
-    return picture

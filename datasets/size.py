@@ -14,6 +14,7 @@ from swinsf.datasets.dat import (
     DatFile,
     neighbour_correlations,
     rate_picture,
+    stream_length,
 )
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
@@ -81,14 +82,7 @@ def guess_camera(path):
     before. A file length of whole steps counts as well, and decides alone if the pictures show nothing.
     Raises UserError with the candidates if none stands out.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: no plain file; name a .dat file, or - to read a pipe from standard input")
-    if not path.is_file():
-        raise UserError(f"{path}: no such spike stream; check the path")
-    length = path.stat().st_size
-    if not length:
-        raise UserError(f"{path}: 0 bytes, an empty file; record it again, or check the path")
+    path, length = Path(path), stream_length(path)
     ranking = sorted(candidates(path, length), key=lambda one: one.alike, reverse=True)
     listed = ", ".join(map(str, ranking))
     for one in ranking:

@@ -20,9 +20,7 @@ from swinsf.models.attention import TemporalSpatialAttention, WindowAttention, s
 from swinsf.models.motion import SEEN, SEGMENTS, along_motion
 from swinsf.models.windows import attention_mask, partition, reverse
 from swinsf.utils.spikes import validate_spikes
-from swinsf.utils.timing import SIDE_STEPS, STEPS
-
-SMALLEST = 20  # side of a picture in pixels
+from swinsf.utils.timing import LEAST_SIDE, SIDE_STEPS, STEPS
 
 
 class Reconstruction(NamedTuple):
@@ -202,9 +200,8 @@ class SwinSF(nn.Module):
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip != "none":
-            self.segment_scores = nn.Parameter(
-                -0.2 * (torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2) ** 2
-            )
+            offsets = torch.arange(SEGMENTS, device="cpu") - SEGMENTS // 2
+            self.segment_scores = nn.Parameter(-0.2 * offsets**2)
             for last in (self.conv_last[0], self.conv_lm[0]):  # start from the mean along the motion
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
@@ -255,9 +252,9 @@ class SwinSF(nn.Module):
     def prepare(self, x, calibration=None):
         """Check spikes (B, 41, H, W), calibrate and pad them to whole windows, in the network's dtype."""
         height, width = x.shape[-2:]
-        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < SMALLEST:
+        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < LEAST_SIDE:
             raise ValueError(
-                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {SMALLEST}"
+                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {LEAST_SIDE}"
             )
         if not self.training:  # in training, spikes are unpacked from bits and so are valid
             x = validate_spikes(x)
@@ -288,10 +285,8 @@ class SwinSF(nn.Module):
         return seen, {stream: segments for stream, (_, segments) in along.items()}
 
     def finish(self, pictures, segments, size):
-        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`.
-
-        size: (height, width) to which padding is cropped.
-        """
+        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`,
+        with the padding cropped to size (height, width)."""
         height, width = size
         outputs = []
         for stream, picture in zip(Reconstruction._fields, pictures):

@@ -26,10 +26,11 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     not go together; size: number of processes."""
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
-    if settings.inspect:
-        check_inspect_flags(settings, recordings, paths)
-    else:
-        check_flags(settings, recordings, size)
+    inspect = settings.inspect
+    rules = inspect_rules(settings, recordings, paths) if inspect else flag_rules(settings, recordings, size)
+    for wrong, text in rules:
+        if wrong:
+            raise UserError(text)
     batch = [
         argparse.Namespace(**{**vars(settings), "recording": recording, "output": path})
         for recording, path in zip(recordings, paths)
@@ -116,54 +117,81 @@ def output_paths(recordings, output, suffix=".mp4"):
     return [Path(output) / (name + (suffix if suffix == "_inspect.png" else "")) for name in names]
 
 
-def check_inspect_flags(settings, recordings: list[str], paths: list[Path]):
-    """Raises UserError for flags and outputs that do not go with --inspect."""
-    if "-" in recordings:
-        raise UserError("--inspect with standard input: it cannot be looked at here and there; name a file")
-    for path in paths:
-        if path.suffix.lower() != ".png" or path.is_dir():
-            raise UserError(
-                f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png"
+def inspect_rules(settings, recordings: list[str], paths: list[Path]) -> list[tuple]:
+    """[(whether flags and outputs do not go with --inspect, what to say then)]"""
+    table, count = settings.bad_pixels, len(recordings)
+    there = table and table.exists() and not settings.overwrite
+    return [
+        (
+            "-" in recordings,
+            "--inspect with standard input: it cannot be looked at here and there; name a file",
+        ),
+        *(
+            (
+                path.suffix.lower() != ".png" or path.is_dir(),
+                f"--output {path}: the sheet of --inspect is a PNG; take the name of a file that ends in .png",
             )
-    table = settings.bad_pixels
-    if table and table.suffix.lower() != ".csv":
-        raise UserError(f"--bad_pixels {table}: a table in CSV; take a name that ends in .csv")
-    if table and len(recordings) > 1:
-        raise UserError(f"--bad_pixels with {len(recordings)} recordings: the table is of one; name one")
-    if table and table.exists() and not settings.overwrite:
-        raise UserError(f"--bad_pixels {table}: is there already; add --overwrite, or take another name")
+            for path in paths
+        ),
+        (
+            table and table.suffix.lower() != ".csv",
+            f"--bad_pixels {table}: a table in CSV; take a name that ends in .csv",
+        ),
+        (table and count > 1, f"--bad_pixels with {count} recordings: the table is of one; name one"),
+        (there, f"--bad_pixels {table}: is there already; add --overwrite, or take another name"),
+    ]
 
 
-def check_flags(settings, recordings: list[str], size: int):
-    """Raises UserError for flags that do not go together."""
-    piped = "-" in recordings
-    if settings.bad_pixels:
-        raise UserError(f"--bad_pixels {settings.bad_pixels}: --inspect finds them; add it")
-    if settings.stamp and settings.bits == 32:
-        raise UserError("--stamp with --bits 32: floats are for numbers; leave one of them out")
-    if settings.bits == 32 and settings.gamma != 1:
-        raise UserError(
-            f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out"
-        )
-    if settings.beside and (settings.report or settings.method == "tfp" or piped):
-        other = "--report" if settings.report else "standard input" if piped else "--method tfp"
-        raise UserError(f"--beside {settings.beside} with {other}: these do not go together; leave one out")
-    others = {"--report": settings.report, "--beside": settings.beside, "standard input": piped}
-    others |= {f"--method {settings.method}": settings.method != "swinsf"}
-    if settings.ends and any(others.values()):
-        other = next(name for name, used in others.items() if used)
-        raise UserError(f"--ends with {other}: mirrored windows are the network's alone; leave one out")
-    if settings.compare and not settings.report:
-        raise UserError("--compare: its pictures are for the page; add --report")
-    if settings.compare and len(recordings) > 1:
-        raise UserError(f"--compare with {len(recordings)} recordings: name one, whose pictures they are")
-    if piped and size > 1:
-        raise UserError(
-            f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun"
-        )
-    if piped and (settings.report or settings.exposure == "batch"):
-        flag = "--report" if settings.report else "--exposure batch"
-        raise UserError(f"{flag} with standard input: it takes a second look at the recording; name a file")
+def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
+    """[(whether flags do not go together, what to say then)]"""
+    piped, count = "-" in recordings, len(recordings)
+    report, pipe = {"--report": settings.report}, {"standard input": piped}
+    others = (  # of --beside, of --ends, of standard input
+        report | pipe | {"--method tfp": settings.method == "tfp"},
+        report
+        | {"--beside": settings.beside}
+        | pipe
+        | {f"--method {settings.method}": settings.method != "swinsf"},
+        report | {"--exposure batch": settings.exposure == "batch"},
+    )
+    no_beside, no_ends, no_pipe = (
+        next((name for name, used in flags.items() if used), None) for flags in others
+    )
+    return [
+        (settings.bad_pixels, f"--bad_pixels {settings.bad_pixels}: --inspect finds them; add it"),
+        (
+            settings.stamp and settings.bits == 32,
+            "--stamp with --bits 32: floats are for numbers; leave one of them out",
+        ),
+        (
+            settings.bits == 32 and settings.gamma != 1,
+            f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out",
+        ),
+        (
+            settings.beside and no_beside,
+            f"--beside {settings.beside} with {no_beside}: these do not go together; leave one out",
+        ),
+        (
+            settings.ends and no_ends,
+            f"--ends with {no_ends}: mirrored windows are the network's alone; leave one out",
+        ),
+        (
+            settings.compare and not settings.report,
+            "--compare: its pictures are for the page; add --report",
+        ),
+        (
+            settings.compare and count > 1,
+            f"--compare with {count} recordings: name one, whose pictures they are",
+        ),
+        (
+            piped and size > 1,
+            f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun",
+        ),
+        (
+            piped and no_pipe,
+            f"{no_pipe} with standard input: it takes a second look at the recording; name a file",
+        ),
+    ]
 
 
 def inspect_all(batch: list[argparse.Namespace]) -> int:

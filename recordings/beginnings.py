@@ -12,6 +12,8 @@ from swinsf.utils.cli import UserError
 GZIP, NUMPY = b"\x1f\x8b\x08", b"\x93NUMPY"
 # The first bytes of files that are no spikes, or packed ones, where they lie, what they are and what to do.
 KINDS = (
+    (GZIP, 0, "a gzip file", "name the file, or unpack it by zcat"),
+    (NUMPY, 0, "a .npy file", "unpack it by gunzip, or name the file"),
     (b"PK\x03\x04", 0, "a zip archive", "unpack it, or call it .npz where numpy wrote it"),
     (b"MATLAB", 0, "a MATLAB file", "save its spikes (T, H, W) by numpy.save"),
     (b"\x89HDF\r\n", 0, "an HDF5 file", "save its spikes (T, H, W) by numpy.save"),

@@ -24,13 +24,13 @@ from swinsf.recordings.plan import Plan, group_size, is_mirrored, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.report import check_report, page_path, write_report
-from swinsf.recordings.stream import prefetch, reconstruct_binned
+from swinsf.recordings.stream import check_side, prefetch, reconstruct_binned
 from swinsf.recordings.tone import moment_name, stamp
-from swinsf.recordings.writers import Output
+from swinsf.recordings.workplace import Output
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import wait_for_all
-from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS
+from swinsf.utils.timing import RATE, STEPS
 
 
 class Network(NamedTuple):
@@ -229,11 +229,8 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
     plan = plan or make_plan(recording, settings, weights, weights and fit_of(weights), pixels)
     if model:
         group_size(plan.keys.step, settings.outputs, plan.bin)
+        check_side(recording)
     height, width = recording.size
-    if model and min(height, width) < LEAST_SIDE:
-        raise UserError(
-            f"{settings.recording}: {height}x{width}; the network needs {LEAST_SIDE} pixels a side; take --method tfp or tfi"
-        )
     path, piped = settings.output, recording.length is None
     if not piped and path.exists() and path.samefile(settings.recording):
         raise UserError(f"--output {path}: is the recording itself; take another name")

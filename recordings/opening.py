@@ -21,6 +21,7 @@ from swinsf.datasets.dat import (
     describe_left_over,
     likely_bit_order,
     rate_picture,
+    read_exactly,
     step_bytes,
     unpack,
 )
@@ -102,10 +103,7 @@ def open_file(path: str, camera: Camera | None, flip: bool | None):
 
 def open_dat_file(path, camera, flip):
     """(`DatFile`, lines on it)"""
-    head = first_bytes(path)
-    if head.startswith(NUMPY):
-        raise UserError(f"{path}: holds a .npy file; unpack it by gunzip")
-    refuse_other_kinds(path, head)
+    refuse_other_kinds(path, first_bytes(path))
     text = "as given"
     if not camera:
         camera, text = guess_camera(path)
@@ -144,9 +142,7 @@ class NpyFile(StepFile):
         """Steps start..stop-1, uint8 (stop - start, H, W). Read, not mapped, as of a `.dat` file."""
         pixels = self.shape[1] * self.shape[2]
         offset = self.offset + start * pixels * self.stored.itemsize
-        values = np.fromfile(self.path, self.stored, (stop - start) * pixels, offset=offset)
-        if values.size < (stop - start) * pixels:
-            raise UserError(f"{self.path}: became shorter while it was read; restore it")
+        values = read_exactly(self.path, self.stored, (stop - start) * pixels, offset)
         steps = validate_spikes(values, self.path).reshape(-1, *self.shape[1:])
         return steps[:, ::-1] if self.flip else steps
 
@@ -207,10 +203,7 @@ def open_pipe(camera):
         raise UserError("standard input: it is closed; name a file")
     # Unbuffered: a thread that waits in a buffered file would hold its lock, which the process needs to end.
     spikes = PipedSpikes(io.FileIO(sys.stdin.fileno(), closefd=False), camera)
-    head = spikes.peek_bytes(64)
-    refuse_other_kinds("standard input", head)
-    if head.startswith(GZIP):
-        raise UserError("standard input: is a gzip file, by its first bytes; name the file, or take zcat")
+    refuse_other_kinds("standard input", spikes.peek_bytes(64))
     return spikes, [f"standard input: {camera}"]
 
 

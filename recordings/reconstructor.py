@@ -26,10 +26,10 @@ from swinsf.recordings.opening import open_recording
 from swinsf.recordings.plan import Plan, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair as fill
-from swinsf.recordings.stream import check_keys, check_number, reconstruct_binned
+from swinsf.recordings.stream import check_keys, check_number, check_side, reconstruct_binned
 from swinsf.utils.cli import UserError, argument_errors, without_flags
 from swinsf.utils.distributed import pick_device
-from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS, STRIDE
+from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 
 class Reconstructor:
@@ -135,9 +135,7 @@ class Reconstructor:
             if isinstance(spikes, str | os.PathLike):
                 spikes, lines = open_recording(spikes, height, width, flip, bitorder=bit_order)
             recording = Recording.of(spikes)
-            if min(recording.size) < LEAST_SIDE:
-                size = "x".join(map(str, recording.size))
-                raise UserError(f"{recording.name}: {size}; the network needs {LEAST_SIDE} pixels a side")
+            check_side(recording)
             pixels = look_at_pixels(recording, self.calibration, repair, recording.name)
             settings = argparse.Namespace(
                 **{"recording": recording.name, "method": "swinsf", "steps_per_second": 20000.0, "bits": 8},

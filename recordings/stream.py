@@ -17,8 +17,8 @@ from swinsf.models.tiling import check_tile, tiled
 from swinsf.recordings.binning import BLOCK
 from swinsf.recordings.plan import ENDLESS, MIDDLE, group_size, key_frames, plan_passes
 from swinsf.recordings.recording import Recording
-from swinsf.utils.cli import ArgumentError
-from swinsf.utils.timing import RATE, STEPS, STRIDE
+from swinsf.utils.cli import ArgumentError, UserError
+from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS, STRIDE
 
 T = TypeVar("T")
 
@@ -40,6 +40,15 @@ def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
     ):
         if value is not None or least:
             check_number(name, value, least, ENDLESS, numbers.Integral)
+
+
+def check_side(recording: Recording):
+    """Raises UserError if pictures are too small for the network."""
+    if min(recording.size) < LEAST_SIDE:
+        size = "x".join(map(str, recording.size))
+        raise UserError(
+            f"{recording.name}: {size}; the network needs {LEAST_SIDE} pixels a side; take TFP or TFI"
+        )
 
 
 def reconstruct(

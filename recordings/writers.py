@@ -6,129 +6,23 @@ it, `.NAME.parts`. The file takes its name once it is complete. One run at a tim
 locks.
 """
 
-import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from swinsf.datasets.picture_files import read_levels
-from swinsf.evaluation.metrics import to_bytes
 from swinsf.evaluation.tables import write_picture
 from swinsf.recordings.formats import FORMATS, VIDEOS, decode, encode
 from swinsf.recordings.tone import picture_name
+from swinsf.recordings.workplace import RECORD, Output, describe_change, foreign_files, read_record
 from swinsf.utils.cli import UserError
-from swinsf.utils.files import atomic_write, is_clutter, lock_folder, sync
-from swinsf.utils.guard import read_json
+from swinsf.utils.files import atomic_write, is_clutter, sync
 
-RECORD = "reconstruct.json"  # what an output was made from and by
 HEADER = 128  # bytes before the first picture of a .npy file
-
-
-TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # of pictures, by bits
-
-
-class Output:
-    """What the outputs share. `workplace`: the folder where the pictures lie until they are whole, with a
-    record of their making.
-
-    A subclass sets `workplace` and implements `refuse_foreign`, `clear`, `done`, `write`, `read`,
-    `finish`, `discard` and `finished_record`.
-    """
-
-    def __init__(self, path, about, shape, keys, piped, fps=25.0, bits=8):
-        self.fps, self.type = fps, np.dtype(TYPES[bits])
-        self.path, self.about, self.shape = path, json.loads(json.dumps(about)), shape
-        self.keys, self.piped, self.lock, self.frames = keys, piped, None, None
-
-    def claim(self, overwrite=False):
-        """Make the workplace, or find that of an interrupted run of the same settings. Of several processes
-        one does it.
-
-        Raises UserError where something is there that may not be written over, where another run is at it, or
-        where the disk has no room.
-        """
-        self.refuse_foreign(read_record(self.workplace / RECORD), overwrite)
-        if not self.workplace.is_dir():
-            self.check_room()
-            self.workplace.mkdir(parents=True)
-        self.close()
-        try:
-            self.lock = lock_folder(self.workplace)
-        except BlockingIOError:
-            raise UserError(
-                f"--output {self.path}: another run is writing it; wait for it, or take another name"
-            ) from None
-        record = read_record(self.workplace / RECORD)
-        unfinished = record and not record["whole"] and not self.piped
-        if unfinished and record["about"] == self.about:
-            return
-        if unfinished and not overwrite:
-            raise UserError(
-                f"{self.workplace}: an unfinished run lies there, with {describe_change(record['about'], self.about)}"
-            )
-        self.clear()
-        self.check_room()
-        self.save_record(whole=False)
-
-    def close(self):
-        """Give the lock back; the end of the process does so too."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
-
-    def kept(self):
-        """A line on what an interrupted run leaves."""
-        if self.piped:
-            return "A recording from a pipe starts again"
-        return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command resumes"
-
-    def check_room(self):
-        """Raises UserError where the place may not be written to, or its disk has no room for a file's
-        pictures."""
-        place = self.workplace.absolute()
-        folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"--output {self.path}: {folder} may not be written to; take another place")
-        disk = shutil.disk_usage(folder)
-        need = len(self.keys) * self.shape[0] * self.shape[1] * self.type.itemsize
-        known = disk.total > 0  # some network file systems do not say
-        if isinstance(self, PictureFile) and not self.piped and known and need > disk.free:
-            raise UserError(
-                f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {disk.free / 1e6:,.1f} "
-                "MB free; raise --stride, narrow --start and --stop, or take another disk"
-            )
-
-    def save_record(self, whole, path=None, **more):
-        with atomic_write(path or self.workplace / RECORD, "w") as file:
-            json.dump(
-                {"made_by": "reconstruct.py", "whole": whole, "about": self.about, **more}, file, indent=1
-            )
-
-    def place(self):
-        """Where it is, as text: below the working directory, which a relative path does not say."""
-        return str(self.path) if self.path.is_absolute() else f"{self.path} (in {Path.cwd()})"
-
-    def read_bytes(self, key):
-        """A picture that was written, as uint8 whatever its bits."""
-        picture = self.read(key)
-        return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else to_bytes(picture)
-
-    def is_finished(self):
-        """Whether all is there already, made by the same settings. Never of a recording from a pipe."""
-        if self.piped:
-            return False
-        record = self.finished_record()
-        return bool(
-            record
-            and record["whole"]
-            and record["about"] == self.about
-            and record.get("fps", self.fps) == self.fps
-        )
 
 
 class PngFolder(Output):
@@ -202,6 +96,8 @@ class PngFolder(Output):
 class PictureFile(Output):
     """All pictures in one file, `.npy` (N, H, W), TIFF, a video, or one PNG. Until then `pictures` has their bytes and `done`
     a byte for each."""
+
+    one_file = True
 
     @property
     def workplace(self):
@@ -325,36 +221,3 @@ def write_at(file, data, offset):
         return os.pwrite(file, data, offset)
     os.lseek(file, offset, os.SEEK_SET)
     return os.write(file, data)
-
-
-def read_record(path):
-    """What an output's record says, None where there is none of ours."""
-    try:
-        record = read_json(path)
-        ours = (
-            record["made_by"] == "reconstruct.py" and "whole" in record and isinstance(record["about"], dict)
-        )
-        return record if ours else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def foreign_files(folder):
-    """The files of a folder that has no record, except those of a run that was killed before it wrote one,
-    and the system's."""
-    return [
-        file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.") and not is_clutter(file)
-    ]
-
-
-def describe_change(old, new, remedy=None):
-    """The settings that differ, as text, and how to resume; remedy: in place of the latter, and text only
-    where any differ."""
-    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
-    if remedy is not None:
-        return f", with {text}{remedy}" if changed else ""
-    if changed == ["pictures"] and isinstance(old["pictures"], int):  # as where the recording has grown
-        stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
-        return f"{text}; add --stop {stop} to resume, or --overwrite to start again"
-    return f"{text}; take the same to resume, or --overwrite to start again"

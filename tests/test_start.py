@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from swinsf.datasets import paired
+from swinsf.datasets import layout, paired
 from swinsf.datasets.simulation.sensor import SENSORS
 from swinsf.evaluation import metrics, niqe
 from swinsf.models import PRECISIONS, SKIP_CHOICES, TSA_CHOICES, VARIANTS
@@ -68,7 +68,7 @@ def test_the_names_that_flags_choose_from_are_those_that_there_are():
     assert tuple(VARIANTS) == choices.VARIANTS and tuple(RECIPES) == choices.RECIPES
     assert tuple(PRECISIONS) == choices.PRECISIONS and tuple(SENSORS) == choices.SENSORS
     assert TSA_CHOICES == choices.TSA and SKIP_CHOICES == choices.SKIP
-    assert tuple(paired.PAIRED) == choices.PAIRED and tuple(paired.SPLITS) == choices.SPLITS
+    assert tuple(paired.PAIRED) == choices.PAIRED and tuple(layout.SPLITS) == choices.SPLITS
     assert metrics.PROTOCOLS == choices.PROTOCOLS
     assert niqe.PRISTINE.is_file() and dataclasses.is_dataclass(VARIANTS["250"])
 

@@ -24,10 +24,9 @@ from torch.export import Dim
 
 from swinsf.models import SHIPPED, load_model, motion, shipped_weights, weights_file
 from swinsf.models.fast import infer
-from swinsf.models.swinsf import SMALLEST
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
-from swinsf.utils.timing import RATE, STEPS
+from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS
 
 OPSET = 20
 OUTPUTS = ["middle", "left", "right"]
@@ -77,7 +76,7 @@ def export_program(model, height, width, dynamic=False):
     if dynamic:
         if height % side or width % side:
             raise ValueError(f"{height}x{width}: a dynamic export needs whole windows, multiples of {side}")
-        least = -(-SMALLEST // side) + 1  # PyTorch treats a dimension of 1 as a constant
+        least = -(-LEAST_SIDE // side) + 1  # PyTorch treats a dimension of 1 as a constant
         shapes = ({2 + i: side * Dim(name, min=least, max=MOST // side) for i, name in enumerate("hw")},)
     example = torch.zeros(1, STEPS, height, width, dtype=torch.uint8)
     # A graph for all sizes cannot be cut into pieces that fit a cache.

@@ -2,13 +2,16 @@
 
 import hashlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from swinsf.datasets import is_simulated, open_dataset
-from swinsf.datasets.paired import hold_out
+from swinsf.datasets.series import natural, series_of
 from swinsf.training.settings import TrainSettings
 from swinsf.utils import cli
+from swinsf.utils.cli import UserError
+from swinsf.utils.guard import read_json
 
 
 def open_data(settings: TrainSettings) -> tuple[Any, Any, list[str]]:
@@ -41,6 +44,47 @@ def open_data(settings: TrainSettings) -> tuple[Any, Any, list[str]]:
         few = f"{cli.plural(len(train), 'sample')} to train on, and a batch has no more"
         warnings.append(f"--batch_size {settings.batch_size}: there are only {few}; lower it, or add data")
     return train, val, [*lines, *(f"warning: {text}" for text in warnings)]
+
+
+def hold_out(dataset: Any) -> tuple[list[int], list[int], str | None]:
+    """(indices to train on, indices to validate on, a warning or None).
+
+    Holds out the last twentieth of the scenes. Scenes stay whole, because their parts look alike. Streams
+    belong to one scene if their names agree before _part1, _f4305, key and id, or else in all but the last
+    number.
+    """
+    scenes = {}
+    for index, stream in enumerate(dataset.streams):
+        # such as 000_part1_key_id21, occ008.649_f4305
+        scene, *more = re.split(r"_part\d|_f\d", stream.path.stem)
+        scene = re.split(r"_?key_|_id\d|id21$", scene)[0]
+        scenes.setdefault(scene if more else series_of(scene)[0], []).append(index)
+    groups = list(scenes.values())
+    if len(dataset) < 2:
+        raise UserError(
+            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or use "
+            "--val_every 0"
+        )
+    held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
+    warning = None
+    if len(held) > 0.75 * len(dataset) and len(groups) > 1:
+        held = min(groups, key=len)
+    elif len(groups) < 2:
+        held = sorted(range(len(dataset)), key=lambda i: natural(dataset.streams[i].path.name))
+        held = sorted(held[-max(1, len(dataset) // 20) :])
+        if not is_of_simulate(dataset.path):  # whose names are numbers of scenes drawn at random
+            first = dataset.streams[0].path.name
+            warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams "
+            warning += "of one scene may be held out and trained on; a folder val/ avoids that"
+    return [index for index in range(len(dataset)) if index not in held], held, warning
+
+
+def is_of_simulate(folder: Path) -> bool:
+    """Whether simulate.py made a dataset."""
+    try:
+        return read_json(folder / "meta.json").get("made_by") == "simulate.py"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def validation_interval(settings: TrainSettings, train: Any, val: Any) -> int:

@@ -14,7 +14,7 @@ from swinsf.datasets.augment import DRAWS
 from swinsf.datasets.simulation import sampling
 from swinsf.models import SwinSF, SwinSFConfig, build_model, fast, load_model
 from swinsf.training.data import identity, open_data, validation_interval
-from swinsf.training.devices import check_parallel, parse_device_ids
+from swinsf.training.devices import check_machine
 from swinsf.training.recipes import RECIPES, make_average, make_optimizer
 from swinsf.training.resume import restore, resumed_settings
 from swinsf.training.run import PATIENCE, RunFolder, RunLock, create_folder
@@ -103,21 +103,6 @@ def open_parts(asked: TrainSettings, given: set[str], device: torch.device) -> t
         distributed.check_compiler(device)
         fast.compile_blocks(model)
     return settings, saved, model, *open_data(settings)
-
-
-def check_machine(settings: TrainSettings, device: torch.device) -> None:
-    """Raises UserError if the GPUs or the number of processes do not fit the settings."""
-    ids, (_, size) = parse_device_ids(settings.device_ids), rank_and_size()
-    check_parallel(device, ids)
-    if settings.compile and len(ids) > 1:
-        raise UserError(
-            f"--compile with --device_ids {settings.device_ids}: DataParallel cannot compile; leave one of them out"
-        )
-    if settings.batch_size < size * settings.accumulate:
-        raise UserError(
-            f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
-            f"{settings.accumulate}; raise it, it is the batch of all together"
-        )
 
 
 def fresh_model(settings: TrainSettings) -> SwinSF:

@@ -37,20 +37,23 @@ def look_at_dataset(path: str | Path) -> None:
         raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
 
 
-def look_at_weights(path):
-    """Raises UserError if there is nothing at a path of weights, and it is no shipped file's name. None
-    passes."""
-    if path and not Path(path).exists() and str(path) not in SHIPPED:
-        raise UserError(f"{path}: no such weights file; check the path, or name one of {', '.join(SHIPPED)}")
+def look_at(path: str | Path | None, what: str, remedy: str = "") -> None:
+    """Raises UserError if there is nothing at a path. None passes."""
+    if path and not Path(path).exists():
+        raise UserError(f"{path}: no such {what}; check the path{remedy}")
+
+
+def look_at_weights(path: str | Path | None) -> None:
+    """`look_at` weights, which may be the name of a shipped file."""
+    if str(path) not in SHIPPED:
+        look_at(path, "weights file", f", or name one of {', '.join(SHIPPED)}")
 
 
 def look_at_calibration(path: str | Path | None) -> None:
-    """Raises UserError if there is nothing at a calibration's path."""
-    if path and not Path(path).exists():
-        raise UserError(f"{path}: no such calibration; check the path, or make one by calibrate.py")
+    look_at(path, "calibration", ", or make one by calibrate.py")
 
 
 def look_at_recording(path: str) -> None:
-    """Raises UserError if there is nothing at a recording's path, unless it is a pattern or standard input."""
-    if path != "-" and not set("*?[") & set(path) and not Path(path).exists():
-        raise UserError(f"{path}: no such spike stream; check the path")
+    """`look_at` a recording, which may be a pattern or standard input."""
+    if path != "-" and not set("*?[") & set(path):
+        look_at(path, "spike stream")

@@ -8,7 +8,8 @@ import pytest
 
 from swinsf.datasets import open_dataset, scored_output
 from swinsf.datasets.dat import write_dat
-from swinsf.datasets.paired import Stream, hold_out
+from swinsf.datasets.paired import Stream
+from swinsf.training.data import hold_out
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import keep_out
 from tests.conftest import gradient_scene, moving_scene, random_spikes, write_png, write_reds

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from swinsf.recordings import writers
+from swinsf.recordings import workplace
 from swinsf.recordings.formats import encode_video
 from swinsf.recordings.output import open_output
 from swinsf.recordings.tone import ToneCurve, stamp
@@ -175,7 +175,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 599, "total": 10**6})()
-    monkeypatch.setattr(writers.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(workplace.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"x\.npy: 10 pictures need .* raise --stride"):
         make(tmp_path / "x.npy").claim()
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ import test
 import train
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import read_dat, write_dat
-from swinsf.datasets.paired import read_picture
+from swinsf.datasets.layout import read_picture
 from swinsf.datasets.picture_files import read_grey
 from swinsf.datasets.size import guess_camera
 from swinsf.evaluation import page
@@ -31,7 +31,7 @@ from swinsf.evaluation.niqe import niqe, read_statistics
 from swinsf.evaluation.tables import learning_curves
 from swinsf.models import SwinSF, SwinSFConfig, checkpoint, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.writers import read_record
+from swinsf.recordings.workplace import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
 from tests.conftest import ROOT, moving_scene, write_png, write_reds

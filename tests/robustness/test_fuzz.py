@@ -26,7 +26,7 @@ from swinsf.datasets.picture_files import MOST_PIXELS, read_grey
 from swinsf.evaluation.niqe import read_statistics
 from swinsf.models import build_model, checkpoint, load_model
 from swinsf.recordings import open_recording
-from swinsf.recordings.writers import read_record
+from swinsf.recordings.workplace import read_record
 from swinsf.training.log import read_lines
 from swinsf.training.ship import ship
 from swinsf.utils import cli

@@ -11,6 +11,7 @@ import simulate as script
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import read_dat
 from swinsf.datasets.paired import SpikeREDS
+from swinsf.datasets.simulation.folder import claim_folder
 from swinsf.datasets.simulation.sensor import Sensor
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import KEY_FRAMES
@@ -165,16 +166,16 @@ def test_what_is_refused(big_photos, tmp_path):
     refused(
         tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR"
     )
-    refused(tmp_path / "new", "--rate", "1.5", match="--rate 1.5")
+    refused(tmp_path / "new", "--rate", "1.5", match="--rate: 1.5 is not from 0.001 to 1")
     refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
     refused(
         tmp_path / "new",
         "--hot_most",
         "0.01",
-        match="--hot_most 0.01: hot pixels have 0.02 or more; take 0.02 to 1",
+        match="--hot_most: 0.01 is not from 0.02 to 1",
     )
-    refused(tmp_path / "new", "--recovery", "1.5", match="--recovery 1.5: a part of 1")
-    refused(tmp_path / "new", "--shading", "1", match="--shading 1: would leave pixels without light")
+    refused(tmp_path / "new", "--recovery", "1.5", match="--recovery: 1.5 is not from 0 to 1")
+    refused(tmp_path / "new", "--shading", "1", match="--shading: 1 is not from 0 to 0.99")
     assert not (tmp_path / "new").exists()
 
 
@@ -204,7 +205,7 @@ def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
         "sensors": {"scene000001": {"blur": 0.5}},
     }
     (tmp_path / "meta.json").write_text(json.dumps({"made_by": "simulate.py", "splits": {"train": old}}))
-    script.claim_folder(tmp_path, "train", {**about, "sensors": {"scene000000": {"blur": 0.5}}})
+    claim_folder(tmp_path, "train", {**about, "sensors": {"scene000000": {"blur": 0.5}}})
     kept = json.loads((tmp_path / "meta.json").read_text())["splits"]["train"]
     assert (
         kept["count"] == 2
@@ -212,7 +213,7 @@ def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
         and kept["given"] == {"blur": 0.5}
     )
     with pytest.raises(UserError, match="made with given"):
-        script.claim_folder(tmp_path, "train", {**about, "given": {"start": "zero"}, "sensors": {}})
+        claim_folder(tmp_path, "train", {**about, "given": {"start": "zero"}, "sensors": {}})
 
 
 def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
@@ -270,7 +271,7 @@ def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["test"]
     assert meta.pop("long") is True and meta["count"] == 1
     with pytest.raises(UserError, match="made with long True, not None"):
-        script.claim_folder(tmp_path / "out", "test", meta)
+        claim_folder(tmp_path / "out", "test", meta)
 
 
 def test_a_dataset_that_is_resumed_under_another_grid_says_so(big_photos, tmp_path, capsys):

@@ -18,9 +18,8 @@ import train
 from swinsf import datasets
 from swinsf.datasets import open_dataset
 from swinsf.datasets.dat import write_dat
-from swinsf.datasets.paired import hold_out
 from swinsf.models import checkpoint, load_model
-from swinsf.training.data import open_data, validation_interval
+from swinsf.training.data import hold_out, open_data, validation_interval
 from swinsf.training.log import read_lines
 from swinsf.training.run import RunFolder
 from swinsf.training.settings import new_settings, parse_settings

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from swinsf.training.devices import check_parallel, data_parallel, parse_device_ids
+from swinsf.training.devices import check_machine, data_parallel, parse_device_ids
+from swinsf.training.settings import TrainSettings
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import check_compiler, pick_device
@@ -134,7 +135,7 @@ def test_device_ids():
     model = torch.nn.Identity()
     assert data_parallel(model, "") is model
     with pytest.raises(UserError, match="needs CUDA"):
-        check_parallel(torch.device("cpu"), [0, 1])
+        check_machine(TrainSettings(device_ids="01"), torch.device("cpu"))
 
 
 def test_assignments():

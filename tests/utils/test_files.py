@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import reconstruct
-import simulate
 from swinsf.datasets.picture_files import read_grey
+from swinsf.datasets.simulation.folder import claim_folder
 from swinsf.datasets.simulation.photos import split_photos
 from swinsf.datasets.simulation.videos import find_videos
 from swinsf.evaluation import page
@@ -216,7 +216,7 @@ def test_what_a_system_leaves_makes_no_folder_foreign(tmp_path, name):
     else:
         left.write_bytes(b"x")
     create_folder(tmp_path)
-    simulate.claim_folder(tmp_path, "train", {"sensors": {}, "count": 1})
+    claim_folder(tmp_path, "train", {"sensors": {}, "count": 1})
     (tmp_path / "meta.json").unlink()
     out = output.open_output(tmp_path, {}, (6, 10), range(20, 40))
     out.claim()
