@@ -183,20 +183,25 @@ def end_children() -> None:
         child.kill()
 
 
-def log(text: str) -> None:
-    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`."""
+def log(text: str, trouble: bool = False) -> None:
+    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`.
+
+    trouble: what keeps a run from its work, or that this is over; scripts print it to stderr.
+    """
     text = text.encode(
         errors="backslashreplace"
     ).decode()  # a file's name may be no text, and handlers fail at it
-    logger.log(logging.WARNING if text.startswith("warning: ") else logging.INFO, "%s", text)
+    level = logging.WARNING if text.startswith("warning: ") else logging.INFO
+    logger.log(level, "%s", text, extra={"trouble": trouble})
 
 
 class Printer(logging.Handler):
-    """Prints each line at once, errors to stderr. If the reader has gone, as in `python train.py | head`, the
-    work continues in silence."""
+    """Prints each line at once, errors and trouble to stderr. If the reader has gone, as in
+    `python train.py | head`, the work continues in silence."""
 
     def emit(self, record):
-        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        aside = record.levelno >= logging.ERROR or getattr(record, "trouble", False)
+        stream = sys.stderr if aside else sys.stdout
         if stream is None:  # of a process that is not to speak, see utils.distributed.processes
             return
         text = record.getMessage()
