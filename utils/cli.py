@@ -214,6 +214,15 @@ class Printer(logging.Handler):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def printable(text: str) -> bool:
+    """Whether standard output can print a text, which a locale without UTF-8 may not."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def show_log() -> None:
     """Print what is logged, as scripts do."""
     if not any(isinstance(handler, Printer) for handler in logger.handlers):
