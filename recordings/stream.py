@@ -28,12 +28,11 @@ ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length e
 
 def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
     """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
-    round them.
+    around them.
 
-    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps that are taken
-    as one, so that a window is 41 times as many. ends: take steps
-    without a whole window too. Returns a range, up to ENDLESS where the length is not
-    known.
+    steps: how many the recording has; None if not known, as of a pipe. bin: steps in a bin, so that a window
+    is 41 times as many. ends: take steps without a whole window too. Returns a range, up to ENDLESS if the
+    length is not known.
     """
     earliest = 0 if ends else first_key(bin)
     first = earliest if start is None else max(start, earliest)
@@ -47,7 +46,8 @@ def check_number(name: str, value: Any, least: float, most: float, kind: type = 
     """Raises ArgumentError for an argument that is not a number of a kind from least to most."""
     if not isinstance(value, kind) or not least <= value <= most:
         whole = "a whole number" if kind is numbers.Integral else "a number"
-        raise ArgumentError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
+        allowed = f", {least:g} or more" if most == ENDLESS else f" from {least:g} to {most:g}"
+        raise ArgumentError(f"{name} {value!r}: take {whole}{allowed}")
 
 
 def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:

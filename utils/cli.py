@@ -214,6 +214,11 @@ class Printer(logging.Handler):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def short(value: float) -> str:
+    """A number for a line of text: 0.333, 25, 20,000."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def printable(text: str) -> bool:
     """Whether standard output can print a text, which a locale without UTF-8 may not."""
     try:

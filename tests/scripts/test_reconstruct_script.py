@@ -416,7 +416,7 @@ def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
         (["--slowmo", 100], "45 pictures of steps 20 to 372, .* at 25 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--fps", 50], "steps 20 to 376, .* at 50 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--stride", 20], "at 10 pictures a second, 100 times slower"),
-        (["--stride", 1, "--fps", 20000], "at 2e.04 pictures a second, 1 times slower"),
+        (["--stride", 1, "--fps", 20000], "at 20,000 pictures a second, 1 times slower"),
         (["--slowmo", 100, "--bin", 3], "100 times slower"),
     ):
         run(tmp_path / "a.npy", "--method", "tfp", *flags, "--output", tmp_path / "x.mp4", "--overwrite")
