@@ -9,7 +9,7 @@ from swinsf.recordings.output import VIDEOS, ToneCurve
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.stream import key_frames
 from swinsf.recordings.survey import WHITE, Survey, survey
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import UserError, plural
 from swinsf.utils.timing import RATE, STEPS, STRIDE
 
 FPS = 25.0  # by default
@@ -68,10 +68,8 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     keys = key_frames(steps, start, stop, stride, bin, ends)
     output = getattr(settings, "output", None)
     if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
-        lines.append(
-            f"ends: {len(mirrored)} pictures, the first of step {mirrored[0]} and the last of step {mirrored[-1]}, "
-            "see the recording mirrored at its ends"
-        )
+        which = f"steps {mirrored[0]} to {mirrored[-1]}" if len(mirrored) > 1 else f"step {mirrored[0]}"
+        lines.append(f"ends: {plural(len(mirrored), 'picture')} ({which}) by windows mirrored at an end")
     if steps is not None:
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:

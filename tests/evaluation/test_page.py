@@ -548,3 +548,12 @@ def test_in_a_browser_a_page_fits_its_width_and_every_control_has_a_name(
         assert driver.get_log("browser") == []
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_in_a_browser_the_page_is_utf_8_and_says_so_before_all_else(driver, dataset_page):
+    """A browser of a Chinese system takes pages that name no encoding for GBK."""
+    head = dataset_page[0].read_bytes()[:1024]
+    assert b'<meta charset="utf-8">' in head and head.isascii()
+    browser = Browser(driver, dataset_page[0])
+    assert browser.run("return document.characterSet") == "UTF-8"
+    assert browser.all(".controls button")[1].text == "\N{MINUS SIGN}"
