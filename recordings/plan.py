@@ -68,8 +68,9 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     keys = key_frames(steps, start, stop, stride, bin, ends)
     output = getattr(settings, "output", None)
     if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
-        which = f"steps {mirrored[0]} to {mirrored[-1]}" if len(mirrored) > 1 else f"step {mirrored[0]}"
-        lines.append(f"ends: {plural(len(mirrored), 'picture')} ({which}) by windows mirrored at an end")
+        several = f"the first of step {mirrored[0]} and the last of step {mirrored[-1]}"
+        which = several if len(mirrored) > 1 else f"of step {mirrored[0]}"
+        lines.append(f"ends: {plural(len(mirrored), 'picture')}, {which}, by windows mirrored at the ends")
     if steps is not None:
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
