@@ -63,7 +63,7 @@ def prepare(
     if settings.calibration:
         limit = calibrate(dataset, settings)
         methods = {name: limited(method, limit) for name, method in methods.items()}
-    score = results.make_score(settings.protocol, read_statistics(settings.niqe_params))
+    score = results.make_score(settings.protocol, read_statistics(settings.niqe_params), settings.lpips)
     folder = results.prepare_folder(settings, dataset)
     page.check_folders(settings.compare, dataset.names, methods)
     return weights, methods, dataset, score, folder

@@ -16,7 +16,6 @@ import math
 import os
 import shlex
 import signal
-import sys
 
 from swinsf.training.settings import look, parse_settings
 from swinsf.utils import cli
@@ -97,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     if stopped:
         if rank == 0:
             again = f"python train.py --resume_path {shlex.quote(str(folder))}"
-            print(f"stopped at step {state.step}; resume it with: {again}", file=sys.stderr)
+            cli.log(f"stopped at step {state.step}; resume it with: {again}", trouble=True)
         # torchrun takes any other status for a failure and restarts the job
         return 0 if distributed.AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""

@@ -146,5 +146,8 @@ def has_spikes(path, length) -> bool:
 
 
 def describe_monotony(path, length) -> str:
-    reasons = {(0,): ", since it has not one spike", (255,): ", since every pixel fires at every step"}
+    reasons = {
+        (0,): ", since its middle has not one spike",
+        (255,): ", since all of its middle fires at every step",
+    }
     return reasons.get(bytes_in_the_middle(path, length), "")

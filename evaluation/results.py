@@ -12,6 +12,7 @@ from swinsf.evaluation import page, tables
 from swinsf.evaluation.evaluate import Score
 from swinsf.evaluation.metrics import psnr_ssim, to_bytes
 from swinsf.evaluation.niqe import niqe
+from swinsf.evaluation.perceptual import load_lpips
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.guard import keep_out, read_json, real_path
@@ -29,13 +30,17 @@ class Scored(NamedTuple):
     frame: dict[str, Any] | None  # `page.make_frame` for the report; None: not shown there
 
 
-def make_score(protocol: str, statistics: tuple[np.ndarray, np.ndarray]) -> Score:
-    """The score function for `evaluate`: PSNR and SSIM with ground truth, else NIQE."""
+def make_score(protocol: str, statistics: tuple[np.ndarray, np.ndarray], lpips: bool = False) -> Score:
+    """The score function for `evaluate`: PSNR, SSIM and, if wanted, LPIPS with ground truth, else NIQE."""
+    distance = load_lpips() if lpips else None
 
     def score(picture: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
+        if truth is None and distance:
+            raise UserError("--lpips: there is no ground truth in this dataset; leave it out")
         if truth is None:
             return {"niqe": niqe(to_bytes(picture), statistics)}
-        return psnr_ssim(picture, truth, protocol)._asdict()
+        figures = psnr_ssim(picture, truth, protocol)._asdict()
+        return {**figures, "lpips": distance(picture, truth)} if distance else figures
 
     return score
 

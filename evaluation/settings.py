@@ -82,6 +82,7 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
         choices=choices.PROTOCOLS,
         help="how PSNR and SSIM are computed (default released)",
     )
+    flag("--lpips", action="store_true", help="score LPIPS, too, by the package lpips (needs ground truth)")
     flag(
         "--niqe_params",
         type=Path,

@@ -51,7 +51,8 @@ def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol: str = "") -> str:
-    """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM or NIQE.
+    """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM (/ LPIPS) or
+    NIQE.
 
     steps: name -> scored step, counted from 1, for the heading. protocol: what it names the figures by.
     """
@@ -59,10 +60,12 @@ def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol:
     def cell(figures):
         if "niqe" in figures:
             return f"{figures['niqe']:.3f}"
-        return f"{figures['psnr']:.2f} / {figures['ssim']:.3f}"
+        text = f"{figures['psnr']:.2f} / {figures['ssim']:.3f}"
+        return f"{text} / {figures['lpips']:.3f}" if "lpips" in figures else text
 
     methods = [key for key in rows[0] if key != "name"]
-    kind = "NIQE" if "niqe" in rows[0][methods[0]] else "PSNR / SSIM"
+    names = rows[0][methods[0]]
+    kind = "NIQE" if "niqe" in names else "PSNR / SSIM / LPIPS" if "lpips" in names else "PSNR / SSIM"
     kind = protocol if kind in protocol else f"{kind} ({protocol})" if protocol else kind
     scored = sorted({steps[row["name"]] for row in rows}) if steps else []
     if scored:

@@ -33,6 +33,7 @@ PLACES = 60  # windows that are looked at
 PICTURES = 12  # of the sheet
 SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
 FAST = 0.5  # pixels a step, beyond what the weights know well
+BARS = "▁▂▃▄▅▆▇█"
 MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
 
 
@@ -72,7 +73,7 @@ def inspect(spikes: Any) -> dict[str, Any]:
 def describe(facts, steps_per_second):
     """Lines of text on the facts of `inspect`."""
     rates = np.array(facts["rates"])
-    bars = "▁▂▃▄▅▆▇█"
+    bars = BARS if cli.printable(BARS) else "12345678"
     line = "".join(bars[round(rate / max(rates.max(), 1e-9) * (len(bars) - 1))] for rate in rates)
 
     def places(pixels):

@@ -165,11 +165,14 @@ class Job:
         several = (
             f"pictures of steps {keys[0]} to {keys[-1]}" if len(keys) > 1 else f"picture of step {keys[0]}"
         )
-        cli.log(
-            f"{self.output.place()}: {len(keys)} {several}, {made} made now in {seconds:.1f} s "
-            f"({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {fps:.4g} pictures a second, "
-            f"{self.settings.steps_per_second / (keys.step * fps):.3g} times slower than life"
-        )
+        line = f"{self.output.place()}: {len(keys)} {several}, {made} made now in {seconds:.1f} s"
+        if len(keys) > 1:
+            slower = cli.short(self.settings.steps_per_second / (keys.step * fps))
+            line += (
+                f" ({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {cli.short(fps)} pictures a "
+                f"second, {slower} times slower than life"
+            )
+        cli.log(line)
         if self.settings.bits == 16 and self.clipped:
             part = float(np.mean(self.clipped))
             remedy = f"; --exposure {RATE:g} shows a spike at every step as white" if part else ""

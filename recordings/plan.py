@@ -9,7 +9,7 @@ from swinsf.recordings.formats import VIDEOS
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.survey import WHITE, Survey, survey
 from swinsf.recordings.tone import ToneCurve
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import UserError, plural
 from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
 
 MIDDLE = KEY_FRAMES["middle"]
@@ -72,10 +72,9 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     keys = key_frames(steps, start, stop, stride, bin, ends)
     output = getattr(settings, "output", None)
     if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
-        lines.append(
-            f"ends: {len(mirrored)} pictures, the first of step {mirrored[0]} and the last of step {mirrored[-1]}, "
-            "see the recording mirrored at its ends"
-        )
+        several = f"the first of step {mirrored[0]} and the last of step {mirrored[-1]}"
+        which = several if len(mirrored) > 1 else f"of step {mirrored[0]}"
+        lines.append(f"ends: {plural(len(mirrored), 'picture')}, {which}, by windows mirrored at the ends")
     if steps is not None:
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
@@ -162,11 +161,10 @@ def check_bin(bin, stride):
 
 def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
     """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
-    round them.
+    around them.
 
-    steps: how many the recording has, None where that is not known, as of a pipe. bin: steps a bin; a window
-    has 41 bins. ends: take steps without a whole window too. Returns a range, up to ENDLESS where the length is not
-    known.
+    steps: how many the recording has; None if not known, as of a pipe. bin: steps in a bin; a window has 41
+    bins. ends: take steps without a whole window too. Returns a range, up to ENDLESS if the length is not known.
     """
     earliest = 0 if ends else first_key(bin)
     first = earliest if start is None else max(start, earliest)

@@ -27,7 +27,8 @@ def check_number(name: str, value: Any, least: float, most: float, kind: type = 
     """Raises ArgumentError for an argument that is not a number of a kind from least to most."""
     if not isinstance(value, kind) or not least <= value <= most:
         whole = "a whole number" if kind is numbers.Integral else "a number"
-        raise ArgumentError(f"{name} {value!r}: take {whole} from {least:g} to {most:g}")
+        allowed = f", {least:g} or more" if most == ENDLESS else f" from {least:g} to {most:g}"
+        raise ArgumentError(f"{name} {value!r}: take {whole}{allowed}")
 
 
 def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:

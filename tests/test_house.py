@@ -72,7 +72,7 @@ def test_every_public_name_is_there_and_static_and_lazy_names_agree():
 def test_every_dependency_is_in_the_requirements():
     names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
     required = set(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
-    required.add("onnxruntime")  # of the extra `export`
+    required |= {"onnxruntime", "lpips"}  # of the extras
     own = SCRIPTS | {"swinsf", "tests", "tools"}
     for path in FILES:
         for module in {name.split(".")[0] for name in imported(path)} - own - set(sys.stdlib_module_names):
@@ -81,7 +81,8 @@ def test_every_dependency_is_in_the_requirements():
 
 def test_the_package_asks_for_what_requirements_txt_has():
     text = (ROOT / "requirements.txt").read_text()
-    package = re.sub(r"\nexport = \[.*?\]", "", (ROOT / "pyproject.toml").read_text(), flags=re.DOTALL)
+    package = (ROOT / "pyproject.toml").read_text()
+    package = re.sub(r"\n(export|lpips) = \[.*?\]", "", package, flags=re.DOTALL)
     asked = set(re.findall(r'"([\w-]+>=[\d.]+)"', package))
     assert set(re.findall(r"^([\w-]+>=[\d.]+)", text, re.M)) == asked
 

@@ -27,6 +27,7 @@ model = swinsf.load_model(swinsf.shipped_weights("small"), device="cpu", precisi
 for step, picture in swinsf.pictures("rec.dat", stride=20, model=model):
     level: float = picture[0, 0] / 255
     number: int = step
+swinsf.tune()
 for made in swinsf.reconstruct(steps, model, stride=20):
     print(made.shape)
 for mean in [*swinsf.tfp_pictures(steps, [20]), *swinsf.tfi_pictures(steps, [20])]:

@@ -1,14 +1,13 @@
 """What a run logs: log.jsonl, and TensorBoard's curves."""
 
 import contextlib
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swinsf.utils.cli import one_line
+from swinsf.utils.cli import log, one_line
 from swinsf.utils.guard import MOST_TEXT, parse_json, read_plain
 
 Line = dict[str, float]  # of log.jsonl; with an entry `epoch`: at the end of one
@@ -53,7 +52,7 @@ class Board:
         except OSError as error:
             error.filename = error.filename or str(self.folder)
             text = f"warning: {one_line(error)}. TensorBoard's curves lack step {line['step']}"
-            print(text, file=sys.stderr, flush=True)
+            log(text, trouble=True)
             self.writer, self.purge_step = None, None
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from swinsf.training.epoch import NotFinite
 from swinsf.training.log import Board, Line, read_log
 from swinsf.training.state import TrainingState
 from swinsf.utils import files
-from swinsf.utils.cli import UserError, one_line
+from swinsf.utils.cli import UserError, log, one_line
 from swinsf.utils.distributed import rank_and_size
 
 RETRY = 10.0  # seconds from a failed save to the next
@@ -176,11 +175,11 @@ class RunFolder:
         except OSError as error:
             if self.trouble is None:
                 text = f"warning: {one_line(error)}. Earlier files are whole; the run continues, and saves as soon as it can"
-                print(text, file=sys.stderr, flush=True)
+                log(text, trouble=True)
             self.trouble = error
         else:
             if self.trouble is not None:
-                print(f"{self.folder}: saved again", file=sys.stderr, flush=True)
+                log(f"{self.folder}: saved again", trouble=True)
             self.trouble = None
 
     def keep_epoch(self, epoch: int, count: int) -> None:
@@ -246,7 +245,7 @@ class RunFolder:
         self.board.close()
         if self.trouble and not should_stop():
             text = f"{self.folder}: waits for the disk to take the last state; Ctrl-C gives it up"
-            print(text, file=sys.stderr, flush=True)
+            log(text, trouble=True)
         while self.trouble and not should_stop():
             time.sleep(0.1)
             if self.is_due(0):

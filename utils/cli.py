@@ -183,20 +183,25 @@ def end_children() -> None:
         child.kill()
 
 
-def log(text: str) -> None:
-    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`."""
+def log(text: str, trouble: bool = False) -> None:
+    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`.
+
+    trouble: what keeps a run from its work, or that this is over; scripts print it to stderr.
+    """
     text = text.encode(
         errors="backslashreplace"
     ).decode()  # a file's name may be no text, and handlers fail at it
-    logger.log(logging.WARNING if text.startswith("warning: ") else logging.INFO, "%s", text)
+    level = logging.WARNING if text.startswith("warning: ") else logging.INFO
+    logger.log(level, "%s", text, extra={"trouble": trouble})
 
 
 class Printer(logging.Handler):
-    """Prints each line at once, errors to stderr. If the reader has gone, as in `python train.py | head`, the
-    work continues in silence."""
+    """Prints each line at once, errors and trouble to stderr. If the reader has gone, as in
+    `python train.py | head`, the work continues in silence."""
 
     def emit(self, record):
-        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        aside = record.levelno >= logging.ERROR or getattr(record, "trouble", False)
+        stream = sys.stderr if aside else sys.stdout
         if stream is None:  # of a process that is not to speak, see utils.distributed.processes
             return
         text = record.getMessage()
@@ -207,6 +212,20 @@ class Printer(logging.Handler):
         except BrokenPipeError:
             with contextlib.suppress(AttributeError, OSError):  # what has no file number
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def short(value: float) -> str:
+    """A number for a line of text: 0.333, 25, 20,000."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def printable(text: str) -> bool:
+    """Whether standard output can print a text, which a locale without UTF-8 may not."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def show_log() -> None:

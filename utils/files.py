@@ -7,11 +7,12 @@ data is safe all the same.
 import contextlib
 import errno
 import os
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from swinsf.utils.cli import log
 
 LOCKED = {errno.EAGAIN, errno.EACCES}  # what fcntl(2) says of a lock that another process has
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}
@@ -110,4 +111,4 @@ def locking(name: str | Path) -> Iterator[None]:
         if error.errno in LOCKED:
             raise BlockingIOError(error.errno, "locked by another process", str(name)) from None
         text = f"warning: {name}: no locks on this file system ({error.strerror}); start no second run there"
-        print(text, file=sys.stderr, flush=True)
+        log(text, trouble=True)

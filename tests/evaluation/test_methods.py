@@ -11,6 +11,7 @@ import torch
 import test as script
 from swinsf.evaluation.evaluate import BASELINES
 from swinsf.evaluation.methods import compared, method_of, motion_mean, own_methods
+from swinsf.evaluation.tables import write_metrics
 from swinsf.utils.cli import UserError
 from tests.conftest import moving_scene
 
@@ -109,3 +110,10 @@ def test_what_cannot_be_scored(place):
     for taken in ("TFI", "SwinSF", "name", "ground truth"):
         with pytest.raises(UserError, match=f"the name {taken} is taken"):
             own_methods([(taken, "others_code:rate")], CPU)
+
+
+def test_metrics_json_has_null_for_a_figure_that_is_not_known(tmp_path):
+    figures = {"psnr": float("inf"), "ssim": 1.0, "seconds": float("nan")}
+    write_metrics(tmp_path, [{"name": "a", "SwinSF": figures}], "SwinSF", {})
+    means = json.loads((tmp_path / "metrics.json").read_text())["means"]
+    assert means["SwinSF"] == {"psnr": "inf", "ssim": 1.0, "seconds": None}

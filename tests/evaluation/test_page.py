@@ -388,6 +388,41 @@ def test_in_a_browser_one_to_one_is_a_pixel_a_pixel(driver, sized, recording_pag
     assert driver.get_log("browser") == []
 
 
+def test_in_a_browser_an_enlarged_view_shows_pixels_or_smooths_them(driver, sized, dataset_page):
+    sized("desk")
+    browser = Browser(driver, dataset_page[0])
+    picture = decode(contents(dataset_page[0])["streams"][0]["frames"][0]["pictures"]["SwinSF"])
+    middle = """const shown = stages[0].canvas, copy = document.createElement('canvas');
+        const context = copy.getContext('2d', { willReadFrequently: true });
+        context.drawImage(shown, (120 - shown.width) / 2, (120 - shown.height) / 2);
+        return [...context.getImageData(0, 0, 120, 120).data].filter((_, i) => i % 4 === 0)"""
+    browser.run("stages[0].divide(0)")  # SwinSF alone
+
+    def shown():
+        return np.reshape(browser.run(middle), (120, 120)).astype(float)
+
+    for times in (2, 3):
+        browser.click(f"{times}00 percent")
+        assert browser.all(".controls output")[0].text == f"{times}00 %"
+        squares = shown()
+        blocks = [np.diff(squares[:, start:]) for start in range(times)]
+        assert min(np.count_nonzero(np.delete(block, np.s_[times - 1 :: times], 1)) for block in blocks) == 0
+        assert set(squares.ravel()) <= set(picture.ravel())
+        browser.click("Smooth enlarged pixels")
+        assert (
+            browser.run("return stages.map(stage => stage.smooth.getAttribute('aria-pressed'))")
+            == ["true"] * 2
+        )
+        smooth = shown()
+        assert np.abs(np.diff(smooth)).max() < np.abs(np.diff(squares)).max()
+        assert smooth.mean() == pytest.approx(squares.mean(), abs=1) and np.std(smooth - squares) > 0.5
+        browser.all(".stage")[0].send_keys(f"1{times}")
+        np.testing.assert_array_equal(shown(), smooth)
+        browser.click("Smooth enlarged pixels")
+        np.testing.assert_array_equal(shown(), squares)
+    assert driver.get_log("browser") == []
+
+
 def test_in_a_browser_bold_is_what_is_better(driver, dataset_page, recording_page):
     """PSNR and SSIM, of which more is better; neither seconds nor NIQE, of which the page says what it can
     tell."""
@@ -513,3 +548,12 @@ def test_in_a_browser_a_page_fits_its_width_and_every_control_has_a_name(
         assert driver.get_log("browser") == []
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_in_a_browser_the_page_is_utf_8_and_says_so_before_all_else(driver, dataset_page):
+    """A browser of a Chinese system takes pages that name no encoding for GBK."""
+    head = dataset_page[0].read_bytes()[:1024]
+    assert b'<meta charset="utf-8">' in head and head.isascii()
+    browser = Browser(driver, dataset_page[0])
+    assert browser.run("return document.characterSet") == "UTF-8"
+    assert browser.all(".controls button")[1].text == "\N{MINUS SIGN}"

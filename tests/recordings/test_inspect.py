@@ -1,3 +1,5 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_motion_and_bad_pixels_are_those_of_the_simulation(speed):
     )
 
 
-def test_rate_over_time_and_saturation():
+def test_rate_over_time_and_saturation(monkeypatch):
     spikes = np.zeros((410, 20, 32), np.uint8)
     spikes[::4] = 1
     spikes[205:] = 0  # the light goes out
@@ -49,6 +51,8 @@ def test_rate_over_time_and_saturation():
     assert facts["motion"] is None  # less than 32 rows
     lines = describe(facts, 20000)
     assert any(line.startswith("over time: █") and line.endswith("▅") for line in lines)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    assert any(line.startswith("over time: 8") and line.endswith("5") for line in describe(facts, 20000))
 
 
 def test_a_recording_shorter_than_a_window():

@@ -68,10 +68,10 @@ def test_a_recording_says_what_was_chosen(held):
     "arguments, words",
     [
         ({"gamma": 0}, "gamma 0: take a number from 0.1 to 10"),
-        ({"stride": 0}, "stride 0: take a whole number from 1"),
+        ({"stride": 0}, "stride 0: take a whole number, 1 or more"),
         ({"stride": 2.5}, "stride 2.5: take a whole number"),
-        ({"start": -5}, "start -5: take a whole number from 0"),
-        ({"bin": 0}, "bin 0: take a whole number from 1"),
+        ({"start": -5}, "start -5: take a whole number, 0 or more"),
+        ({"bin": 0}, "bin 0: take a whole number, 1 or more"),
         ({"bin": "many"}, "bin 'many'"),
         ({"exposure": -1}, "exposure -1"),
         ({"repair": "all"}, "repair 'all': choose from auto, none"),

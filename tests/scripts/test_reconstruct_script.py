@@ -416,7 +416,7 @@ def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
         (["--slowmo", 100], "45 pictures of steps 20 to 372, .* at 25 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--fps", 50], "steps 20 to 376, .* at 50 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--stride", 20], "at 10 pictures a second, 100 times slower"),
-        (["--stride", 1, "--fps", 20000], "at 2e.04 pictures a second, 1 times slower"),
+        (["--stride", 1, "--fps", 20000], "at 20,000 pictures a second, 1 times slower"),
         (["--slowmo", 100, "--bin", 3], "100 times slower"),
     ):
         run(tmp_path / "a.npy", "--method", "tfp", *flags, "--output", tmp_path / "x.mp4", "--overwrite")
@@ -756,13 +756,15 @@ def test_pictures_up_to_the_ends(tmp_path, options, capsys):
     np.save(tmp_path / "long.npy", np.concatenate([spikes[20:0:-1], spikes, spikes[-2:-22:-1]]))
     flags = [*options[:4], "--exposure", 1, "--stride", 1, "--bin", 1, "--repair", "none"]
     run(tmp_path / "a.npy", *flags, "--ends", "--output", tmp_path / "ends.npy")
-    assert "40 pictures, the first of step 0 and the last of step 89, see" in capsys.readouterr().out
+    assert "40 pictures, the first of step 0 and the last of step 89, by" in capsys.readouterr().out
     run(tmp_path / "long.npy", *flags, "--output", tmp_path / "long_out.npy")
     ends, long = np.load(tmp_path / "ends.npy"), np.load(tmp_path / "long_out.npy")
     assert len(ends) == 90
     np.testing.assert_array_equal(ends, long)
     run(tmp_path / "a.npy", *flags[:-6], "--bin", 3, "--ends", "--output", tmp_path / "binned")
     assert len([*(tmp_path / "binned").glob("*.png")]) == 5  # a stride of 21
+    run(tmp_path / "a.npy", *flags[:-4], "--stop", 1, "--ends", "--output", tmp_path / "first.npy")
+    assert "ends: 1 picture, of step 0, by" in capsys.readouterr().out
     for more in (["--report"], ["--method", "tfi"], ["--beside", "tfp"]):
         with pytest.raises(UserError, match=f"--ends with {more[0]}"):
             run(tmp_path / "a.npy", *flags, *more, "--ends", "--output", tmp_path / "c.npy")

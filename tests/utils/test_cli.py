@@ -212,6 +212,17 @@ def test_a_line_goes_to_an_output_of_any_kind(monkeypatch):
     cli.log("to nobody")
 
 
+def test_trouble_goes_to_stderr_and_to_a_program_s_log(capsys, caplog):
+    cli.show_log()
+    with caplog.at_level("INFO", "swinsf"):
+        cli.log("warning: the disk is full", trouble=True)
+        cli.log("saved again", trouble=True)
+        cli.log("warning: dark")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("warning: dark\n", "warning: the disk is full\nsaved again\n")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
+
+
 def test_sigterm_ends_a_step_that_never_does(tmp_path):
     code = "import time; from swinsf.utils.cli import Stopper; Stopper.GRACE = 0.3\n"
     code += "with Stopper() as stopper: print('begun', flush=True); [time.sleep(1) for _ in range(60)]"

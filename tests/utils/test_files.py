@@ -157,6 +157,7 @@ def refusing(number):
 def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, capsys, number):
     monkeypatch.setattr(files.fcntl, "lockf", refusing(number))
     monkeypatch.setattr(files.fcntl, "flock", refusing(number))
+    cli.show_log()
     RunLock().take(tmp_path)
     os.close(files.lock_folder(tmp_path))
     lines = capsys.readouterr().err.splitlines()
