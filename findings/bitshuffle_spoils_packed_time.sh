@@ -28,6 +28,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 ramp = np.linspace(0.05, 0.75, 128)
 spikes = fire(np.add.outer(ramp, ramp) / 2, 256)
 layouts = {"along the row": np.packbits(spikes, axis=2), "along time": np.packbits(spikes, axis=0)}

@@ -33,6 +33,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 random = [np.random.default_rng(seed).random(4000) < 0.07 for seed in (0, 1)]
 regular = fire(np.array([0.62]), 4000)[:, 0]
 first, second, third = (

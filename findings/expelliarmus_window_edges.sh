@@ -30,6 +30,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 spikes = fire(np.add.outer(np.linspace(0.1, 0.5, 24), np.linspace(0, 0.3, 32)), 40)
 step, y, x = np.nonzero(spikes)
 events = np.zeros(len(x), [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1")])

@@ -28,6 +28,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 ramp = np.linspace(0.05, 0.75, 128)
 frame = fire(np.add.outer(ramp, ramp) / 2, 32)[-1].astype("u1")
 codecs = {

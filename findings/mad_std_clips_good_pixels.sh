@@ -30,6 +30,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 gain = 1 + 0.05 * np.random.default_rng(1).standard_normal((128, 128))
 print("of 16384 pixels, 40 of them bad:")
 for rate in (0.008, 0.01, 0.02):

@@ -28,6 +28,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 noise = gaussian_filter(np.random.default_rng(0).random((256, 256)), 4, mode="wrap")
 light = 0.1 + 0.6 * (noise - noise.min()) / np.ptp(noise)
 mean = fire(light, 21).mean(0)

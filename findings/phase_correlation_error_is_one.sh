@@ -32,6 +32,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 noise = gaussian_filter(np.random.default_rng(0).random((128, 160)), 2, mode="wrap")
 light = 0.1 + 0.6 * (noise - noise.min()) / np.ptp(noise)
 first, moved = fire(light, 41), fire(np.roll(light, 3, 1), 41, seed=1)

@@ -30,6 +30,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 spikes = fire(np.add.outer(np.linspace(0.1, 0.4, 128), np.linspace(0, 0.3, 128)), 1000)
 noise = {}
 for steps in (10, 41, 300, 1000):

@@ -34,6 +34,7 @@ def fire(light, steps, seed=0):
         spikes[step] = level >= 1
         level -= spikes[step]
     return spikes
+
 noise = gaussian_filter(np.random.default_rng(0).random((128, 128)), 4, mode="wrap")
 light = 0.1 + 0.6 * (noise - noise.min()) / np.ptp(noise)
 mean = fire(light, 41).mean(0)
