@@ -2,7 +2,7 @@
 
     python -m swinsf.training.ship checkpoint/RUN/best.pth WEIGHTS.pth
 
-They are in half precision.
+They are in half precision. Their settings name the dataset, but not the folder that it was in.
 """
 
 import argparse
@@ -28,6 +28,10 @@ def ship(source: Path, target: Path) -> None:
     model = contents["model"]
     if not isinstance(model, dict) or not all(map(torch.is_tensor, model.values())):
         raise UserError(f"{source}: its entry model is not named weights; choose a best.pth of train.py")
+    kind, _, folder = contents["settings"].get("dataset_path", "").rpartition(":")
+    # the dataset's name, without the folders of the machine
+    dataset = f"{kind}:{Path(folder).name}" if kind else Path(folder).name
+    contents["settings"] = {**contents["settings"], "dataset_path": dataset}
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
     kept = ("config", "settings", "recipe", "step", "best_psnr")
     checkpoint.save({**{name: contents[name] for name in kept if name in contents}, "model": halves}, target)
