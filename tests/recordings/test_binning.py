@@ -189,5 +189,5 @@ def test_a_bin_keeps_within_light_motion_and_length():
         "bright pixels have 0.1 spikes a step, and motion cannot be told",
     )
     bin, reason = choose_bin(still._replace(steps=200), 20)
-    assert bin == 4 and reason.endswith("wants more than 200 steps")
+    assert bin == 4 and reason.endswith("needs more than 200 steps")
     assert choose_bin(still, 20, first=9_900)[0] == 4  # 41 times as many have to fit behind it
