@@ -28,25 +28,33 @@ def parse_settings(arguments):
         action="extend",
         default=[],
         metavar="FLAT",
-        help="recordings of an evenly lit surface",
+        help="one or more recordings of an evenly lit surface",
     )
     flag(
-        "--published", type=Path, metavar="FILE.npz", help="arrays Nd, Nl and D_light, in place of recordings"
+        "--published",
+        type=Path,
+        metavar="FILE.npz",
+        help="file with the arrays Nd, Nl and D_light, instead of recordings",
     )
-    flag("--output", type=Path, required=True, help="CAMERA.npz; CAMERA.png and CAMERA.csv go next to it")
-    flag("--overwrite", action="store_true", help="replace files that are there")
+    flag(
+        "--output",
+        type=Path,
+        required=True,
+        help="file to write, CAMERA.npz; CAMERA.png and CAMERA.csv go next to it",
+    )
+    flag("--overwrite", action="store_true", help="replace existing files")
     flag("--keep_shading", action="store_true", help="leave smooth shading by lens and lamp in the pictures")
-    flag("--height", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
-    flag("--width", type=cli.side, help="of a .dat file's steps (default: found out from the file)")
+    flag("--height", type=cli.side, help="height of a .dat file (default: detected)")
+    flag("--width", type=cli.side, help="width of a .dat file (default: detected)")
     flag(
         "--flip",
         type=cli.truth,
-        help="whether steps are stored upside down, True or False (default: goes by the sensor)",
+        help="whether steps are stored upside down, True or False (default: as usual for the size)",
     )
     flag(
         "--bit_order",
         choices=choices.BIT_ORDERS,
-        help="the bit of a byte that is first (default: found out; mostly little)",
+        help="bit order of a .dat file: which bit of a byte comes first (default: detected)",
     )
     return parser.parse_args(arguments)
 

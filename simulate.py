@@ -34,75 +34,85 @@ LIMITS = {  # of fields of Sensor
     "shading": (0, 0.99),
 }
 SENSOR_FLAGS = {  # a field of Sensor each
-    "--rate": "spikes a step at grey level 255",
-    "--exposure": "gain of the light, in spikes and pictures; from 1 / rate on white saturates, at a spike a step",
-    "--electrons": "photo-electrons to a spike, for shot noise; 0: none",
-    "--dark": "charge of a step without light, in thresholds; the median over pixels",
-    "--dark_spread": "standard deviation of its natural logarithm over the pixels",
-    "--gain_spread": "relative standard deviation of gain over the pixels",
-    "--threshold_spread": "relative standard deviation of the threshold over the pixels",
-    "--column_spread": "the same of gain over the columns",
-    "--row_spread": "and over the rows",
-    "--first_column": "what the first column gathers more than the others, relative",
-    "--first_row": "and the first row",
-    "--shading": "by lens and lamp; largest difference from its mean of 1",
-    "--dust": "dark spots on 100,000 pixels, in the mean",
-    "--hot": "part of the pixels that are hot",
-    "--hot_most": "largest charge of a step of a hot pixel; the least is 0.02",
-    "--dead": "part of the pixels that never fire",
-    "--recovery": "part of its charge that a pixel gathers in the step after a spike",
-    "--start": "first charge: uniform over 0..threshold, or zero in all pixels alike",
-    "--before": "steps that the pixels have run for before the first one of a stream",
-    "--remainder": "charge above the threshold: kept at a spike, or lost",
-    "--blur": "of the light, not of the ground truth; Gaussian sigma in pixels",
+    "--rate": "firing rate of grey level 255, in spikes per step",
+    "--exposure": "gain of the light, in spikes and pictures; from 1 / rate on, white fires at every step and saturates",
+    "--electrons": "photo-electrons per spike, for shot noise; 0: none",
+    "--dark": "dark charge, in thresholds per step; the median over pixels",
+    "--dark_spread": "spread of the dark charge over pixels: standard deviation of its natural logarithm",
+    "--gain_spread": "spread of the response over pixels: relative standard deviation",
+    "--threshold_spread": "spread of the threshold over pixels: relative standard deviation",
+    "--column_spread": "spread of the response over columns",
+    "--row_spread": "spread of the response over rows",
+    "--first_column": "extra response of the first column, relative",
+    "--first_row": "extra response of the first row, relative",
+    "--shading": "shading by lens and lamp: largest difference from its mean of 1",
+    "--dust": "mean number of dark spots per 100,000 pixels",
+    "--hot": "fraction of hot pixels",
+    "--hot_most": "largest dark charge of hot pixels, in thresholds per step; the smallest is 0.02",
+    "--dead": "fraction of pixels that never fire",
+    "--recovery": "fraction of its charge that a pixel gathers in the step after a spike",
+    "--start": "initial charge: uniform over 0..threshold, or zero in all pixels",
+    "--before": "number of steps simulated before the stream begins",
+    "--remainder": "whether the charge above the threshold is kept at a spike, or lost",
+    "--blur": "blur of the light, not of the ground truth: Gaussian sigma in pixels",
     "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
-    "--grain": "noise of a frame's own, in grey levels",
-    "--drift": "slow change of the light of a frame's own, relative",
-    "--displacement": "of a frame, in pixels",
+    "--grain": "noise of each video frame, in grey levels",
+    "--drift": "slow change of brightness of each video frame, relative",
+    "--displacement": "displacement of each video frame, in pixels",
 }
 
 
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--source", required=True, help="photos:DIR, videos:DIR, videos:FILE or frames:DIR")
-    flag("--save_path", type=Path, required=True, help="the dataset's folder: new, or of this script")
+    flag(
+        "--source",
+        required=True,
+        help="source of the scenes: photos:DIR, videos:DIR, videos:FILE or frames:DIR",
+    )
+    flag(
+        "--save_path",
+        type=Path,
+        required=True,
+        help="folder of the dataset: a new one, or one that this script made",
+    )
     flag(
         "--data_mode",
         default="250",
         choices=choices.PAIRED,
-        help="layout: 250 spike-REDS, 1000 spike-X4K (default 250)",
+        help="size and layout of the data: 250 as spike-REDS, 1000 as spike-X4K (default 250)",
     )
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
-    flag("--count", type=cli.samples, default=100, help="streams in all (default 100)")
+    flag("--count", type=cli.samples, default=100, help="number of streams in all (default 100)")
     flag(
         "--steps_per_frame",
         type=cli.positive_int,
         default=40,
-        help="steps between two frames of a video (default 40)",
+        help="number of steps between two frames of a video (default 40)",
     )
     flag(
         "--long",
         action="store_true",
-        help="each video as one long stream with a picture of every frame; --split and --count do not part them",
+        help="make one long stream of each video, with a picture of every frame, whatever --split and --count say",
     )
     flag(
         "--sampler",
         choices=choices.SAMPLERS,
         default="bicubic",
-        help="of moving pictures: bicubic, or spline, which moves evenly within a pixel and takes longer (default bicubic)",
+        help="interpolation of moving pictures: bicubic, or spline, which moves evenly within a pixel but is slower "
+        "(default bicubic)",
     )
-    flag("--seed", type=cli.count, default=0, help="of scenes and sensor (default 0)")
+    flag("--seed", type=cli.count, default=0, help="seed of the scenes and sensors (default 0)")
     flag(
         "--workers",
         type=cli.workers,
         default=available_cpus(),
-        help="processes (default: one for each CPU that this one may use)",
+        help="number of processes (default: one for each available CPU)",
     )
     flag(
         "--sensor",
         choices=[*SENSORS],
-        help="what the following start from (default: reds, or x4k in data mode 1000)",
+        help="sensor whose values the following flags replace (default: reds, or x4k in data mode 1000)",
     )
     for option, text in SENSOR_FLAGS.items():
         name = option.removeprefix("--")

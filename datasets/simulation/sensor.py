@@ -26,37 +26,37 @@ class Sensor:
     arXiv 2304.03129, and what calibrations of real cameras show; docs/simulation.md compares the constants.
     """
 
-    rate: float = RATE  # spikes a step at grey level 255, so the charge of a step in thresholds
+    rate: float = RATE  # spikes per step at grey level 255, which is the charge of a step in thresholds
     exposure: float = 1.0  # gain of the light; from 1 / rate on, white fires at every step and saturates
-    # photo-electrons that fill a pixel to its threshold; fewer, more shot noise; 0: no shot noise
+    # photo-electrons that fill a pixel to its threshold; fewer of them mean more shot noise; 0: none
     electrons: float = 0.0
-    dark: float = 0.0  # charge of a step without light, in thresholds; the median over pixels
-    # standard deviation over pixels of its natural logarithm, which is normally distributed
+    dark: float = 0.0  # dark charge, in thresholds per step; the median over pixels
+    # standard deviation over pixels of the dark charge's natural logarithm, which is normally distributed
     dark_spread: float = 0.0
     gain_spread: float = 0.0  # standard deviation over pixels of the response to light, relative to its mean
-    threshold_spread: float = 0.0  # the same of the threshold
+    threshold_spread: float = 0.0  # relative standard deviation over pixels of the threshold
     column_spread: float = 0.0  # standard deviation of the response from column to column
-    row_spread: float = 0.0  # and from row to row
-    first_column: float = 0.0  # what column 0 gathers more than the others, relative
-    first_row: float = 0.0  # and row 0
-    shading: float = 0.0  # of lens and lamp: the largest difference from its mean of 1
-    dust: float = 0.0  # dark spots on 100,000 pixels, in the mean
-    hot: float = 0.0  # part of the pixels with a dark charge of 0.02 to `hot_most`, log-uniform
+    row_spread: float = 0.0  # standard deviation of the response from row to row
+    first_column: float = 0.0  # extra response of column 0, relative
+    first_row: float = 0.0  # extra response of row 0, relative
+    shading: float = 0.0  # by lens and lamp: the largest difference from its mean of 1
+    dust: float = 0.0  # mean number of dark spots per 100,000 pixels
+    hot: float = 0.0  # fraction of pixels with a dark charge of 0.02 to `hot_most`, log-uniform
     hot_most: float = 1.0
-    dead: float = 0.0  # part of the pixels that never fire
-    recovery: float = 1.0  # part of its charge that a pixel gathers in the step after a spike
-    # charge before the first step: uniform over 0..threshold, or zero in all pixels alike
+    dead: float = 0.0  # fraction of pixels that never fire
+    recovery: float = 1.0  # fraction of its charge that a pixel gathers in the step after a spike
+    # charge before the first step: uniform over 0..threshold, or zero in all pixels
     start: str = "uniform"
-    before: int = 0  # steps that the pixels have run for before the first one of the stream
-    # at a spike: threshold subtracted from the charge, or, "lost", charge set to zero
+    before: int = 0  # number of steps simulated before the stream begins
+    # at a spike the threshold is subtracted from the charge; "lost": the charge is set to zero
     remainder: str = "kept"
-    # of the light on its way to the pixels, not of the ground truth: OpenCV's Gaussian sigma, in pixels
+    # of the light on its way to the pixels, not of the ground truth: Gaussian sigma, in pixels
     blur: float = 0.0
-    # What follows is of light that comes from a video and not from a scene; see `SourceFrames`.
+    # The following are for light that comes from a video and not from a scene; see `SourceFrames`.
     frames_every: int = 0  # steps between two frames of the video; 0: none
-    grain: float = 0.0  # standard deviation of a frame's own noise, in grey levels
-    drift: float = 0.0  # relative standard deviation of a frame's own slow change of the light
-    displacement: float = 0.0  # by how much a frame's own place is off, in pixels
+    grain: float = 0.0  # standard deviation of each frame's noise, in grey levels
+    drift: float = 0.0  # relative standard deviation of each frame's slow change of brightness
+    displacement: float = 0.0  # displacement of each frame, in pixels
 
 
 IDEAL = Sensor()
