@@ -54,7 +54,7 @@ def prepare(
     where, stored = settings.dataset_path, {"flip": settings.flip, "rate": settings.rate}
     dataset = open_dataset(where, settings.data_mode, settings.split, settings.key_id, **stored)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
-    weights = weights_file(settings.load_model or weights_for(purpose))
+    weights = weights_file(settings.load_model or weights_for(purpose, bool(settings.calibration)))
     model = load_model(weights, device, settings.precision)
     if settings.compile:
         distributed.check_compiler(device)

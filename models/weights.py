@@ -56,22 +56,27 @@ class Fit:
 
 SHIPPED_FOR = {
     "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
+    "swinsf_calibrated.pth": Fit("recordings of calibrated cameras", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
     "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
     "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),
 }
 CHOICE = {
     "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),
+    "calibrated recordings": ("swinsf_calibrated.pth", "swinsf_camera.pth", "swinsf_small.pth"),
     "spike-REDS": ("swinsf_small.pth",),
     "spike-X4K": ("swinsf_1000.pth", "swinsf_small.pth"),
 }
 
 
-def weights_for(purpose):
+def weights_for(purpose, calibrated=False):
     """The path of the shipped weights for a purpose.
 
-    purpose: "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K".
+    purpose: "recordings" (any data without ground truth), "spike-REDS" or "spike-X4K". calibrated: whether
+    the recordings come with their camera's calibration.
     """
+    if calibrated and purpose == "recordings":
+        purpose = "calibrated recordings"
     there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
     return there[0] if there else shipped_weights()
 

@@ -221,7 +221,8 @@ def load_network(settings, device: torch.device) -> tuple[Network, str]:
     """(the `Network`, a line on it); an empty one for TFP and TFI."""
     if settings.method != "swinsf":
         return Network(), ""
-    weights = weights_file(settings.load_model) if settings.load_model else weights_for("recordings")
+    own = weights_for("recordings", calibrated=bool(settings.calibration))
+    weights = weights_file(settings.load_model) if settings.load_model else own
     fit = fit_of(weights)
     settings.precision = choose_precision(settings.precision, weights, device)
     model = load_model(weights, device, settings.precision)

@@ -35,7 +35,8 @@ from swinsf.utils.timing import RATE, STEPS, STRIDE
 class Reconstructor:
     """Weights on a device, and a camera's calibration if there is one.
 
-    weights: a file, a run's folder, the name of shipped weights, or a SwinSF, which stays where it is.
+    weights: a file, a run's folder, the name of shipped weights, or a SwinSF, which stays where it is; by
+    default the shipped "camera", or "calibrated" with a calibration.
     device: as "cpu" or "cuda:0"; by default CUDA if there is one. precision: "fp32", "bf16", "fp16", or
     "auto" for bf16 with shipped weights on hardware that has its instructions. calibration: of `calibrate.py`, a path or a
     `Calibration`.
@@ -46,7 +47,7 @@ class Reconstructor:
 
     def __init__(
         self,
-        weights: str | Path | SwinSF = "camera",
+        weights: str | Path | SwinSF | None = None,
         device: str | torch.device | None = None,
         precision: str = "auto",
         calibration: str | Path | Calibration | None = None,
@@ -61,7 +62,8 @@ class Reconstructor:
                 )
             else:
                 self.device = pick_device(None if device is None else str(device))
-                self.weights = weights_file(weights)
+                own = weights_for("recordings", calibrated=calibration is not None)
+                self.weights = weights_file(weights or own)
                 self.precision = choose_precision(precision, self.weights, self.device)
                 self.model = load_model(self.weights, self.device, self.precision)
             if isinstance(calibration, str | os.PathLike):
@@ -214,11 +216,10 @@ def pictures(
     """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for
     cv2.imwrite.
 
-    model: a SwinSF, by default the shipped weights for recordings, on CUDA if there is
-    one, in bfloat16 if that is fast. calibration: the
-    camera's, by calibrate.py. The other arguments, and the errors, are those of `Reconstructor.recording`.
+    model: a SwinSF, by default the shipped weights for recordings, on CUDA if there is one, in bfloat16 if
+    that is fast. calibration: the camera's, by calibrate.py. The other arguments, and the errors, are those of `Reconstructor.recording`.
     """
-    held = Reconstructor(model or weights_for("recordings"), calibration=calibration)
+    held = Reconstructor(model, calibration=calibration)
     return iter(held.recording(spikes, stride, start, stop, bin, exposure, gamma, rate, repair, **options))
 
 

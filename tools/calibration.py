@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from swinsf.datasets.picture_files import read_grey
-from swinsf.models import SHIPPED, load_model
+from swinsf.models import load_model, weights_for
 from swinsf.recordings import load_calibration, look_at_pixels, repair
 from swinsf.recordings.flat_field import calibrate
 from swinsf.recordings.stream import reconstruct
@@ -50,8 +50,11 @@ def parse_settings(arguments):
         default=LEVELS,
         help="spikes per step at white (default 0.35 to 0.014)",
     )
-    weights = SHIPPED / "swinsf_camera.pth"
-    flag("--weights", type=Path, default=weights, help=f"weights file (default {weights.name})")
+    flag(
+        "--weights",
+        type=Path,
+        help="weights file (default: the shipped ones for plain and calibrated recordings)",
+    )
     flag("--steps", type=steps, default=5000, help="steps of the dark and flat recordings (default 5000)")
     flag("--speed", type=speed, default=0.0, help="speed of scenes in pixels per step (default 0)")
     flag("--picture", type=Path, help="file for the first photograph, plain and calibrated side by side")
@@ -116,13 +119,16 @@ def matched(picture, truth):
     return np.polyval(np.polyfit(picture.ravel(), truth.ravel(), 1), picture)
 
 
-def score(spikes, truth, level, model, calibration):
-    """{(kind, bin): (PSNR, picture)} of a recording. calibration: path of the camera's calibration."""
+def score(spikes, truth, level, models, calibration):
+    """{(kind, bin): (PSNR, picture)} of a recording.
+
+    models: for plain and for calibrated recordings. calibration: path of the camera's calibration.
+    """
     ways = dict(zip(KINDS, ((None, "none"), (None, "auto"), (calibration, "auto"))))
     found = {}
     for kind, way in ways.items():
         pixels = look_at_pixels(spikes, *way)
-        filled = repair(spikes, pixels.bad)
+        filled, model = repair(spikes, pixels.bad), models[kind == "calibrated"]
         for bin in (bin for bin in BINS if bin * level <= 1):
             picture = next(reconstruct(filled, model, 20, KEY, KEY + 1, bin, calibration=pixels.maps))
             picture = matched(pixels.limit(picture, bin), truth)
@@ -139,15 +145,16 @@ def main(arguments=None):
     made = calibrate(("dark", dark), [("flat", flat)])[0]
     photos = sorted(path for path in settings.photos.iterdir() if read_grey(path) is not None)
     photos = [photos[len(photos) * i // settings.count] for i in range(settings.count)]
-    model = load_model(settings.weights)
+    shipped = [weights_for("recordings", calibrated) for calibrated in (False, True)]
+    models = [load_model(settings.weights or weights) for weights in shipped]
     with tempfile.TemporaryDirectory() as folder:
         calibration = Path(folder) / "camera.npz"
         made.save(calibration)
-        measure(settings, camera, calibration, photos, model, rng)
+        measure(settings, camera, calibration, photos, models, rng)
     return 0
 
 
-def measure(settings, camera, calibration, photos, model, rng):
+def measure(settings, camera, calibration, photos, models, rng):
     """Print the table, and write the picture."""
     cli.log("| white, spikes per step | " + " | ".join(KINDS) + " |\n| --- | --- | --- | --- |")
     for level in settings.levels:
@@ -160,7 +167,7 @@ def measure(settings, camera, calibration, photos, model, rng):
                 STEPS,
                 rng,
             )
-            scores.append(score(spikes, frame(KEY), level, model, calibration))
+            scores.append(score(spikes, frame(KEY), level, models, calibration))
         best = {}
         for kind in KINDS:
             means = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swinsf.utils.cli import UserError
 
-SHIPPED = ("small", "camera", "1000", "250")  # weights by name
+SHIPPED = ("small", "camera", "calibrated", "1000", "250")  # weights by name
 VARIANTS = ("250", "1000", "small")
 TSA = ("released", "paper")
 SKIP = ("none", "motion", "aligned")

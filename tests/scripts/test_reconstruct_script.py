@@ -225,6 +225,9 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
     run(tmp_path / "dark.npy", "--output", tmp_path / "y.npy")
     assert f"weights: {camera}, for recordings of cameras" in capsys.readouterr().out
     assert models.weights_for("spike-REDS") == models.weights_for("spike-X4K") == small
+    assert models.weights_for("recordings") == models.weights_for("recordings", calibrated=True) == camera
+    calibrated = write_tiny_weights(tmp_path / "swinsf_calibrated.pth")
+    assert models.weights_for("recordings", calibrated=True) == calibrated
     assert models.weights_for("recordings") == camera
     larger = write_tiny_weights(tmp_path / "swinsf_1000.pth")
     assert models.weights_for("spike-X4K") == larger and models.weights_for("spike-REDS") == small
