@@ -52,6 +52,16 @@ def test_more_than_8_bits_keep_the_scale_unless_told_otherwise():
         assert choose_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
 
 
+def test_an_automatic_gain_is_for_the_light_and_not_for_the_dark_charge():
+    """Of 0.1 spikes a step 0.02 come without light, and calibrated pictures do not show them."""
+    seen = Survey(0.05, 0.1, 0.0, 1000)
+    for flags in ([], ["--bits", "16", "--exposure", "auto"]):
+        gain, (line,) = choose_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
+        assert gain == pytest.approx(0.9 * 0.6 / 0.08) and "times 6.75, so that bright pixels" in line
+    settings = script.parse_settings(["a.dat"])
+    assert choose_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
+
+
 def test_16_bits_are_linear_and_clipped_pixels_are_counted(tmp_path, capsys):
     light = np.full((24, 32), 0.5, np.float32)
     light[:, :8] = 1.5  # a quarter is above white
