@@ -95,6 +95,22 @@ def test_the_mean_along_the_motion_is_sharper_than_a_mean_at_rest():
     assert detail[0] > 1.2 * detail[1]
 
 
+def test_a_calibration_corrects_the_pictures_of_others_too(place):
+    """As it does those of the baselines beside them: dark charge taken off, divided by the response, each
+    sample by its own."""
+    spikes = torch.from_numpy(np.random.default_rng(0).random((2, 41, 20, 30)) < 0.3)
+    maps = torch.stack([torch.full((2, 20, 30), 0.06), torch.full((2, 20, 30), 0.8)], 1)
+    maps[1, 1, :, :10] = 1.25
+    for name in ("rate", "Net"):  # (B, H, W) and (B, 1, H, W)
+        method = method_of(f"others_code:{name}", CPU)
+        plain, calibrated = method(spikes, "middle"), method(spikes, "middle", maps)
+        torch.testing.assert_close(calibrated[0], (plain[0] - 0.06 * 425) / 0.8)
+        torch.testing.assert_close(calibrated[1, :, :10], (plain[1, :, :10] - 0.06 * 425) / 1.25)
+        torch.testing.assert_close(calibrated[1, :, 10:], (plain[1, :, 10:] - 0.06 * 425) / 0.8)
+    ours = BASELINES["TFP41"](spikes, "middle", maps)
+    torch.testing.assert_close(method_of("others_code:rate", CPU)(spikes, "middle", maps), ours)
+
+
 def test_what_cannot_be_scored(place):
     spikes = torch.zeros(2, 41, 20, 30)
     for name, words in (("none", "cannot be loaded"), ("number", "a int; name a function")):

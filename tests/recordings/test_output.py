@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from swinsf.recordings import workplace
+from swinsf.recordings import workplace, writers
 from swinsf.recordings.formats import encode_video
 from swinsf.recordings.output import open_output
 from swinsf.recordings.tone import ToneCurve, stamp
@@ -231,6 +231,32 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     assert out.done() == set(KEYS[:3])
     fill(out, KEYS[3:])
     out.finish(10)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
+
+
+def test_a_run_that_is_killed_within_a_picture_makes_it_again(tmp_path, monkeypatch):
+    """The mark that a picture is there comes after it: a resumed run would else show one that is black or
+    torn."""
+    out = make(tmp_path / "x.npy")
+    out.claim()
+    write_at, writes = writers.write_at, []
+
+    def killed_after_one(*arguments):
+        if writes:
+            raise KeyboardInterrupt
+        writes.append(arguments)
+        return write_at(*arguments)
+
+    monkeypatch.setattr(writers, "write_at", killed_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        out.write(KEYS[0], picture(KEYS[0]))
+    monkeypatch.undo()
+    out.close()
+    again = make(tmp_path / "x.npy")
+    again.claim()
+    assert len(writes) == 1 and again.done() == set()
+    fill(again)
+    again.finish(len(KEYS))
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
 
 

@@ -8,9 +8,11 @@ import pytest
 import reconstruct as script
 from swinsf.datasets.simulation.sensor import integrate_and_fire
 from swinsf.models import shipped_weights
+from swinsf.recordings.calibration import make_calibration
 from swinsf.recordings.plan import choose_gain, describe_rounding
 from swinsf.recordings.survey import Survey
 from swinsf.utils.cli import UserError
+from tests.cameras import record
 from tests.conftest import random_spikes
 
 
@@ -50,6 +52,26 @@ def test_more_than_8_bits_keep_the_scale_unless_told_otherwise():
         (["--rate", "0.3", "--exposure", "auto"], 2.7),
     ):
         assert choose_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
+
+
+def test_an_automatic_gain_is_for_the_light_and_not_for_the_dark_charge():
+    """Of 0.1 spikes a step 0.02 come without light, and calibrated pictures do not show them."""
+    seen = Survey(0.05, 0.1, 0.0, 1000)
+    for flags in ([], ["--bits", "16", "--exposure", "auto"]):
+        gain, (line,) = choose_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
+        assert gain == pytest.approx(0.9 * 0.6 / 0.08) and "times 6.75, so that bright pixels" in line
+    settings = script.parse_settings(["a.dat"])
+    assert choose_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
+
+
+@pytest.mark.parametrize("exposure", [[], ["--exposure", "batch"]])
+def test_bright_pixels_are_white_where_half_of_the_spikes_are_of_dark_charge(tmp_path, exposure):
+    camera = tuple(np.full((24, 32), value, np.float32) for value in (0.015, 1.0))
+    make_calibration(*camera).save(tmp_path / "camera.npz")
+    np.save(tmp_path / "a.npy", record(0.015, camera, 420))
+    flags = ["--method", "tfp", "--window", 201, "--calibration", tmp_path / "camera.npz", *exposure]
+    assert run(tmp_path / "a.npy", *flags, "--output", tmp_path / "x.npy") == 0
+    assert np.load(tmp_path / "x.npy").mean() == pytest.approx(0.9 * 255, rel=0.08)
 
 
 def test_16_bits_are_linear_and_clipped_pixels_are_counted(tmp_path, capsys):

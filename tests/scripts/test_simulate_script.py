@@ -247,6 +247,20 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
     assert len(open_dataset(tmp_path / "out", split="train")) == 4
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_grey_levels_of_pictures_are_rounded(tmp_path, long):
+    """Cut off, they would be too dark by half a level, and so would networks that are trained on them."""
+    for i in range(4 if long else 30):  # 0.55 x 101 = 55.55
+        write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 101, np.uint8))
+    source = ["--source", f"frames:{tmp_path / 'frames'}", "--save_path", str(tmp_path / "out")]
+    light = ["--steps_per_frame", "20", "--sensor", "ideal", "--exposure", "0.55", "--workers", "0"]
+    more = ["--long", "--split", "test"] if long else ["--count", "1"]
+    assert script.main([*source, *light, *more]) == 0
+    pictures = [*(tmp_path / "out").glob("*/gt/*.png")]
+    assert len(pictures) == (4 if long else 5)
+    assert {grey_level(path) for path in pictures} == {56}
+
+
 def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
     for i in range(6):
         write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 40 + 20 * i, np.uint8))
