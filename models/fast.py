@@ -246,8 +246,10 @@ def sab_in_place(part, x, masks, kind):
 
 
 def attend_middle(part, x, masks, kind, run):
-    """The normed left stream, what W-MSA and TSA give for the middle one, the normed right stream: (n, N, C)
-    each. run: `call` or `recomputed`."""
+    """The normed left stream, W-MSA + 0.1 TSA for the middle one, the normed right stream: (n, N, C) each.
+
+    run: `call` or `recomputed`.
+    """
     left, middle, right = part.norm1(x).unbind()
     msa, tsa = part.attn, part.attn_mul
     to_query, to_key, to_value = tsa.projections

@@ -1,9 +1,10 @@
 """Binning: several steps of a recording become one.
 
-An integrate-and-fire pixel that gathers L thresholds of light a step is, looked at every N steps, a pixel
-that gathers N L: as long as that is at most one spike, "any of them" loses nothing. So a dark recording
-becomes a brighter one that moves N times as fast, and pictures that are made of it, divided by N, have the
-grey levels of the recording.
+A pixel that gathers L thresholds of light per step gathers N L in N steps. While N L is at most 1, it fires at
+most once in them, so a bin that is 1 if any of its steps is 1 loses nothing. A dark recording so becomes a
+brighter one that moves N times as fast. Its pictures, divided by N, have the grey levels of the recording.
+
+`recordings.stream` bins the windows of the network itself.
 """
 
 import sys

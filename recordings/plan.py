@@ -238,7 +238,7 @@ def choose_exposure(seen, rate=RATE):
 
 def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[str]]:
     """(factor on the grey levels, a line on it if it was chosen here). dark: dark charge, spikes a step."""
-    # who says what is white is not to be corrected
+    # --rate already says what is white
     exposure = settings.exposure or (1.0 if settings.rate else "auto")
     if exposure != "auto":
         return exposure, []

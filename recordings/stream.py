@@ -170,8 +170,8 @@ def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
     """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
     a time.
 
-    Steps that windows share are read once. Ends where the recording does; key frames of a group that ends
-    with it, and have a whole window, have a pass each.
+    Steps that windows share are read once. Ends with the recording. If it ends within a group, each key frame
+    of the group that still has a whole window gets a pass of its own.
     """
     keys, steps = iter(keys), Steps(spikes, bin, ends)
     passes, windows = [], []

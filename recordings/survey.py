@@ -23,8 +23,8 @@ class Survey(NamedTuple):
 
     rate: float  # of all pixels
     bright: float  # of a bright pixel: a hundredth are brighter
-    motion: float | None  # of three quarters of what has texture at most; None where it cannot be told
-    steps: int | None  # of the recording; None where it comes through a pipe
+    motion: float | None  # three quarters of the textured pixels move at most this fast; None if unknown
+    steps: int | None  # of the recording; None if it comes through a pipe
 
 
 def survey(spikes, first: int = 0, stop: int | None = None) -> Survey:
