@@ -358,7 +358,7 @@ def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_p
 def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
     for run, options, words in (
         (run_processes, ["--batch_size", "1"], ["--batch_size 1", "2 processes"]),
-        (run_processes, ["--device_ids", "01"], ["--device_ids 0,1", "torchrun"]),
+        (run_processes, ["--device_ids", "01"], ["--device_ids 01", "torchrun"]),
         (torchrun, ["--load_model", "none.pth"], ["none.pth"]),
         (run_processes, ["--colour", "red"], ["--colour"]),
     ):
