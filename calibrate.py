@@ -15,7 +15,7 @@ import csv
 from pathlib import Path
 
 from swinsf.utils import choices, cli
-from swinsf.utils.cli import UserError
+from swinsf.utils.cli import UserError, refuse
 
 
 def parse_settings(arguments):
@@ -104,9 +104,7 @@ def check_flags(settings):
             f"--output {output}: a calibration is an .npz file; take a name that ends so",
         ),
     )
-    for wrong, text in rules:
-        if wrong:
-            raise UserError(text)
+    refuse(rules)
     for path in (output, output.with_suffix(".png"), output.with_suffix(".csv")):
         read_too = any(path.exists() and source.exists() and path.samefile(source) for source in read)
         if read_too or (path.exists() and not settings.overwrite):

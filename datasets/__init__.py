@@ -6,7 +6,7 @@ from typing import Any
 
 from swinsf.utils import opencv
 from swinsf.utils.choices import PAIRED, SCENES
-from swinsf.utils.cli import STOPPING, UserError
+from swinsf.utils.cli import STOPPING, UserError, refuse
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # the sensor of simulated scenes, by data mode
@@ -73,9 +73,7 @@ def open_dataset(
             f"--data_mode {data_mode} with {path}: scenes have ground truth; choose from {', '.join(PAIRED)}",
         ),
     )
-    for wrong, text in rules:
-        if wrong:
-            raise UserError(text)
+    refuse(rules)
     if demo:
         return DemoScenes(key_id)
     if simulated:

@@ -28,9 +28,7 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
     inspect = settings.inspect
     rules = inspect_rules(settings, recordings, paths) if inspect else flag_rules(settings, recordings, size)
-    for wrong, text in rules:
-        if wrong:
-            raise UserError(text)
+    cli.refuse(rules)
     batch = [
         argparse.Namespace(**{**vars(settings), "recording": recording, "output": path})
         for recording, path in zip(recordings, paths)
@@ -46,11 +44,9 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
 
 
 def list_recordings(names):
-    """The recordings that names stand for, texts: a folder for those in it, a pattern with * for those that
-    fit, in order.
+    """The paths of the recordings that names stand for, in order. A name is a file, a folder or a pattern.
 
-    Hidden files are left out. Raises UserError where a folder or a pattern has none, and for a recording that
-    comes twice.
+    Hidden files are left out. Raises UserError if a folder or a pattern has no recording, or one comes twice.
     """
     found = []
     for name in map(str, names):
@@ -90,11 +86,10 @@ def stem_of(name):
 
 
 def output_paths(recordings, output, suffix=".mp4"):
-    """The output of each recording, paths. output: that of the only one; of several a folder, or a path with
-    {name} in it.
+    """The output path of each recording. output: a path; for several recordings a folder, or with {name} in it.
 
-    Without one they go below results/. Where names collide, they carry their folder's. Raises UserError where
-    they still do, or where several would go to one file.
+    The default is below results/. If names collide, the folder's name is added. Raises UserError if they still
+    do, or if several recordings would go to one file.
     """
     names = [stem_of(name) for name in recordings]
     for i, count in enumerate([names.count(name) for name in names]):
@@ -243,8 +238,7 @@ def reconstruct_all(batch: list[argparse.Namespace], device: torch.device, rank:
 
 
 def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
-    """Reconstruct each recording; returns the exit status. What is wrong with one of several stops that one
-    alone."""
+    """Reconstruct each recording; returns the exit status. Of several, an error ends only its own recording."""
     status, rows = 0, []
     for settings in batch:
         try:
@@ -270,7 +264,7 @@ def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: i
 
 
 def summarize(batch: list[argparse.Namespace], rows: list[list]) -> list[str]:
-    """A table, line by line: the name of each recording of a batch, and the entries of its row."""
+    """The lines of a table: the name of each recording of a batch, and the entries of its row."""
     names = [cli.shown(Path(settings.recording).name, 40) for settings in batch]
     wide = max(len("recording"), *map(len, names))
     lines = [f"{'recording':{wide}}  pictures  bin   gain  output"]

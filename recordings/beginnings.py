@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: gzip is unpacked, and what is no recording is called by its name."""
+"""Kinds of files by their first bytes: gzip is unpacked; a file that is no recording is refused by name."""
 
 import gzip
 import os

@@ -62,7 +62,7 @@ class Calibration:
 
     @property
     def pixels(self) -> "Pixels":
-        """What is to be done about the pixels of its camera."""
+        """The `Pixels` of a recording of this camera."""
         maps = self.maps
         full = float(1 / np.quantile(maps[1], STRONG))
         return Pixels(self.bad > 0, maps, dark=float(np.median(maps[0])), full=full)
@@ -82,7 +82,7 @@ class Calibration:
 
 
 class Pixels(NamedTuple):
-    """What is to be done about the pixels of a recording."""
+    """How the pixels of a recording are filled and corrected."""
 
     bad: np.ndarray  # (H, W) bool, those to be filled
     maps: np.ndarray | None = None  # of a `Calibration`

@@ -47,9 +47,9 @@ def open_recording(
     gzip.
 
     height, width: of the steps of a `.dat` file or a pipe; by default the size is found out, which a pipe
-    does not allow. flip: whether steps are stored upside down; by default as the camera of that size stores
-    them. bin: number of steps to bin, see `recordings.binning`. bitorder: "little" or "big", the bit of a
-    byte that is first; by default it is found out. Raises UserError if the recording cannot be read, or its
+    does not allow. flip: whether steps are stored upside down; by default as usual for the size. bin: steps
+    in a bin, see `recordings.binning`. bitorder: "little" or "big", the bit of a byte that comes first; by
+    default it is detected. Raises UserError if the recording cannot be read, or its
     size cannot be told.
     """
     path = str(path)
@@ -208,8 +208,7 @@ def open_pipe(camera):
 
 
 class PipedSpikes:
-    """A `.dat` stream that comes through a pipe: steps are read in order, each once; how many there are shows
-    at the end."""
+    """A `.dat` stream from a pipe. Steps are read in order, each once, and their number is not known."""
 
     def __init__(self, file, camera, bitorder="little"):
         self.file, self.camera, self.position, self.bitorder = file, camera, 0, bitorder
@@ -219,8 +218,7 @@ class PipedSpikes:
         self.ready = b""  # bytes that `peek` has read and no slice yet
 
     def __getitem__(self, steps):
-        """Steps start..stop-1 as uint8 (t, H, W), or as many as come; start is no step that was read
-        before."""
+        """Steps start..stop-1 as uint8 (t, H, W), or as many as come. A step cannot be read twice."""
         if steps.start < self.position:
             raise ValueError(f"step {steps.start} of a pipe that is at step {self.position}")
         self.read((steps.start - self.position) * self.step_bytes, keep=False)
@@ -237,8 +235,7 @@ class PipedSpikes:
         return spikes[..., : self.camera.columns]
 
     def peek(self, steps):
-        """The next steps as uint8 (t, H, W), or as many as come; they are kept for the slices that are to
-        come."""
+        """The next steps as uint8 (t, H, W), or as many as come; later slices have them, too."""
         return self.unpack(self.peek_bytes(steps * self.step_bytes))
 
     def peek_bytes(self, count):

@@ -1,4 +1,4 @@
-"""The output of a recording: of which kind it is, and the settings that its pictures depend on."""
+"""The output of a recording: its kind, and the settings that its pictures depend on."""
 
 import hashlib
 import math
@@ -60,10 +60,9 @@ def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
     """The output at `path`: one of `FORMATS`, else a folder of PNGs. Raises UserError for a file of another
     kind.
 
-    about: plain values that the pictures depend on; a half-made output is resumed only where they are the
-    same. shape: (H, W) of a picture. keys: the key frames, a range. piped: whether they come from a pipe, so
-    that their number shows only at the end, and what was begun is not resumed. fps: pictures a second of a
-    video. bits: of a grey level.
+    about: plain values that the pictures depend on; an unfinished output is resumed only if they are equal.
+    shape: (H, W) of a picture. keys: the key frames, a range. piped: whether they come from a pipe, whose
+    length is unknown and which cannot be resumed. fps: pictures per second of a video. bits: per grey level.
     """
     path = Path(path)
     kind = path.suffix.lower()

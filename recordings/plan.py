@@ -30,7 +30,7 @@ BINS = (2, 4, 5, 10, 20)  # that are tried at any stride, the divisors of the de
 
 @dataclass(frozen=True)
 class Plan:
-    """What is chosen by a look at the recording; of several processes one looks, and tells the others."""
+    """What is chosen after a look at the recording. One process looks, and tells the others."""
 
     keys: range  # the key frames of the output, in steps of the recording
     bin: int  # steps a bin
@@ -52,7 +52,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     steps = recording.length
     if steps is not None and start is not None and start >= steps:
         raise UserError(
-            f"--start {start}: {settings.recording} ends before, it has {steps} step{'s' * (steps != 1)}, "
+            f"--start {start}: {settings.recording} ends before, it has {plural(steps, 'step')}, "
             f"{1e3 * steps / settings.steps_per_second:.4g} ms; no picture to show"
         )
     seen, lines = survey(recording, start or 0, stop), describe_rounding(settings)
@@ -135,12 +135,12 @@ def choose_pace(settings):
 
 
 def first_key(bin):
-    """The first step that has a whole window of 41 times `bin` steps round it."""
+    """The first step with a whole window, 41 times `bin` steps, around it."""
     return KEY_FRAMES["middle"] * bin + bin // 2
 
 
 def last_key(steps, bin):
-    """The last such step of a recording of so many steps; less than `first_key` where there is none."""
+    """The last such step of a recording; less than `first_key` if there is none."""
     return steps - STEPS * bin + first_key(bin)
 
 
@@ -260,16 +260,16 @@ def describe_short(keys: range, fps: float, settings) -> list[str]:
     stride = max(1, round(span / (LONG * fps)))
     return [
         f"video: {len(keys) / fps:.2g} s; --slowmo {speed / stride / fps:.3g} makes it about {span / stride / fps:.2g} s, "
-        f"with a picture every {stride} step{'s' * (stride > 1)}"
+        f"with a picture every {plural(stride, 'step')}"
     ]
 
 
 def describe_shortage(steps, start, stop, bin) -> str:
-    """What a recording that has no picture to show lacks, as text."""
+    """Why a recording has no picture to show, as text."""
     asked = "".join(
         f" --{name} {value}" for name, value in (("start", start), ("stop", stop)) if value is not None
     )
-    has = "its steps" if steps is None else f"{steps} step{'s' * (steps != 1)}"
+    has = "its steps" if steps is None else plural(steps, "step")
     return (
         f" of {has}{asked and ' with' + asked}: a picture needs {STEPS * bin} steps, half of them on either side of "
         "its key frame; record more, or widen --start and --stop"

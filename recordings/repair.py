@@ -33,7 +33,7 @@ BORDER = {"borderType": cv2.BORDER_REFLECT_101}
 
 
 class BadPixels(NamedTuple):
-    """What a look at a recording tells about its pixels."""
+    """The pixels of a recording, as sampled."""
 
     rate: np.ndarray  # (H, W) float32, mean spikes a step
     hot: np.ndarray  # (N, 2) rows and columns

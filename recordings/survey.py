@@ -10,7 +10,7 @@ from swinsf.utils.timing import STEPS
 
 PLACES = 5  # of a recording that are looked at
 ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it has them,
-LONGEST = 8 * STEPS  # up to so many steps
+LONGEST = 8 * STEPS  # steps, at most
 BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
 WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
 TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
@@ -19,7 +19,7 @@ AGREE = 0.5  # pixels by which the way there and the way back may differ, plus a
 
 
 class Survey(NamedTuple):
-    """What a few looks at a recording tell. Rates in spikes a step, motion in pixels a step."""
+    """Light and motion of a recording, sampled. Rates in spikes per step, motion in pixels per step."""
 
     rate: float  # of all pixels
     bright: float  # of a bright pixel: a hundredth are brighter

@@ -1,4 +1,4 @@
-"""From grey levels to what is shown: the tone curve, and a stamp of step and time."""
+"""From grey levels to shown pictures: the tone curve, and a stamp of step and time."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class ToneCurve:
 
 
 def picture_name(key):
-    """What a key frame's picture is called, without .png."""
+    """The file name of a key frame's picture, without .png."""
     return f"{key:08d}"
 
 

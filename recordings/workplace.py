@@ -1,5 +1,7 @@
-"""The folder where the pictures of an output lie until they are whole: one run at a time has it, and its record
-says by which settings they are made, so that the same command resumes."""
+"""The folder in which an output is made.
+
+One run at a time owns it. A record in it has the settings, so that the same command resumes.
+"""
 
 import json
 import os
@@ -18,11 +20,11 @@ TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # of pictures, by bits
 
 
 class Output:
-    """What the outputs share. `workplace`: the folder where the pictures lie until they are whole, with a
-    record of their making.
+    """The base of the writers.
 
-    A subclass sets `workplace`, and `one_file` if its pictures go into one, and implements `refuse_foreign`, `clear`, `done`, `write`, `read`,
-    `finish`, `discard` and `finished_record`.
+    A subclass has `workplace`, the folder of unfinished pictures and their record, and `one_file` if its
+    pictures go into one. It implements `refuse_foreign`, `clear`, `done`, `write`, `read`, `finish`, `discard`
+    and `finished_record`.
     """
 
     one_file = False
@@ -33,11 +35,10 @@ class Output:
         self.keys, self.piped, self.lock, self.frames = keys, piped, None, None
 
     def claim(self, overwrite=False):
-        """Make the workplace, or find that of an interrupted run of the same settings. Of several processes
-        one does it.
+        """Make the workplace, or take over that of an interrupted run with the same settings. Only one process
+        calls this.
 
-        Raises UserError where something is there that may not be written over, where another run is at it, or
-        where the disk has no room.
+        Raises UserError if something would be overwritten, another run owns it, or the disk is full.
         """
         self.refuse_foreign(read_record(self.workplace / RECORD), overwrite)
         if not self.workplace.is_dir():
@@ -63,20 +64,19 @@ class Output:
         self.save_record(whole=False)
 
     def close(self):
-        """Give the lock back; the end of the process does so too."""
+        """Release the lock, as the end of the process does."""
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
 
     def kept(self):
-        """A line on what an interrupted run leaves."""
+        """A line on what an interrupted run keeps."""
         if self.piped:
             return "A recording from a pipe starts again"
         return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command resumes"
 
     def check_room(self):
-        """Raises UserError where the place may not be written to, or its disk has no room for a file's
-        pictures."""
+        """Raises UserError if the place is not writable, or its disk has no room for the pictures of a file."""
         place = self.workplace.absolute()
         folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
         if not os.access(folder, os.W_OK):
@@ -97,7 +97,7 @@ class Output:
             )
 
     def place(self):
-        """Where it is, as text: below the working directory, which a relative path does not say."""
+        """The path as text; a relative one with its working directory."""
         return str(self.path) if self.path.is_absolute() else f"{self.path} (in {Path.cwd()})"
 
     def read_bytes(self, key):
@@ -106,7 +106,7 @@ class Output:
         return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else to_bytes(picture)
 
     def is_finished(self):
-        """Whether all is there already, made by the same settings. Never of a recording from a pipe."""
+        """Whether it is complete already, by the same settings. Never for a recording from a pipe."""
         if self.piped:
             return False
         record = self.finished_record()
@@ -119,7 +119,7 @@ class Output:
 
 
 def read_record(path):
-    """What an output's record says, None where there is none of ours."""
+    """The record of an output; None if there is none of this script."""
     try:
         record = read_json(path)
         ours = (
@@ -131,16 +131,18 @@ def read_record(path):
 
 
 def foreign_files(folder):
-    """The files of a folder that has no record, except those of a run that was killed before it wrote one,
-    and the system's."""
+    """The files in a folder without a record, except the system's and those of a run that was killed before
+    it wrote one."""
     return [
         file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.") and not is_clutter(file)
     ]
 
 
 def describe_change(old, new, remedy=None):
-    """The settings that differ, as text, and how to resume; remedy: in place of the latter, and text only
-    where any differ."""
+    """The settings that differ, as text, and how to resume.
+
+    remedy: replaces how to resume; the text is then empty if no setting differs.
+    """
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
     if remedy is not None:

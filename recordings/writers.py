@@ -1,5 +1,4 @@
-"""Where the pictures of a recording go: a folder of PNGs, a `.npy` file or a video. Any of them can be
-stopped and resumed.
+"""Writers of a recording's pictures: a folder of PNGs, or a single file. Both can be stopped and resumed.
 
 Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder next to
 it, `.NAME.parts`. The file takes its name once it is complete. One run at a time writes an output, which it
@@ -90,12 +89,14 @@ class PngFolder(Output):
         self.save_record(whole=True)
 
     def discard(self):
-        """What a run that came to nothing leaves; here nothing that could not be of use."""
+        """Clean up after a run without pictures. A folder of PNGs needs nothing."""
 
 
 class PictureFile(Output):
-    """All pictures in one file, `.npy` (N, H, W), TIFF, a video, or one PNG. Until then `pictures` has their bytes and `done`
-    a byte for each."""
+    """All pictures in one file: `.npy` (N, H, W), TIFF, a video, or one PNG.
+
+    Until it is complete, `pictures` in the workplace holds their bytes, and `done` a byte for each.
+    """
 
     one_file = True
 
@@ -125,13 +126,12 @@ class PictureFile(Output):
         return self.path.with_name(f".{self.path.name}.json")
 
     def finished_record(self):
-        """The record of the finished file; None where it is not there, or the file is not the one that was
-        written."""
+        """The record of the finished file; None if it is missing, or another file has taken its place."""
         record = read_record(self.finished_place)
         return record if record and self.path.is_file() and record.get("file") == self.seen() else None
 
     def seen(self):
-        """What tells the finished file from another of its name."""
+        """Size and time of the finished file, by which a replaced one is detected."""
         stat = self.path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
@@ -175,8 +175,7 @@ class PictureFile(Output):
                 os.close(file)
 
     def read(self, key):
-        """A picture that was written; of a finished video as it shows it, where keys rise from one call to
-        the next."""
+        """A picture that was written. Of a finished video it is the decoded one, and keys must rise."""
         height, width = self.shape
         if not (self.workplace / "pictures").is_file():
             return self.read_finished(self.keys.index(key))
@@ -216,7 +215,7 @@ class PictureFile(Output):
 
 
 def write_at(file, data, offset):
-    """`os.pwrite`, which Windows has not."""
+    """`os.pwrite`, also on Windows, which lacks it."""
     if hasattr(os, "pwrite"):
         return os.pwrite(file, data, offset)
     os.lseek(file, offset, os.SEEK_SET)

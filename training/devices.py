@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from swinsf.training.settings import TrainSettings
-from swinsf.utils.cli import UserError, plural
+from swinsf.utils.cli import UserError, plural, refuse
 from swinsf.utils.distributed import rank_and_size
 
 
@@ -63,9 +63,7 @@ def check_machine(settings: TrainSettings, device: torch.device) -> None:
             f"{settings.accumulate}; raise it, it is the batch of all together",
         ),
     )
-    for wrong, text in rules:
-        if wrong:
-            raise UserError(text)
+    refuse(rules)
 
 
 def data_parallel(model: nn.Module, device_ids: str) -> nn.Module:

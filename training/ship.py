@@ -2,11 +2,13 @@
 
     python -m swinsf.training.ship checkpoint/RUN/best.pth WEIGHTS.pth
 
-They are in half precision. Their settings name the dataset, but not the folder that it was in.
+They are in half precision. Absolute paths in their settings are cut to the last name, without the folders of
+the machine.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,13 +30,18 @@ def ship(source: Path, target: Path) -> None:
     model = contents["model"]
     if not isinstance(model, dict) or not all(map(torch.is_tensor, model.values())):
         raise UserError(f"{source}: its entry model is not named weights; choose a best.pth of train.py")
-    kind, _, folder = contents["settings"].get("dataset_path", "").rpartition(":")
-    # the dataset's name, without the folders of the machine
-    dataset = f"{kind}:{Path(folder).name}" if kind else Path(folder).name
-    contents["settings"] = {**contents["settings"], "dataset_path": dataset}
+    if not isinstance(contents["settings"], dict):
+        raise UserError(f"{source}: its entry settings is no dict; choose a best.pth of train.py")
+    contents["settings"] = {name: without_folders(value) for name, value in contents["settings"].items()}
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
     kept = ("config", "settings", "recipe", "step", "best_psnr")
     checkpoint.save({**{name: contents[name] for name in kept if name in contents}, "model": halves}, target)
+
+
+def without_folders(value: Any) -> Any:
+    """A setting; of an absolute path, also one after photos: and the like, the last name alone."""
+    kind, colon, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else value
 
 
 def parse_settings(arguments: list[str] | None) -> argparse.Namespace:

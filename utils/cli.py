@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -251,6 +251,13 @@ def argument_errors() -> Iterator[None]:
         yield
     except (UserError, ValueError) as error:
         raise ArgumentError(without_flags(str(error))) from error
+
+
+def refuse(rules: Iterable[tuple[Any, str]]) -> None:
+    """Raises UserError with the text of the first rule (whether something is wrong, text) that applies."""
+    for wrong, text in rules:
+        if wrong:
+            raise UserError(text)
 
 
 def plural(count: int, noun: str) -> str:

@@ -52,19 +52,13 @@ def pick_device(name: str | None = None) -> torch.device:
 def check_compiler(device: torch.device) -> None:
     """Raises UserError if torch.compile lacks a C++ compiler, or Triton for CUDA."""
     compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
-    rules = (
-        (
-            not any(map(shutil.which, (compiler, "clang++"))),
-            f"--compile: no C++ compiler found ({compiler}); install g++, or name one in CXX, or leave the flag out",
-        ),
-        (
-            device.type == "cuda" and importlib.util.find_spec("triton") is None,
-            "--compile on cuda: the package triton is missing; pip install triton, or leave the flag out",
-        ),
-    )
-    for wrong, text in rules:
-        if wrong:
-            raise UserError(text)
+    if not any(map(shutil.which, (compiler, "clang++"))):
+        missing = f"no C++ compiler found ({compiler}); install g++, or name one in CXX"
+    elif device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        missing = "the package triton is missing; pip install triton"
+    else:
+        return
+    raise UserError(f"--compile: {missing}, or leave the flag out")
 
 
 def set_tf32(wanted: bool) -> None:

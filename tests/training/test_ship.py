@@ -11,11 +11,12 @@ from swinsf.utils.cli import UserError
 )
 def test_shipped_weights_are_halves_without_the_folders_of_the_machine(tiny_weights, tmp_path, path, kept):
     run = checkpoint.load(tiny_weights)
-    run |= {"settings": {"dataset_path": path, "seed": 3}, "samples": "abc", "step": 7, "best_psnr": 30.0}
+    settings = {"dataset_path": path, "load_model": "/home/me/a.pth", "save_path": "checkpoint", "seed": 3}
+    run |= {"settings": settings, "samples": "abc", "step": 7, "best_psnr": 30.0}
     checkpoint.save(run, tmp_path / "best.pth")
     main([str(tmp_path / "best.pth"), str(tmp_path / "small.pth")])
     shipped = checkpoint.load(tmp_path / "small.pth")
-    assert shipped["settings"] == {"dataset_path": kept, "seed": 3}
+    assert shipped["settings"] == {**settings, "dataset_path": kept, "load_model": "a.pth"}
     assert shipped["step"] == 7 and "samples" not in shipped
     assert {value.dtype for value in shipped["model"].values()} == {torch.float16}
     for name, weight in load_model(tmp_path / "small.pth", "cpu").state_dict().items():
