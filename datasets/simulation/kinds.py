@@ -12,7 +12,7 @@ import numpy as np
 from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
-MOST_BINNED = 8  # steps a bin in training on cameras, see `draw_binned`
+MOST_BINNED = 20  # steps a bin in training on cameras, the most that --bin auto takes
 BRIGHTEST_BINNED = 1.2  # exposure up to which it bins; --bin auto leaves brighter recordings as they are
 STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first step
 # of the dark and of the flat recording that a training scene's calibration comes from
