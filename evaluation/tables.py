@@ -51,10 +51,10 @@ def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol: str = "") -> str:
-    """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM (/ LPIPS) or
-    NIQE.
+    """A text table of PSNR / SSIM (/ LPIPS) or NIQE: one row per stream and one of means, one column per
+    method.
 
-    steps: name -> scored step, counted from 1, for the heading. protocol: what it names the figures by.
+    steps: name -> scored step, counted from 1, for the heading. protocol: its name, for the heading.
     """
 
     def cell(figures):
@@ -94,7 +94,8 @@ def write_metrics(
     about: dict[str, Any],
     steps: dict[str, int] | None = None,
 ) -> None:
-    """metrics.csv: names, figures of the main method, figures of the others. metrics.json: means, count, about.
+    """metrics.csv: names, figures of the main method, figures of the others. metrics.json: means, count,
+    about.
 
     steps: name -> scored step, counted from 1, for a last column.
     """
@@ -113,7 +114,8 @@ def write_metrics(
 
 
 def plain(value: Any, nan: str | None = None, inf: str = "inf") -> Any:
-    """The value with `nan` and `inf` for numbers that JSON lacks, as the infinite PSNR of equal pictures."""
+    """The value with `nan` and `inf` for numbers that JSON lacks, such as the infinite PSNR of equal
+    pictures."""
     if isinstance(value, dict):
         return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -151,7 +153,7 @@ def sharpest_patch(picture: np.ndarray, height: int, width: int) -> tuple[int, i
 
 
 def save_figure(path: Path, figure: Any) -> None:
-    """Write a matplotlib figure as PNG. Scripts without a font on this system show as boxes."""
+    """Write a matplotlib figure as PNG. Characters without a font on this system show as boxes."""
     from matplotlib import rcParams  # slow to import
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
@@ -168,9 +170,11 @@ def save_figure(path: Path, figure: Any) -> None:
 
 
 def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]]]) -> None:
-    """One row per stream, one column per picture, each with its most detailed patch enlarged in a corner.
+    """Plot one row per stream, one column per picture, each with its most detailed patch enlarged in a
+    corner.
 
-    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last picture chooses the patch.
+    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last picture determines the
+    patch.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -206,10 +210,10 @@ def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]
 
 
 def learning_curves(path: Path, runs: dict[str, list[list[dict[str, float]]]]) -> None:
-    """Validation PSNR against iterations.
+    """Plot validation PSNR against iterations.
 
-    runs: name of weights -> lines of log.jsonl for each run that led to them. A run continues the count of the
-    one before, with a gap in the line.
+    runs: name of weights -> lines of log.jsonl for each run that led to them. A run continues the count of
+    the run before, after a gap in the line.
     """
     from matplotlib.figure import Figure
 

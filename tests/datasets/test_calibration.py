@@ -44,12 +44,14 @@ def test_what_is_no_calibration(tmp_path):
     }
     cases = {
         "no array dark": {"spikes": np.zeros((4, 5))},
-        "no maps": {**good, "response": np.ones((5, 4))},
-        "no maps .H, W. of one size": {name: np.ones((2, 4, 5)) for name in good},
+        "not maps": {**good, "response": np.ones((5, 4))},
+        "not maps .H, W. of one size": {name: np.ones((2, 4, 5)) for name in good},
         "a damaged calibration": {**good, "response": np.zeros((4, 5))},
         "damaged calibration, dark charge is 0 to 1": {**good, "dark": np.full((4, 5), np.nan)},
         "damaged .* make it again": {**good, "bad": np.full((4, 5), 9)},
-        "Nd and D_light have values below 0": {name: -np.ones((4, 5)) for name in ("Nd", "Nl", "D_light")},
+        "Nd or D_light has negative or non-finite values": {
+            name: -np.ones((4, 5)) for name in ("Nd", "Nl", "D_light")
+        },
         "no calibration that can be read": {**good, "dark": np.array([[print]])},
     }
     for words, arrays in cases.items():

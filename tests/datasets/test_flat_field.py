@@ -88,7 +88,7 @@ def bad_inputs():
         r"dark: 400 steps, too few .* record 500 or more": (dark[:400], flat),
         r"flat: 499 steps, too few": (dark, flat[:499]),
         r"dark: not dark, half the pixels fire more than 0\.2\d* times": (flat, flat),
-        r"flat: hardly brighter than the dark .* exchanged": (dark, dark),
+        r"flat: hardly brighter than the dark .* swapped": (dark, dark),
         r"flat: saturates, \d+% of its pixels .* dim the lamp": (dark, record(1.1, CAMERA, 500)),
         r"flat: moves, its second half differs by .* still": (dark, record(waves(speed=0.02), CAMERA, 500)),
     }

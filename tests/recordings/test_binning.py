@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from swinsf.datasets.dat import camera_of
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from swinsf.models import Reconstruction
-from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
+from swinsf.recordings import PipedSpikes, choose_bin, choose_gain, open_recording, survey
 from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.plan import FULL, LIT, STILL, check_bin, key_frames
 from swinsf.recordings.stream import reconstruct, reconstruct_binned
@@ -149,7 +149,7 @@ def test_light_and_motion_are_those_of_the_scene(rate, speed):
     assert bin == 1 or (bin * seen.bright <= (FULL if bin == 2 else LIT) and bin * seen.motion <= STILL)
     assert bin == {0.6: 1, 0.1: 2, 0.03: 4}[rate] or speed > 0
     assert f"{seen.bright:.2g} spikes a step" in reason
-    assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
+    assert choose_gain(seen) * seen.bright == pytest.approx(WHITE * RATE)
 
 
 def test_a_survey_looks_at_the_steps_that_are_shown():
@@ -164,7 +164,7 @@ def test_a_survey_looks_at_the_steps_that_are_shown():
 def test_an_exposure_has_its_limits():
     seen = Survey(0.003, 0.004, 0.0, 10_000)
     bright = (0.0, 1e-6, 0.54, 1e3)
-    assert [choose_exposure(seen._replace(bright=rate)) for rate in bright] == [
+    assert [choose_gain(seen._replace(bright=rate)) for rate in bright] == [
         1.0,
         64.0,
         pytest.approx(1.0),

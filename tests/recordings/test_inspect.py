@@ -118,7 +118,7 @@ def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(tmp_path):
         str(truth),
     ]
     with pytest.raises(
-        UserError, match=r"truth\.png: is there already, and no sheet of --inspect; add --overwrite"
+        UserError, match=r"truth\.png: is there already, and not a sheet of --inspect; add --overwrite"
     ):
         script.main(arguments)
     assert truth.read_bytes() == before

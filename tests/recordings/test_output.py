@@ -112,7 +112,7 @@ def test_other_settings_do_not_resume_an_unfinished_output(tmp_path, name):
     out.close()
     other = make(tmp_path / name, {**ABOUT, "stride": 5})
     with pytest.raises(
-        UserError, match=r"an unfinished run lies there, with stride 10, not 5; .* --overwrite to start again"
+        UserError, match=r"has an unfinished run with stride 10, not 5; .* --overwrite to start again"
     ):
         other.claim()
     assert len(out.done()) == 3

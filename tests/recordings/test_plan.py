@@ -9,7 +9,7 @@ import reconstruct as script
 from swinsf.datasets.simulation.sensor import integrate_and_fire
 from swinsf.models import shipped_weights
 from swinsf.recordings.calibration import make_calibration
-from swinsf.recordings.plan import choose_gain, describe_rounding
+from swinsf.recordings.plan import describe_rounding, resolve_gain
 from swinsf.recordings.survey import Survey
 from swinsf.utils.cli import UserError
 from tests.cameras import record
@@ -51,17 +51,17 @@ def test_more_than_8_bits_keep_the_scale_unless_told_otherwise():
         (["--rate", "0.3"], 1.0),
         (["--rate", "0.3", "--exposure", "auto"], 2.7),
     ):
-        assert choose_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
+        assert resolve_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
 
 
 def test_an_automatic_gain_is_for_the_light_and_not_for_the_dark_charge():
     """Of 0.1 spikes a step 0.02 come without light, and calibrated pictures do not show them."""
     seen = Survey(0.05, 0.1, 0.0, 1000)
     for flags in ([], ["--bits", "16", "--exposure", "auto"]):
-        gain, (line,) = choose_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
+        gain, (line,) = resolve_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
         assert gain == pytest.approx(0.9 * 0.6 / 0.08) and "times 6.75, so that bright pixels" in line
     settings = script.parse_settings(["a.dat"])
-    assert choose_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
+    assert resolve_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
 
 
 @pytest.mark.parametrize("exposure", [[], ["--exposure", "batch"]])

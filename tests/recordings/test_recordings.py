@@ -115,7 +115,7 @@ def test_arrays_that_are_none_of_spikes(tmp_path):
     for contents, words in (
         (np.zeros((3, 4)), r"an array \(3, 4\) of float64"),
         (np.array([[[{}]]]), "an array .* of object"),
-        (np.asfortranarray(random_spikes(3, 4, 5)), "an array .* by columns; .* in C order"),
+        (np.asfortranarray(random_spikes(3, 4, 5)), "an array .* in Fortran order; .* in C order"),
         (np.zeros((0, 4, 5)), r"an array \(0, 4, 5\)"),
     ):
         np.save(path, contents)

@@ -491,7 +491,9 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
         "cpu",
     ]
     (tmp_path / ".x.npy.parts").symlink_to(data)
-    with pytest.raises(UserError, match=r"\.x\.npy\.parts: is where pictures wait, but not of this script"):
+    with pytest.raises(
+        UserError, match=r"\.x\.npy\.parts: pictures would be collected here, but it is not from this script"
+    ):
         reconstruct.main([*options, "--output", str(tmp_path / "x.npy"), "--overwrite"])
     (tmp_path / "y.npy").symlink_to(data / "precious.png")
     assert reconstruct.main([*options, "--output", str(tmp_path / "y.npy"), "--overwrite"]) == 0

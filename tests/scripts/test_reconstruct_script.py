@@ -355,7 +355,7 @@ def test_pictures_of_another_recording_of_the_same_name_are_not_resumed(options,
     run(*arguments, "--stop", 61)
     (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
     write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32, seed=1))
-    with pytest.raises(UserError, match="an unfinished run lies there, with contents"):
+    with pytest.raises(UserError, match="has an unfinished run with contents"):
         run(*arguments, "--stop", 61)
 
 
@@ -363,7 +363,7 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     path, _ = recording
     arguments = [path, "--method", "tfp", "--stride", 50, "--report", "--output", tmp_path / "x.npy"]
     (tmp_path / "x.html").write_text("mine")
-    with pytest.raises(UserError, match=r"x\.html: is there already, and no page of this script"):
+    with pytest.raises(UserError, match=r"x\.html: is there already, and not a page of this script"):
         run(*arguments)
     assert (tmp_path / "x.html").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     (tmp_path / "x.html").unlink()
