@@ -185,13 +185,13 @@ def pattern_in(rate: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
     light = np.maximum(mean - float(np.median(dark)), 0)
     pattern, found = light * (response - mean_around(response)) + dark - mean_around(dark), rate - mean
     inside = np.s_[2:-2, 2:-2]  # the outermost pixels of all cameras gather more light
-    told = (mean[inside] > 0) & (mean[inside] < 0.9)
-    if np.count_nonzero(told) < 100:
+    usable = (mean[inside] > 0) & (mean[inside] < 0.9)
+    if np.count_nonzero(usable) < 100:
         return 1.0, np.inf
-    scale = 1 / np.maximum(mean[inside][told], 1e-3)  # so that bright texture does not dominate
+    scale = 1 / np.maximum(mean[inside][usable], 1e-3)  # so that bright texture does not dominate
     pattern, found = (
         np.clip(x, *np.quantile(x, (0.01, 0.99)))
-        for x in (pattern[inside][told] * scale, found[inside][told] * scale)
+        for x in (pattern[inside][usable] * scale, found[inside][usable] * scale)
     )
     power = float(np.sum(pattern**2))
     if not power:

@@ -103,14 +103,14 @@ def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
 def noise_of(halves: tuple[Spikes, Spikes]) -> float:
     """The `noise` of `rates`: the difference between the rates of two halves that rounding to steps does not
     explain."""
-    told = (halves[0].count > 2) & (halves[1].count > 2)
-    if np.count_nonzero(told) < 100:
+    usable = (halves[0].count > 2) & (halves[1].count > 2)
+    if np.count_nonzero(usable) < 100:
         return 0.0
     found = [rates(half) for half in halves]
-    differ = np.log(found[1].rate[told] / found[0].rate[told])
+    differ = np.log(found[1].rate[usable] / found[0].rate[usable])
     differ -= np.median(differ)
-    by_steps = sum((part.error[told] / part.rate[told]) ** 2 for part in found)
-    by_noise = sum(1 / (half.count[told] - 1) for half in halves)
+    by_steps = sum((part.error[usable] / part.rate[usable]) ** 2 for part in found)
+    by_noise = sum(1 / (half.count[usable] - 1) for half in halves)
     scale = by_steps + by_noise  # pixels with many spikes weigh more
     usual = np.abs(differ) < 6 * np.median(np.abs(differ)) + 1e-9
     excess = np.sum(((differ**2 - by_steps) / scale)[usual]) / np.sum((by_noise / scale)[usual])
@@ -175,8 +175,8 @@ def measure_flat(halves, name, noise, dark):
 
 def check_still(halves, name):
     """Raises UserError if the `Rates` of a flat's two halves differ in more than brightness."""
-    told = (halves[0].rate > 0) & (halves[1].rate > 0)
-    differ = np.where(told, np.log(halves[1].rate / halves[0].rate), 0)
+    fired = (halves[0].rate > 0) & (halves[1].rate > 0)
+    differ = np.where(fired, np.log(halves[1].rate / halves[0].rate), 0)
     differ = np.clip(differ - np.median(differ), -0.5, 0.5)
     patches = np.abs(cv2.blur(differ, (PATCH, PATCH)))
     error = float(np.median(np.hypot(*(half.error / half.rate for half in halves)))) / PATCH

@@ -61,8 +61,8 @@ def inspect(spikes: Any) -> dict[str, Any]:
             facts["pictures"].append(rate)
             motion.append(speeds(window))
             bright.append(float(np.quantile(rate, BRIGHT)))
-    told = np.concatenate(motion)
-    facts["motion"] = tuple(np.quantile(told, (0.5, 0.95)).tolist()) if told.size else None
+    measured = np.concatenate(motion)
+    facts["motion"] = tuple(np.quantile(measured, (0.5, 0.95)).tolist()) if measured.size else None
     facts["survey"] = summarize(facts["rates"], bright, motion, recording.length)
     facts["saturated"], facts["dark"] = float(np.mean(saturated)), float(np.mean(dark))
     facts["length"] = length
@@ -82,11 +82,11 @@ def describe(facts, steps_per_second):
 
     if facts["motion"]:
         median, fast = facts["motion"]
-        motion = f"about {median:.2f} pixels a step in the median, {fast:.2f} at the fastest twentieth, where there is texture"
+        motion = f"median {median:.2f} pixels a step, 95th percentile {fast:.2f}, over textured pixels"
         if median * steps_per_second > 0:
-            motion += f" ({median * steps_per_second:.0f} pixels a second)"
+            motion += f" (median {median * steps_per_second:.0f} pixels a second)"
     else:
-        motion = "cannot be told: no texture"
+        motion = "unknown, no texture"
     return [
         f"firing rate: {rates.mean():.3f} spikes a step ({255 * rates.mean() / RATE:.0f} grey levels), from {rates.min():.3f} to "
         f"{rates.max():.3f} over time",

@@ -53,7 +53,7 @@ def open_recording(
     """
     path = str(path)
     if (height is None) != (width is None):
-        raise UserError(f"--height {height} --width {width}: give both, or none to have the size found out")
+        raise UserError(f"--height {height} --width {width}: give both, or neither to have the size detected")
     camera = camera_of(height, width, flip) if height else None
     name = "standard input" if path == "-" else path
     source, lines = open_pipe(camera) if path == "-" else open_file(path, camera, flip)

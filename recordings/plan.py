@@ -101,13 +101,13 @@ def describe_rounding(settings) -> list[str]:
     """A line on a stride given as a time that is not a whole number of steps."""
     if settings.stride is None or settings.stride[1] == "steps":
         return []
-    exact, taken = settings.stride[0] * settings.steps_per_second, in_steps(settings.stride, settings)
-    if abs(exact - taken) < 1e-6:
+    exact, rounded = settings.stride[0] * settings.steps_per_second, in_steps(settings.stride, settings)
+    if abs(exact - rounded) < 1e-6:
         return []
-    drift = 1e3 * (taken - exact) / exact
+    drift = 1e3 * (rounded - exact) / exact
     return [
-        f"stride: {1e3 * settings.stride[0]:.6g} ms is {exact:.6g} steps; {taken} are taken, "
-        f"{1e3 * taken / settings.steps_per_second:.6g} ms, so that pictures come {abs(drift):.3g} ms "
+        f"stride: {1e3 * settings.stride[0]:.6g} ms is {exact:.6g} steps, rounded to {rounded}, "
+        f"{1e3 * rounded / settings.steps_per_second:.6g} ms; pictures come {abs(drift):.3g} ms "
         f"{'later' if drift > 0 else 'earlier'} with each second of the recording"
     ]
 
@@ -217,7 +217,7 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
         if light > (FULL if bin == 2 or calibrated else LIT):
             break
         if seen.motion is None and light > UNSEEN:
-            limit += ", and motion cannot be told"
+            limit += ", and the motion is unknown"
             break
         if seen.motion is not None and bin * seen.motion > STILL:
             limit += f", and things move by {seen.motion:.2g} pixels a step"

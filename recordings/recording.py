@@ -56,7 +56,7 @@ class Recording:
             validate_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead time_is_last
         if array and time_is_last(spikes, "the array"):
             warnings.warn(
-                f"an array {spikes.shape} is taken as (H, W, T), since its last axis is time", stacklevel=3
+                f"an array {spikes.shape} is read as (H, W, T), since its last axis is time", stacklevel=3
             )
             spikes = np.moveaxis(spikes, -1, 0)
         return cls(spikes)

@@ -41,8 +41,8 @@ def survey(spikes, first: int = 0, stop: int | None = None) -> Survey:
 
 def summarize(rates: list, bright: list, motion: list, steps: int | None) -> Survey:
     """The `Survey` from the values of each look: the rates of all and of bright pixels, and `speeds`."""
-    told = np.concatenate(motion)
-    fast = float(np.quantile(told, 0.75)) if told.size else None
+    measured = np.concatenate(motion)
+    fast = float(np.quantile(measured, 0.75)) if measured.size else None
     return Survey(float(np.mean(rates)), float(np.mean(bright)), fast, steps)
 
 
@@ -100,14 +100,18 @@ def flow_speeds(look):
         return none
     grey = [cv2.GaussianBlur(np.clip(255 * WHITE / bright * rate, 0, 255), None, 1.5) for rate in rates]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    there, back = (flow.calc(*(g.astype(np.uint8) for g in pair), None) for pair in (grey, grey[::-1]))
+    forward, back = (flow.calc(*(g.astype(np.uint8) for g in pair), None) for pair in (grey, grey[::-1]))
     slope = np.hypot(
         cv2.Sobel(grey[0], cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey[0], cv2.CV_32F, 0, 1, scale=1 / 8)
     )
     rows, columns = np.mgrid[: slope.shape[0], : slope.shape[1]].astype(np.float32)
     back = cv2.remap(
-        back, columns + there[..., 0], rows + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        back,
+        columns + forward[..., 0],
+        rows + forward[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    way, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (there, there + back))
-    told = way[(slope > TEXTURED) & (differ < AGREE + way / 20)] / (len(look) - half)
-    return told if len(told) >= LEAST_TEXTURE * slope.size else none
+    distance, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (forward, forward + back))
+    found = distance[(slope > TEXTURED) & (differ < AGREE + distance / 20)] / (len(look) - half)
+    return found if len(found) >= LEAST_TEXTURE * slope.size else none

@@ -106,7 +106,7 @@ def run_by_make(words):
         )
 
 
-def take(line, monkeypatch):
+def parse_line(line, monkeypatch):
     """Run a command line up to the parsing of its arguments. Raises SystemExit, UserError or
     AssertionError."""
     for part in line.split(" | "):
@@ -149,7 +149,7 @@ def places(tmp_path, monkeypatch):
     "name, line", [(name, line) for name, text in TEXTS.items() for line in command_lines(text)]
 )
 def test_every_documented_command_parses(name, line, places, monkeypatch):
-    take(line, monkeypatch)
+    parse_line(line, monkeypatch)
 
 
 def test_the_documents_have_commands_for_everything():
@@ -191,7 +191,7 @@ def test_the_documents_have_commands_for_everything():
 )
 def test_a_wrong_command_is_refused(line, places, monkeypatch):
     with pytest.raises((SystemExit, UserError, AssertionError)):
-        take(line, monkeypatch)
+        parse_line(line, monkeypatch)
 
 
 def test_command_lines_are_found():

@@ -134,8 +134,8 @@ def training_tasks(settings, device):
                     f"--resume_path {settings.resume_path}: no {before / 'last.pth'}; name its --save_path"
                 )
             shutil.copytree(before, run)
-        where = ["--device", device, "--workers", settings.workers]
-        where += ["--dataset_path", f"photos:{settings.photos}"]
+        common = ["--device", device, "--workers", settings.workers]
+        common += ["--dataset_path", f"photos:{settings.photos}"]
         if (run / "last.pth").is_file():
             options = ["--resume_path", run]
         else:
@@ -153,7 +153,7 @@ def training_tasks(settings, device):
             ]
             options += ["--save_path", run.parent, "--run_name", name, "--val_every", int(not settings.quick)]
             options += ["--amp"] if device.startswith("cuda") else []
-        yield Task(f"train_{name}", [sys.executable, "train.py", *map(str, [*where, *options])])
+        yield Task(f"train_{name}", [sys.executable, "train.py", *map(str, [*common, *options])])
 
 
 def list_tasks(settings, device):

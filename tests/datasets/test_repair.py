@@ -54,13 +54,13 @@ def test_points_and_fine_texture_in_a_still_scene_survive():
     assert len(found.hot) == len(found.dead) == 0
 
 
-@pytest.mark.parametrize("steps, told", [(100, False), (400, True)])
-def test_a_pixel_without_a_spike_is_dead_if_its_neighbours_had_many(steps, told):
+@pytest.mark.parametrize("steps, found", [(100, False), (400, True)])
+def test_a_pixel_without_a_spike_is_dead_if_its_neighbours_had_many(steps, found):
     """Beside pixels with a spike in 20 steps, 100 steps without one may just be little light."""
     spikes = np.zeros((steps, 30, 40), np.uint8)
     spikes[np.add.outer(np.arange(steps), np.random.default_rng(0).integers(0, 20, (30, 40))) % 20 == 0] = 1
     spikes[:, 5, 7] = 0
-    assert find_bad_pixels(spikes).dead.tolist() == ([[5, 7]] if told else [])
+    assert find_bad_pixels(spikes).dead.tolist() == ([[5, 7]] if found else [])
 
 
 def cuts_of(spikes):

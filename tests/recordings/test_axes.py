@@ -41,7 +41,7 @@ def test_a_file_with_time_last_is_transposed_with_a_message(tmp_path, rate, spee
 
 def test_an_array_with_time_last_is_transposed_with_a_warning():
     spikes = moving_scene(90, 120, 200)
-    with pytest.warns(UserWarning, match=r"an array \(90, 120, 200\) is taken as \(H, W, T\)"):
+    with pytest.warns(UserWarning, match=r"an array \(90, 120, 200\) is read as \(H, W, T\)"):
         recording = Recording.of(spikes.transpose(1, 2, 0))
     np.testing.assert_array_equal(recording[5:60], spikes[5:60])
     with warnings.catch_warnings():

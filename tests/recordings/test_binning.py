@@ -186,7 +186,7 @@ def test_the_bin_is_limited_by_light_motion_and_length():
     assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 10
     assert choose_bin(still._replace(bright=0.1, motion=None), 20) == (
         1,
-        "bright pixels have 0.1 spikes a step, and motion cannot be told",
+        "bright pixels have 0.1 spikes a step, and the motion is unknown",
     )
     bin, reason = choose_bin(still._replace(steps=200), 20)
     assert bin == 4 and reason.endswith("needs more than 200 steps")

@@ -26,9 +26,12 @@ def run(*arguments):
         # 0.333 of 666.667 steps are 0.5 ms per second, or 20 ms in 40 s
         (
             "33.3333ms",
-            r"33\.3333 ms is 666\.666 steps; 667 are taken, 33\.35 ms, .* come 0\.501 ms later with each",
+            r"33\.3333 ms is 666\.666 steps, rounded to 667, 33\.35 ms; .* come 0\.501 ms later with each",
         ),
-        ("0.07ms", r"0\.07 ms is 1\.4 steps; 1 are taken, 0\.05 ms, .* come 286 ms earlier with each second"),
+        (
+            "0.07ms",
+            r"0\.07 ms is 1\.4 steps, rounded to 1, 0\.05 ms; .* come 286 ms earlier with each second",
+        ),
         ("0.5ms", None),
         ("7", None),
         (None, None),

@@ -116,5 +116,5 @@ def test_every_function_transposes_an_array_with_time_last(tiny_weights):
         lambda array: tfp_pictures(array, range(20, 100, 20)),
         lambda array: tfi_pictures(array, range(20, 100, 20)),
     ):
-        with pytest.warns(UserWarning, match=r"taken as \(H, W, T\)"):
+        with pytest.warns(UserWarning, match=r"read as \(H, W, T\)"):
             np.testing.assert_array_equal(list(door(turned)), list(door(STREAM)))
