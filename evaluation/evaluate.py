@@ -51,9 +51,9 @@ def calibration_of(batch: dict[str, Any]) -> torch.Tensor | None:
 
 
 def network(model: SwinSF, tile: int = 0) -> Method:
-    """A method for `evaluate`: the model on whole pictures, or on tiles.
+    """A method for `evaluate`: the model on whole pictures (0) or in tiles of a largest side.
 
-    tile: largest side of a tile in pixels; 0: whole pictures. Raises UserError for tiles that are too small.
+    Raises UserError for tiles that are too small.
     """
     multiple = model.config.window * model.config.patch
     check_tile(tile, multiple)

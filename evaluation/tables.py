@@ -226,7 +226,7 @@ def learning_curves(path: Path, runs: dict[str, list[list[dict[str, float]]]]) -
             points.append((np.nan, np.nan))
             before += lines[-1]["step"] if lines else 0
         axis.plot(*np.reshape(points, (-1, 2)).T, marker="o", markersize=3, label=name)
-    axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
+    axis.set(xlabel="iterations", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper")  # beside the curves
     save_figure(path, figure)

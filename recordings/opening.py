@@ -101,7 +101,7 @@ def open_file(path: str, camera: Camera | None, flip: bool | None):
 
 
 def open_dat_file(path, camera, flip):
-    """(`DatFile`, lines on it). Raises UserError for a file of another type."""
+    """(`DatFile`, lines on it)."""
     refuse_other_kinds(path, first_bytes(path))
     text = "as given"
     if not camera:
