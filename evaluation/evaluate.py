@@ -86,8 +86,8 @@ def evaluate(
     Pictures are scaled from a firing rate of 0.6 at white to the item's own `rate`. For scoring, scenes with
     a `white` are scaled so that it is white. pixels: consecutive streams of one size are batched up to this
     number of pixels; 0: no batches. scorers: number of threads that score while a method runs; 0: score in
-    between. Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each
-    stream, in order.
+    between. Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) per stream, in
+    order.
 
     With N processes, each process evaluates every N-th stream; `interleaved` merges their lists.
     """
@@ -134,7 +134,7 @@ def evaluate(
 
 
 def together(items: Iterable[dict[str, Any]], pixels: int) -> Iterator[list[dict[str, Any]]]:
-    """Group consecutive items of the same shape and key frame, with or without calibration, up to a number of
+    """Group consecutive items of one shape and key frame, all calibrated or none, up to a number of
     pixels."""
     group, kind = [], None
     for item in items:

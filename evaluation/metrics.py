@@ -54,8 +54,7 @@ def psnr_ssim(picture: np.ndarray, truth: np.ndarray, protocol: str = "released"
 
     "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", as in WGSE, STIR, SSIR, BSF
     and SpikeCV: float64, clamped, not quantised; SSIM with an 11x11 Gaussian of sigma 1.5 over its valid
-    area. Raises ValueError for another protocol, and for arrays of other shapes, types or ranges, such as
-    0..1.
+    area. Raises ValueError for another protocol, and for other shapes, types or ranges, such as 0..1.
     """
     check_levels(picture, truth)
     from skimage.metrics import structural_similarity  # slow to import

@@ -107,8 +107,7 @@ def check_folders(folders: list[tuple[str, str]], names: list[str], reserved: It
 
 
 def read_compared(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The picture of another method, float32 (H, W). Raises UserError if it is unreadable or of another
-    size."""
+    """Another method's picture, float32 (H, W). Raises UserError if it is unreadable or its size differs."""
     path = Path(folder) / f"{name}.png"
     picture = read_levels(path)
     wrong = ""

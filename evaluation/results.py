@@ -46,8 +46,7 @@ def make_score(protocol: str, statistics: tuple[np.ndarray, np.ndarray], lpips: 
 
 
 def prepare_folder(settings: argparse.Namespace, dataset: Any) -> Path:
-    """Make the results folder. Raises UserError if files of another dataset or stream would be
-    overwritten."""
+    """Make the folder. Raises UserError if it would overwrite files of another dataset or stream."""
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     if not settings.overwrite:
         check_own(folder, settings)

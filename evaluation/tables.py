@@ -51,8 +51,7 @@ def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol: str = "") -> str:
-    """A text table of PSNR / SSIM (/ LPIPS) or NIQE: one row per stream and one of means, one column per
-    method.
+    """A text table of PSNR / SSIM (/ LPIPS) or NIQE: a row per stream and one of means, a column per method.
 
     steps: name -> scored step, counted from 1, for the heading. protocol: its name, for the heading.
     """
@@ -114,8 +113,7 @@ def write_metrics(
 
 
 def plain(value: Any, nan: str | None = None, inf: str = "inf") -> Any:
-    """The value with `nan` and `inf` for numbers that JSON lacks, such as the infinite PSNR of equal
-    pictures."""
+    """The value with `nan` and `inf` for numbers that JSON lacks, such as the PSNR of equal pictures."""
     if isinstance(value, dict):
         return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -170,11 +168,9 @@ def save_figure(path: Path, figure: Any) -> None:
 
 
 def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]]]) -> None:
-    """Plot one row per stream, one column per picture, each with its most detailed patch enlarged in a
-    corner.
+    """Plot a row per stream and a column per picture, with its most detailed patch enlarged in a corner.
 
-    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last picture determines the
-    patch.
+    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last one sets the patch.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

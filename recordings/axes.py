@@ -43,8 +43,7 @@ def as_steps(spikes: np.ndarray) -> np.ndarray:
 def time_is_last(spikes, name: str) -> bool:
     """Whether spikes (T, H, W), an array or an object that reads slices, are (H, W, T) instead.
 
-    Raises UserError if they look like a picture only as (H, W, T), but their spikes do not show which axis is
-    time.
+    Raises UserError if only (H, W, T) looks like a picture, but the spikes do not show which axis is time.
     """
     if spikes.shape[-1] < STEPS:  # too short for a single window
         return False

@@ -240,8 +240,7 @@ def reconstruct_all(batch: list[argparse.Namespace], device: torch.device, rank:
 
 
 def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
-    """Reconstruct each recording; returns the exit status. In a batch, an error ends only its own
-    recording."""
+    """Reconstruct each recording; returns the exit status. In a batch, an error ends only its recording."""
     status, rows = 0, []
     for settings in batch:
         try:

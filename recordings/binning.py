@@ -18,8 +18,8 @@ BLOCK = 64  # steps read at a time
 
 
 class Binned(Recording):
-    """A recording with `bin` steps a bin; a slice is uint8 (t, H, W) of 0 and 1. Reads `BLOCK` steps, or one
-    bin, at a time."""
+    """A recording with `bin` steps a bin; slices are uint8 (t, H, W). Reads `BLOCK` steps, or a bin, at a
+    time."""
 
     def __init__(self, spikes, bin: int, key: int = 0):
         self.steps, self.bin = Recording.of(spikes), bin

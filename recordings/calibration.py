@@ -102,8 +102,8 @@ class Pixels(NamedTuple):
         return self.limit(correct(picture, self.maps), bin)
 
     def limit(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
-        """Clamp grey levels where pixels begin to saturate. Above, the pattern of the response would show in
-        the white."""
+        """Clamp grey levels where pixels begin to saturate; above, white would show the response's
+        pattern."""
         return picture if self.maps is None else np.minimum(picture, np.float32(self.most(bin)))
 
     def most(self, bin: int = 1) -> float:
@@ -206,8 +206,7 @@ def mean_around(picture):
 
 
 def make_calibration(dark, response, dark_error=None, response_error=None) -> Calibration:
-    """A `Calibration` of maps (H, W). Classifies bad pixels, and scales the response to a mean of 1 over the
-    good ones."""
+    """A `Calibration` of maps (H, W). Classifies bad pixels; scales the response of good ones to mean 1."""
     unknown = np.full(dark.shape, np.nan)
     response_error = unknown if response_error is None else response_error
     bad = classify(dark, response / np.median(response))
@@ -235,8 +234,8 @@ def solve_published(illuminance: np.ndarray, level: np.ndarray) -> Calibration:
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """The `Calibration` in a file of `calibrate.py`, or in one with arrays Nd, Nl, D_light. Raises UserError
-    for anything else."""
+    """The `Calibration` in a file of `calibrate.py`, or of arrays Nd, Nl, D_light. Raises UserError
+    otherwise."""
     arrays = read_arrays(path)
     published = set(PUBLISHED) <= arrays.keys()
     names = PUBLISHED if published else MAPS
@@ -275,8 +274,7 @@ def load_calibration(path: str | Path) -> Calibration:
 
 
 def read_arrays(path):
-    """Name -> array of an `.npz` file, within the size limit of a calibration. Raises UserError for anything
-    else."""
+    """Name -> array of an `.npz` file no larger than a calibration may be. Raises UserError otherwise."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such calibration; check the path")
     try:

@@ -42,8 +42,7 @@ class Rates(NamedTuple):
 
 
 def read_halves(name: str, spikes) -> tuple[Spikes, Spikes]:
-    """The `Spikes` of the two halves of a recording (T, H, W), read in blocks. Raises UserError if it is too
-    short."""
+    """The `Spikes` of the two halves of a recording (T, H, W). Raises UserError if it is too short."""
     if len(spikes) < FEWEST:
         raise UserError(
             f"{name}: {len(spikes)} steps, too few to calibrate by; record {FEWEST} or more, better 5,000"
@@ -81,8 +80,7 @@ def joined(halves: tuple[Spikes, Spikes]) -> Spikes:
 
 
 def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
-    """The `Rates` of pixels with `Spikes`. noise: squared relative standard deviation of the interval between
-    two spikes.
+    """The `Rates` of pixels with `Spikes`. noise: squared relative standard deviation of their intervals.
 
     With n >= 2 spikes, the rate is n - 1 intervals over the time from the first to the last. Each of these
     is late by 0 to 1 of a step, so the variance of the time is 1/6. With one spike, the interval was longer
@@ -101,8 +99,7 @@ def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
 
 
 def noise_of(halves: tuple[Spikes, Spikes]) -> float:
-    """The `noise` of `rates`: the difference between the rates of two halves that rounding to steps does not
-    explain."""
+    """The `noise` of `rates`: the differences between two halves that rounding to steps does not explain."""
     usable = (halves[0].count > 2) & (halves[1].count > 2)
     if np.count_nonzero(usable) < 100:
         return 0.0
@@ -134,8 +131,7 @@ def shrunk(measured, around, good):
 
 
 def measure_dark(halves, name, noise):
-    """`Rates` of a dark recording from its halves, in thresholds a step. Raises UserError if it is not
-    dark."""
+    """`Rates` of a dark recording, in thresholds a step. Raises UserError if it is not dark."""
     whole = joined(halves)
     median = float(np.median(whole.count)) / whole.steps
     if median > NOT_DARK:

@@ -15,7 +15,7 @@ MOST_TIFF = 2**32 - 2**25  # bytes of pictures that a TIFF with 32-bit offsets h
 
 
 def encode(path, pictures, fps, size):
-    """Write an iterable of pictures (H, W) as a file of the type of its suffix. size: bytes of all
+    """Write an iterable of pictures (H, W) as a file; its suffix sets the type. size: bytes of all
     pictures."""
     if path.suffix in TIFF:
         import tifffile  # slow to import

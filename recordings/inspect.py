@@ -1,4 +1,4 @@
-"""Inspects a recording before hours are spent on it: its steps, light, motion and bad pixels, and a sheet of
+"""Inspects a recording before hours are spent on it: steps, light, motion, bad pixels, and a sheet of
 pictures.
 
 This is `reconstruct.py REC.dat --inspect`. It reads up to 60 windows, evenly spread, whatever the recording's
@@ -117,8 +117,7 @@ def advice(seen):
 
 
 def contact_sheet(title, facts, steps_per_second):
-    """A figure of the rate over time, and of the recording at PICTURES moments, with its bad pixels
-    marked."""
+    """A figure of the rate over time, and of the recording at PICTURES moments, with bad pixels marked."""
     columns, gain = 4, choose_gain(facts["survey"])
     rows = -(-len(facts["pictures"]) // columns)
     height, width = facts["pictures"][0].shape
@@ -159,8 +158,7 @@ def is_sheet(path):
 
 
 def show_inspection(settings, recording: Recording, lines: list[str], pixels: Pixels):
-    """Do what --inspect asks for: log facts on the recording, and write the sheet and the table of bad
-    pixels.
+    """Run --inspect: log facts on the recording, write the sheet and the table of bad pixels.
 
     pixels: those of the part that is shown. Raises UserError if the sheet would replace another file.
     """

@@ -95,8 +95,8 @@ class Job:
     def write_pictures(self, keys, bar, should_stop) -> int:
         """Make and write the pictures at the key frames; returns their number.
 
-        Other threads read and write. The network runs in the main thread, where PyTorch is a quarter faster
-        on a CPU.
+        Other threads read and write. The network has the main thread, where PyTorch is a quarter faster on a
+        CPU.
         """
         made, pictures, written = 0, self.make_pictures(keys, should_stop), collections.deque()
         with contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
@@ -138,8 +138,7 @@ class Job:
         return self.pixels.correct(picture / bin, bin)
 
     def write(self, key: int, picture: np.ndarray):
-        """Write the picture (H, W), in grey levels, of a key frame; with --beside, TFP's stands on its
-        left."""
+        """Write a key frame's picture (H, W), in grey levels; with --beside, TFP's is on its left."""
         self.clipped.append(self.plan.curve.clipped(picture))
         if self.settings.beside:
             picture = np.hstack([self.mean_at(key), picture])
@@ -151,8 +150,7 @@ class Job:
         self.output.write(key, shown)
 
     def conclude(self, made: int, seconds: float):
-        """Write the report, give the output its final name, and log both. Raises UserError if pictures are
-        missing."""
+        """Write the report, finish the output, and log both. Raises UserError if pictures are missing."""
         keys, path = self.plan.keys, self.output.path
         if self.piped:
             keys = keys[:made]

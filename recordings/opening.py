@@ -147,8 +147,8 @@ class NpyFile(StepFile):
 
 
 def open_array(path, flip=False):
-    """(spikes (T, H, W), lines on them) of a `.npy` file, read slice by slice, or of the only array in a
-    `.npz` file.
+    """(spikes (T, H, W), lines on them) of a `.npy` file, read by slices, or of the only array in a `.npz`
+    file.
 
     An array (H, W, T) is transposed, so it is read whole. Raises UserError for anything else.
     """

@@ -57,13 +57,11 @@ def describe_settings(settings, recording: Recording, plan: Plan, weights: Path 
 
 
 def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
-    """The output at `path`: a file of one of `FORMATS`, or a folder of PNGs. Raises UserError for a file of
-    another type.
+    """The output at `path`: one of `FORMATS`, or a folder of PNGs. Raises UserError for other types of files.
 
     about: plain values that the pictures depend on; an unfinished output is resumed only if they are equal.
     shape: (H, W) of a picture. keys: the key frames, a range. piped: whether the recording is a pipe, whose
-    length is unknown and which cannot be resumed. fps: pictures per second of a video. bits: bits per grey
-    level.
+    length is unknown and which cannot be resumed. fps: pictures per second of a video. bits: per grey level.
     """
     path = Path(path)
     kind = path.suffix.lower()

@@ -1,5 +1,4 @@
-"""Plans the pictures of a recording, from the settings and a survey: key frames, bin, tone curve and
-speed."""
+"""Plans the pictures of a recording from settings and a survey: key frames, bin, tone curve, speed."""
 
 import sys
 from dataclasses import dataclass
@@ -30,8 +29,7 @@ BINS = (2, 4, 5, 10, 20)  # candidates at any stride: the divisors of the defaul
 
 @dataclass(frozen=True)
 class Plan:
-    """The choices made after a survey of the recording. One process makes them and sends them to the
-    others."""
+    """The choices made after a survey of the recording. One process makes them for all."""
 
     keys: range  # the key frames of the output, in steps of the recording
     bin: int  # steps a bin
@@ -161,8 +159,7 @@ def check_bin(bin, stride):
 
 
 def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
-    """The steps of a recording to show, a range: every stride-th of start..stop-1 with a whole window around
-    it.
+    """The key frames of a recording, a range: every stride-th of start..stop-1 with a whole window around it.
 
     steps: the recording's length, None for a pipe, whose range goes up to ENDLESS. bin: steps a bin; a window
     has 41 bins. ends: include steps without a whole window.
@@ -192,7 +189,7 @@ def group_size(stride, outputs, bin=1):
 
 
 def plan_passes(keys, group):
-    """[(centre, {output: key frame})] for one group of key frames. An incomplete group gets a pass for
+    """[(centre, {output: key frame})] for one group of key frames. An incomplete group has a pass for
     each."""
     third = group // 3
     if group == 1 or len(keys) < group:
@@ -205,11 +202,10 @@ def plan_passes(keys, group):
 
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
     """(steps a bin, why) from a `Survey`: the largest of `BINS` and the divisors of `stride` that light and
-    motion allow (see `FULL`, `LIT`, `UNSEEN`, `STILL`) and that leaves a picture between steps first and
-    stop.
+    motion allow (see `FULL`, `LIT`, `UNSEEN`, `STILL`) and that leaves a picture in first..stop-1.
 
-    calibrated: whether dark charge and response are corrected, so that more light does not show more of their
-    pattern.
+    calibrated: whether dark charge and response are corrected, so that their pattern does not grow with the
+    light.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
     for bin in sorted({*BINS, *(bin for bin in range(2, stride + 1) if stride % bin == 0)}):
@@ -279,8 +275,7 @@ def describe_shortage(steps, start, stop, bin) -> str:
 
 
 def describe_outside(seen, bin, fit):
-    """Lines of text on light and motion of a recording, with `bin` steps a bin, outside the range of
-    `fit`."""
+    """Lines on light and motion of a recording, with `bin` steps a bin, outside the range of `fit`."""
     lines = []
     if not fit or not seen.bright:
         return lines

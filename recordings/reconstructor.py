@@ -1,5 +1,4 @@
-"""`Reconstructor`: loads a network once, then reconstructs windows and whole recordings, as a service
-needs."""
+"""`Reconstructor`: loads a network once, for any number of windows and recordings, as a service needs."""
 
 import argparse
 import os
@@ -190,8 +189,7 @@ class Pictures:
 
 
 def filled(spikes: torch.Tensor, bad: np.ndarray) -> torch.Tensor:
-    """A copy of spikes (..., H, W) whose `bad` pixels, (H, W) bool, have the spikes of the nearest good
-    one."""
+    """A copy of spikes (..., H, W) whose `bad` pixels, (H, W) bool, have those of the nearest good one."""
     if not bad.any() or bad.all():
         return spikes
     places = (*np.nonzero(bad), *nearest_good(bad))

@@ -28,8 +28,7 @@ class Recording:
     size: (H, W). shape: (length, H, W). source: an array, a `DatFile`, a `PipedSpikes`, or any object whose
     slices are arrays (t, H, W). name: its name in messages.
 
-    Raises TypeError for a path, ValueError for an array without three dimensions, and on reading ValueError
-    for other values.
+    Raises TypeError for a path, ValueError for an array without three dimensions, and later for other values.
     """
 
     def __init__(self, source, name: str = "the recording"):
@@ -81,7 +80,7 @@ class Recording:
         return np.asarray(self[:], dtype)
 
     def peek(self, steps: int) -> np.ndarray:
-        """The next steps of a pipe, which later slices return again; the first steps of any other
+        """The next steps of a pipe, which later slices return again; else the first steps of the
         recording."""
         if self.length is None:
             return self.changed_steps(validate_spikes(self.source.peek(steps)))

@@ -46,8 +46,7 @@ def find_bad_pixels(spikes) -> BadPixels:
 
     A hot pixel exceeds all its eight neighbours by far, in every part of the recording. A moving or
     flickering speck does so only for a while. A still point of light also brightens the neighbours, since
-    lenses blur. In less than a window's steps no bad pixels are found. The time does not grow with the
-    recording.
+    lenses blur. In less than a window's steps no bad pixels are found. The work does not grow.
 
     The thresholds are rates, whatever the length. Only below 400 steps, faint hot pixels are missed in the
     dark, where they have just a few spikes more than their neighbours.
@@ -86,8 +85,7 @@ def find_bad_pixels(spikes) -> BadPixels:
 
 
 def rates_of(recording: Recording):
-    """(iterator over the mean rates, float32 (H, W), of evenly spread pieces of a recording; steps in
-    each)."""
+    """(iterator over mean rates, float32 (H, W), of evenly spread pieces of a recording; steps in each)."""
     spikes = recording.peek(PEEKED) if recording.length is None else recording
     count = max(2, min(LOOKS, len(spikes) // STEPS))
     steps = max(1, min(LOOK, len(spikes) // count))
@@ -98,16 +96,14 @@ def rates_of(recording: Recording):
 
 
 def repair(spikes, bad: np.ndarray):
-    """A recording (T, H, W), read slice by slice, whose `bad` pixels, (H, W) bool, have the spikes of the
-    nearest good one."""
+    """A recording (T, H, W) whose `bad` pixels, (H, W) bool, have the spikes of the nearest good one."""
     if not bad.any() or bad.all():
         return spikes
     return Recording.of(spikes).changed(Filler(bad))
 
 
 class Filler:
-    """Steps (..., H, W) -> a copy whose `bad` pixels, (H, W) bool, have the spikes of the nearest good
-    one."""
+    """Steps (..., H, W) -> a copy whose `bad` pixels, (H, W) bool, have those of the nearest good one."""
 
     def __init__(self, bad):
         self.bad, self.good = np.nonzero(bad), nearest_good(bad)

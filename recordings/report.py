@@ -1,5 +1,4 @@
-"""The page of `reconstruct.py --report`: moments of a recording as several methods show them, side by
-side."""
+"""The page of `reconstruct.py --report`: moments of a recording by several methods, side by side."""
 
 import dataclasses
 import math

@@ -120,8 +120,7 @@ def reconstruct_at(
     bin=1,
     ends=False,
 ):
-    """Pictures of a recording at key frames that increase by `stride` or more: an iterator of (key frame,
-    float32 (H, W)).
+    """Pictures at key frames that increase by `stride` or more: an iterator of (key frame, float32 (H, W)).
 
     spikes, model: see `reconstruct`. batch_size: windows per pass of the network. tile: see `tiled`. outputs:
     "middle", or "all" to use the left and the right picture of each window too, with stride 1 or 7: a third
@@ -166,8 +165,7 @@ def _pictures(read, model, batch_size, tile, multiple, calibration):
 
 
 def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
-    """Yields (passes of `plan_passes`, their windows, uint8 tensors (41, H, W)), at least batch_size at a
-    time.
+    """Yields (passes of `plan_passes`, windows, uint8 tensors (41, H, W)), at least batch_size at a time.
 
     Steps shared by windows are read once. Ends with the recording. If it ends within a group, each key frame
     of the group that still has a whole window gets its own pass.

@@ -68,8 +68,8 @@ def looks_of(recording: Recording, places: int, first: int = 0, stop: int | None
 
 
 def look_long_enough(read):
-    """The steps of read(t), bool (t, H, W), for the smallest t at which a bright pixel has `ENOUGH` spikes;
-    at most `LONGEST`, or as many as there are."""
+    """The first of read(41), read(82), ..., bool (t, H, W), in which a bright pixel has `ENOUGH` spikes; at most
+    `LONGEST` steps, or as many as there are."""
     length = STEPS
     while True:
         look = np.asarray(read(length)) != 0
@@ -85,8 +85,7 @@ def speeds(look: np.ndarray) -> np.ndarray:
 
 
 def flow_speeds(look):
-    """Speeds (N,) of textured pixels in pixels a step, by optical flow from the first half of steps (t, H, W)
-    to the second.
+    """Speeds (N,) of textured pixels, pixels a step, by optical flow between the halves of steps (t, H, W).
 
     Pixels whose flows forward and back do not cancel are left out, since noise has a flow too.
     """

@@ -13,8 +13,7 @@ class ToneCurve:
     """Maps grey levels to shown ones: 255 (exposure x grey / 255) ^ (1 / gamma), clamped to 0..255 and
     truncated to bytes.
 
-    exposure: the gain. bits: 8; 16 for 0..65535 instead of 0..255; 32 for exposure x grey as floats, not
-    clamped.
+    exposure: the gain. bits: 8; 16 for 0..65535 instead of 0..255; 32 for unclamped floats, exposure x grey.
     """
 
     exposure: float = 1.0
@@ -49,8 +48,7 @@ def moment_name(key, steps_per_second):
 
 
 def stamp(picture, text):
-    """A copy of a picture (H, W), uint8 or uint16, with text in its lower left corner, white with a black
-    outline."""
+    """A copy of a picture (H, W), uint8 or uint16, with outlined text in its lower left corner."""
     height, width = picture.shape
     size = max(11, height // 23)  # font size in pixels
     font, rows = ImageFont.load_default(size), min(height, 2 * size)

@@ -76,8 +76,7 @@ class Output:
         return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command resumes"
 
     def check_room(self):
-        """Raises UserError if the folder is not writable, or its disk lacks the room for a file of
-        pictures."""
+        """Raises UserError if the folder is not writable, or its disk lacks room for a file of pictures."""
         place = self.workplace.absolute()
         folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
         if not os.access(folder, os.W_OK):
@@ -132,8 +131,7 @@ def read_record(path):
 
 
 def foreign_files(folder):
-    """The files in a folder without a record, except the system's and the record's temporary files, which a
-    killed run leaves."""
+    """The files in a folder without a record, except the system's and temporary records of killed runs."""
     return [
         file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.") and not is_clutter(file)
     ]

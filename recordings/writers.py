@@ -157,8 +157,8 @@ class PictureFile(Output):
         return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.is_file() else set()
 
     def write(self, key, picture):
-        """Write the picture's bytes, then the mark that they are written: a kill between the two loses only
-        one picture."""
+        """Write the picture's bytes, then the mark that they are written: a kill in between loses one
+        picture."""
         index = self.keys.index(key)
         for name, offset, data in (
             ("pictures", HEADER + index * picture.nbytes, picture.tobytes()),

@@ -20,8 +20,7 @@ def draw_camera(height=40, width=50, seed=0, hot=()):
 
 
 def record(light, camera, steps, seed=0, electrons=10_000):
-    """Spikes, uint8 (steps, H, W). light: thresholds a step, as (H, W), a number, or a function of the
-    step."""
+    """Spikes, uint8 (steps, H, W). light: thresholds a step, (H, W), a number, or a function of the step."""
     rng, (dark, response) = np.random.default_rng(seed), camera
     charge, spikes = rng.random(dark.shape), np.zeros((steps, *dark.shape), np.uint8)
     for step in range(steps):

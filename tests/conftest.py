@@ -57,8 +57,8 @@ def run_script(*arguments, stdin=os.devnull):
     """Run `python train.py ...` or `python -m tools.results ...` in this process, through `utils.cli.run` ->
     CompletedProcess with text output.
 
-    stdin: path of a file for standard input. A new Python and its imports would take longer than most scripts
-    in a test.
+    stdin: path of a file for standard input. A new Python and its imports would take longer than most
+    scripts.
     """
     name, *flags = [str(argument) for argument in arguments if argument != "-m"]
     module = importlib.import_module(name.removesuffix(".py"))
@@ -91,8 +91,7 @@ def forks():
 
 
 def run_processes(count, *arguments):
-    """Run a script as `torchrun --nproc_per_node COUNT` does -> CompletedProcess with the text output of
-    all."""
+    """Run a script as `torchrun --nproc_per_node COUNT` does -> CompletedProcess with all text output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
@@ -108,8 +107,7 @@ def run_processes(count, *arguments):
 
 
 def start_script(folder, *arguments, **environment):
-    """Start a script as a process, without the seconds of imports; its output goes to `out` and `err` in a
-    folder."""
+    """Start a script as a process, without slow imports; its output goes to `out` and `err` in a folder."""
     process = forks().Process(target=script_in_a_fork, args=(str(folder), environment, *map(str, arguments)))
     process.start()
     return process
@@ -206,8 +204,7 @@ def write_png(path, picture):
 
 
 def write_video(path, frames):
-    """Write grey uint8 frames as Motion JPEG, which every build of OpenCV supports; exact to a grey level or
-    two."""
+    """Write grey uint8 frames as Motion JPEG, which every OpenCV supports; exact to a grey level or two."""
     height, width = frames[0].shape
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (width, height), isColor=True)
     for frame in frames:
@@ -217,8 +214,7 @@ def write_video(path, frames):
 
 
 def gradient_scene(seed=0, height=250, width=400, steps=41):
-    """(spikes, picture) of a still scene whose grey levels rise from left to right; spikes fire at 0.6 of
-    them."""
+    """(spikes, picture) of a still scene whose grey levels rise to the right; spikes fire at 0.6 of them."""
     picture = np.tile(np.linspace(20 + seed, 235, width).astype(np.uint8), (height, 1))
     spikes = np.random.default_rng(seed).random((steps, height, width)) < 0.6 * picture / 255
     return spikes.astype(np.uint8), picture
@@ -243,8 +239,7 @@ def write_reds(folder, train=0, test=0, input_name="input"):
 
 @pytest.fixture(scope="session")
 def bfloat16():
-    """Skip if bfloat16 products kill the process: some torch builds use instructions that a virtual machine
-    lacks."""
+    """Skip if bfloat16 products kill the process: some torch builds use instructions that a VM lacks."""
     code = "import torch; x = torch.ones(1, 32, 64, 64).bfloat16(); torch.nn.functional.conv2d(x, x[0, :, None, :1, :1], groups=32)"
     code += "; torch.nn.functional.conv2d(x, torch.ones(32, 32, 3, 3).bfloat16()); x[0] @ x[0]"
     if run_process("-c", code).returncode < 0:  # ended by a signal

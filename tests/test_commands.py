@@ -35,8 +35,7 @@ def source(module):
 
 
 def recipes():
-    """The Makefile with its Python commands as indented blocks, and each $(if $(NAME),WORDS) replaced by
-    WORDS."""
+    """The Makefile with Python commands as indented blocks, and WORDS for each $(if $(NAME),WORDS)."""
     text = (ROOT / "Makefile").read_text().replace("\t$(BIN)/python", "    python")
     return re.sub(r'\$\(if \$\(\w+\),(--\w+) "\$\(\w+\)"\)', r"\1 DIR", text)
 
@@ -56,8 +55,7 @@ TEXTS["Makefile"] = recipes()
 
 
 def command_lines(text):
-    """The command lines in a text: lines of indented blocks, continued ones joined, and commands in
-    backticks."""
+    """The commands in a text: lines of indented blocks, continued ones joined, and those in backticks."""
     text = re.sub(r"```.*?```", "", text, flags=re.S)
     lines = re.findall(r"^    (\S.*)$", re.sub(r"\\\n\s*", " ", text), re.M)
     spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
@@ -66,8 +64,7 @@ def command_lines(text):
 
 
 def parse(module, arguments, monkeypatch):
-    """Let one of our modules parse its arguments and do nothing else. Raises SystemExit or UserError if it
-    refuses them."""
+    """Let one of our modules only parse its arguments. Raises SystemExit or UserError if it refuses them."""
     module = importlib.import_module(module)
     if hasattr(module, "parse_settings"):
         module.parse_settings(arguments)
@@ -107,8 +104,7 @@ def run_by_make(words):
 
 
 def parse_line(line, monkeypatch):
-    """Run a command line up to the parsing of its arguments. Raises SystemExit, UserError or
-    AssertionError."""
+    """Run a command up to the parsing of its arguments. Raises SystemExit, UserError or AssertionError."""
     for part in line.split(" | "):
         program, *words = shlex.split(part, comments=True)
         program = program.removeprefix(".venv/bin/")

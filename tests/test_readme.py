@@ -1,5 +1,5 @@
-"""The Python code in the documents runs unchanged, from any folder, and makes the picture shown; so does the
-notebook."""
+"""The documents' Python code runs unchanged from any folder and makes the picture shown; the notebook
+runs."""
 
 import json
 import re

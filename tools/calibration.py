@@ -78,8 +78,7 @@ def measured_camera(rng, height=HEIGHT, width=WIDTH):
 
 
 def scsim_camera(rng, height=HEIGHT, width=WIDTH):
-    """(dark, response) of a random camera with the constants of SCSim (arXiv 2405.16790, v2s.py), (H, W)
-    each.
+    """(dark, response), (H, W) each, of a random camera with SCSim's constants (arXiv 2405.16790, v2s.py).
 
     Standard deviations: 4.55 % of the thresholds, 5.77 % of the response to light, 0.00182 of the dark
     charge, whose mean is 0.00468.

@@ -53,15 +53,14 @@ def parse_settings(arguments):
 
 
 def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Scaled dot-product attention as plain products: converters support the fused one in four dimensions
-    only."""
+    """Scaled dot-product attention as plain products: converters support the fused one only in 4
+    dimensions."""
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
 
 
 class Plain(nn.Module):
-    """The network with a plain tuple as its result, since an exported file cannot contain the project's
-    classes."""
+    """The network with a plain tuple as its result, since an exported file cannot contain our classes."""
 
     def __init__(self, model):
         super().__init__()

@@ -2,8 +2,7 @@
 
     python -m tools.notebook docs/tour.ipynb
 
-The cells share their variables and run in a temporary folder. The value of a cell's last line is shown, as in
-Jupyter.
+The cells share their variables and run in a temporary folder. A cell's last value is shown, as in Jupyter.
 """
 
 import ast

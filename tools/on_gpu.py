@@ -176,8 +176,7 @@ def list_tasks(settings, device):
 
 
 def run(task, limit, folder):
-    """Run a task for at most `limit` seconds, save its output and print the end of it. Returns its
-    outcome."""
+    """Run a task for at most `limit` seconds, save its output, print the end. Returns its outcome."""
     print(f"\n=== {task.name}, at most {limit:.0f} s: {shlex.join(task.command)}", flush=True)
     begin, path = time.perf_counter(), folder / f"{task.name}.log"
     command = ["timeout", "-s", "TERM", "-k", str(GRACE), f"{limit:.1f}", *task.command]

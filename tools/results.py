@@ -101,8 +101,7 @@ def open_datasets(settings):
 
 
 def fits(model, column):
-    """Whether to run a network on a column: with one token per pixel, a 1000x1000 picture would take a
-    minute."""
+    """Whether to run a network on a column: with a token per pixel, a 1000x1000 picture takes a minute."""
     return column != "1000" or model.config.patch > 1
 
 

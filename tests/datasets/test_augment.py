@@ -7,8 +7,7 @@ from swinsf.utils.cli import UserError
 
 
 class Positions:
-    """A dataset whose spikes and pictures encode each pixel's position, so that a wrong crop or flip
-    shows."""
+    """A dataset whose spikes and pictures encode the pixel's position, so that wrong crops and flips show."""
 
     def read(self, index, epoch=0):
         place = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)

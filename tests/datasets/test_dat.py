@@ -190,8 +190,7 @@ def test_an_opened_file_keeps_its_length_and_reports_shrinking(tmp_path):
 
 @pytest.mark.parametrize("height, width", [(250, 400), (250, 416), (1000, 1000), (512, 512), (24, 32)])
 def test_every_reader_returns_what_was_written(tmp_path, height, width):
-    """Upright, however the sensor stores it, and without trailer columns; with the size given, and
-    detected."""
+    """Upright, however the sensor stores it, and without trailer columns; with the size given or detected."""
     path, spikes = tmp_path / "a.dat", moving_scene(height, width, 20)
     write_dat(path, spikes)
     picture = spikes[..., : camera_of(height, width).columns]

@@ -1,5 +1,4 @@
-"""The kinds of samples in training and validation, and calibrations as a camera's owner would measure
-them."""
+"""The kinds of samples in training and validation, and calibrations as users measure them."""
 
 import collections
 import dataclasses
@@ -77,8 +76,8 @@ def test_cameras_in_training_are_half_calibrated():
 
 
 def test_spike_counts_have_the_stated_error():
-    """Compared with the simulated pixel over 500 steps: unbiased, with the variance f (1 - f) plus that of
-    the electrons."""
+    """Compared with a simulated pixel over 500 steps: no bias, variance f (1 - f) plus that of the
+    electrons."""
     shape, steps = (200, 200), 500
     for rate, electrons in ((0.00413, 0), (0.2503, 0), (0.2503, 1000)):
         counts = measured_rate(np.full(shape, rate), steps, electrons, np.random.default_rng(0)) * steps

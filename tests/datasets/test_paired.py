@@ -64,8 +64,7 @@ def write_x4k(folder, name, ids=(7, 14, 21, 28, 35), stream=None, split="test"):
 
 
 def test_spike_x4k(tmp_path):
-    """Upright, with dots in names, both ways to name a stream, folders called spike, and a split called
-    val."""
+    """Upright, dots in names, both ways to name a stream, folders called spike, a split called val."""
     spikes = write_x4k(tmp_path, "occ008.649_f4305", split="val")
     write_x4k(tmp_path, "occ009.1_f1", ids=(14,), stream="occ009.1_f1id21", split="val")
     dataset = open_dataset(tmp_path, "1000", "test")
@@ -365,8 +364,7 @@ def test_a_layout_with_one_picture_per_stream_can_train(tmp_path, steps):
 
 
 def test_unread_pictures_are_protected_from_results_too(tmp_path):
-    """A dataset of links whose pictures data mode no_gt does not read: no result may replace their
-    targets."""
+    """A dataset of links with pictures that no_gt does not read: no result may replace their targets."""
     real = write_reds(tmp_path / "real", test=1)
     for file in [path for path in real.rglob("*") if path.is_file()]:
         link = tmp_path / "links" / file.relative_to(real)

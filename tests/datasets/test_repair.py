@@ -83,8 +83,7 @@ def test_overlapping_cuts_of_a_noisy_recording_have_the_same_bad_pixels():
 
 @pytest.mark.skipif(not BARRIER.is_file(), reason="needs the recording barrier.npz")
 def test_overlapping_cuts_of_a_real_recording_have_the_same_bad_pixels():
-    """When 0.2 above the neighbours was enough, the counts were 13, 11, 10 and 11, with 8 of 15 pixels in
-    all."""
+    """With 0.2 above the neighbours, the counts were 13, 11, 10 and 11, and 8 of 15 pixels were in all."""
     found = cuts_of(np.moveaxis(np.load(BARRIER)["arr_0"], 2, 0))
     counts = [len(pixels) for pixels in found]
     assert max(counts) - min(counts) <= 1

@@ -171,8 +171,7 @@ def test_a_source_has_the_margins_of_its_motion(seed):
 
 
 def test_the_light_between_source_frames_is_blurred_once():
-    """A still scene over steps without a new frame: TFP shows the picture after one Gaussian of the sensor's
-    blur."""
+    """A still scene over steps without a new frame: TFP shows the picture after one Gaussian blur."""
     scene = scene_of(still_layer(photo(height=200, width=200)))
     sample = simulate(scene, np.random.default_rng(0), 801, {"key": 400}, Sensor(frames_every=1000, blur=1.5))
     light = sample["spikes"][:400].mean(0) * 255 / 0.6

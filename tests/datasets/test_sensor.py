@@ -289,8 +289,7 @@ def test_the_step_after_a_spike_counts_less():
 
 
 def test_saturated_pixels_are_white_in_the_truth():
-    """At two spikes a step for white, everything from half of white up fires at each step; the truth is
-    clipped there too."""
+    """At two spikes a step for white, half of white fires at each step; the truth is clipped there too."""
     sensor = Sensor(rate=1.0, exposure=2.0)
     sample = simulate(Ramp(), np.random.default_rng(0), sensor=sensor)
     light = 255 * Ramp().frame(0)

@@ -1,5 +1,4 @@
-"""The table in docs/testing.md: calls of other libraries that give our figures. Each row needs its
-library."""
+"""The table in docs/testing.md: calls of other libraries that give our figures, if they are installed."""
 
 import cv2
 import numpy as np

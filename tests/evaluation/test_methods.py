@@ -96,8 +96,7 @@ def test_the_mean_along_the_motion_is_sharper_than_a_mean_at_rest():
 
 
 def test_a_calibration_corrects_other_methods_too(place):
-    """As for the baselines: dark charge subtracted, divided by the response, each sample with its own
-    maps."""
+    """As for the baselines: less dark charge, divided by the response, each sample with its own maps."""
     spikes = torch.from_numpy(np.random.default_rng(0).random((2, 41, 20, 30)) < 0.3)
     maps = torch.stack([torch.full((2, 20, 30), 0.06), torch.full((2, 20, 30), 0.8)], 1)
     maps[1, 1, :, :10] = 1.25

@@ -171,8 +171,7 @@ WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture
 def sized(driver):
-    """A function that gives the browser's window the size of a desktop screen or a phone, until the test
-    ends."""
+    """A function that sets the browser's window to the size of a desktop or a phone, until the test ends."""
 
     def set_size(name, scale=1):
         width, height = WIDTHS[name]

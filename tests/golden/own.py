@@ -1,10 +1,8 @@
-"""Our own golden arrays, for the options that no released network has: tsa="paper", skip="motion" and
-"aligned".
+"""Our own golden arrays, for options that no released network has: tsa="paper", skip="motion", "aligned".
 
     python -m tests.golden.own      # makes them again; only after a change that should change pictures
 
-Weights and moving spikes are in closed form, like those of `formula`, so that no random generator is
-involved.
+Weights and moving spikes are in closed form, as in `formula`; no random generator is involved.
 """
 
 import numpy as np
@@ -22,8 +20,8 @@ SIZE = 24, 33  # padding on both sides
 
 
 def moving_spikes(height, width, steps=41):
-    """(1, 41, H, W) of 0 and 1: a pixel collects thousandths of light and fires at each whole number; waves
-    move right and up."""
+    """(1, 41, H, W) of 0 and 1: pixels collect thousandths of light and fire at whole numbers; waves move
+    right and up."""
     t, y, x = np.meshgrid(np.arange(steps), np.arange(height), np.arange(width), indexing="ij")
     light = 320 + 200 * np.sin(0.5 * (x - 0.3 * t)) * np.cos(0.4 * (y + 0.2 * t))
     collected = np.cumsum(np.rint(light).astype(np.int64), 0) + 37 * (7 * y[:1] + 11 * x[:1])

@@ -112,8 +112,8 @@ def test_grad_checkpoint_changes_nothing(recompute_from, monkeypatch):
 
 
 def test_memory_kept_for_the_backward_pass(monkeypatch):
-    """For many tokens, no N x N matrix and nothing of the MLP's width; with grad_checkpoint, only the inputs
-    of blocks."""
+    """For many tokens, no N x N matrix, nothing as wide as the MLP; with grad_checkpoint, only blocks'
+    inputs."""
     model = tiny(channels=16, depths=(6, 6)).float().train()
     x, token_bytes = spikes(2, 100, 100).float(), 3 * 2 * 100 * 100 * 16 * 4
     kept, matrices = {}, {}
@@ -226,8 +226,7 @@ def test_compiled_blocks(monkeypatch):
 
 @pytest.mark.slow
 def test_every_size_is_compiled(monkeypatch):
-    """Training and testing at several sizes, in several chunks, need more than the 8 graphs after which
-    PyTorch gives up."""
+    """Several sizes and chunks in training and testing need more than PyTorch's limit of 8 graphs."""
     from torch._dynamo.utils import counters  # loads a compiler
 
     model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile

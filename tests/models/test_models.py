@@ -27,8 +27,7 @@ from tests.golden import formula
 
 
 def released_file(path, variant, change=lambda net: net):
-    """A file like those of the paper's code: DataParallel's prefix, derived buffers, the unused
-    convolution."""
+    """A file as from the paper's code: DataParallel's prefix, derived buffers, the unused convolution."""
     net = {f"module.{name}": torch.from_numpy(value) for name, value in formula.weights(variant).items()}
     block = "module.layers.0.residual_group.blocks.1."
     net[f"{block}attn_mask"] = torch.zeros(1000, 25, 25)

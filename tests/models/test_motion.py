@@ -26,8 +26,8 @@ def texture(height=200, width=240, seed=0):
 
 
 def moving(speed, seed=0, height=96, width=128):
-    """(spikes (1, 41, H, W), {output: true picture}, velocity (x, y) in pixels a step) of a texture that
-    moves as a whole."""
+    """(spikes (1, 41, H, W), {output: true picture}, velocity (x, y) in pixels a step) of a moving
+    texture."""
     rng = np.random.default_rng(seed)
     motion = draw_motion(height, width, speed, rng, KINDS["translation"])
     sample = simulate(PhotoScene([Layer(texture(seed=seed), motion)], height, width), rng)
@@ -84,8 +84,8 @@ def test_along_the_motion_a_long_mean_is_sharp_at_all_three_key_frames():
 
 
 def test_aligned_steps_match_the_key_frame():
-    """The mean of a few aligned steps far from the key frame fits its picture; the mean of the original steps
-    does not."""
+    """The mean of a few aligned steps far from the key frame fits its picture; that of original steps does
+    not."""
     x, sample, _ = moving(0.4, 5)
     inside = (slice(20, -20), slice(20, -20))
     lying, aligned = along_motion(x, aligned=False), along_motion(x, aligned=True)

@@ -245,8 +245,7 @@ def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
 
 
 def test_the_network_sees_the_segments():
-    """No two streams differ only in their segments, so the test changes the segments that the network
-    sees."""
+    """No two streams differ only in their segments, so the test replaces the network's segments."""
     model, x = tiny(skip="motion"), spikes(1, 25, 30)
     with torch.inference_mode():
         before = model(x).middle

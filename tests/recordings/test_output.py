@@ -235,8 +235,7 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
 
 
 def test_a_picture_torn_by_a_kill_is_made_again(tmp_path, monkeypatch):
-    """The mark of a picture is written after it; otherwise a resumed run would show a black or torn
-    picture."""
+    """The mark of a picture is written after it; otherwise a resumed run would show a torn picture."""
     out = make(tmp_path / "x.npy")
     out.claim()
     write_at, writes = writers.write_at, []

@@ -1,5 +1,4 @@
-"""Thousands of hostile and broken inputs: every case ends with a result or one clear line, and runs no code
-from a file.
+"""Thousands of hostile and broken inputs: each ends with a result or one clear line, and runs no code.
 
     python -m tests.robustness.fuzz --cases 20000                  # make fuzz
     python -m tests.robustness.fuzz --seed 0 --only 123            # one case again, with its traceback

@@ -410,8 +410,7 @@ def spoil_file(rng, path):
 
 
 def write_checkpoint(rng, ground, path, contents):
-    """Write contents with torch.save, in either format, whole or damaged, packed, or with a command to
-    run."""
+    """Write contents by torch.save, in either format, whole or damaged, packed, or with a command to run."""
     if rng.random() < 0.1:
         contents = {
             **(contents if isinstance(contents, dict) else {}),

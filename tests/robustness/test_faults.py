@@ -1,5 +1,4 @@
-"""A run under the faults of long runs: a scheduler's warnings, kills, a full disk, a broken network. Nothing
-is lost."""
+"""Faults of long runs: a scheduler's warnings, kills, a full disk, a broken network. Nothing is lost."""
 
 import contextlib
 import errno
@@ -245,8 +244,7 @@ def test_a_disk_that_fills_up_within_a_file(small_disk):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
-    """Full from the middle of the first epoch to the middle of the second, so that it affects curves and log,
-    too."""
+    """Full from the middle of the first epoch to that of the second, so curves and log are affected, too."""
     code = "import sys, train; from swinsf.utils import cli; from swinsf.training import run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
     arguments = quick(photos, tiny_weights, small_disk, "run", *LONG, "--save_minutes", "0")[1:]
     process = subprocess.Popen(

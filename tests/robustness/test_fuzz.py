@@ -1,5 +1,4 @@
-"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and the worst files as tests of
-their own."""
+"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and the worst files."""
 
 import contextlib
 import io

@@ -130,8 +130,8 @@ class Job:
             return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def wait_for(self, pattern):
-        """Wait until the pattern appears in the first host's log. Raises RuntimeError, with both logs, if it
-        does not."""
+        """Wait for a pattern in the first host's log. Raises RuntimeError, with both logs, if it does not
+        come."""
         while not re.search(pattern, self.logs[0].read_text()):
             if time.monotonic() - self.begin > LIMIT or any(agent.poll() for agent in self.agents):
                 self.fail(f"{pattern} did not come")

@@ -39,8 +39,8 @@ def grey_level(path):
 
 
 def test_pictures_and_spikes_match_the_step_of_their_id(tmp_path):
-    """A video of uniform frames, one per step, each 4 grey levels brighter than the last, so that an error of
-    one step shows."""
+    """A video of uniform frames, one per step, each 4 grey levels brighter, so that an error of one step
+    shows."""
     greys = [40 + 4 * i for i in range(41)] * 20
     path = write_video(
         tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]]
@@ -217,8 +217,7 @@ def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
 
 
 def test_a_full_disk_leaves_the_finished_streams(big_photos, tmp_path, monkeypatch):
-    """The disk is full at the third stream: the first two are complete, no partial file is left, and the same
-    command resumes."""
+    """Full at the third stream: the first two are complete, no partial file is left, the command resumes."""
     written = []
     write = script.write_dat
 

@@ -1,5 +1,4 @@
-"""train.py, run as a user would: it learns, stops, resumes to the same weights, and never overwrites
-anything."""
+"""train.py, run as a user would: it learns, stops, resumes to the same weights, and overwrites nothing."""
 
 import json
 import multiprocessing
@@ -130,8 +129,7 @@ def test_a_run_never_overwrites_another(photos, tiny_weights, tmp_path):
 
 
 def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path, bfloat16):
-    """--grad_checkpoint gives bit-identical weights, so a resumed run may use it; --amp gives nearly the
-    same."""
+    """--grad_checkpoint gives bit-identical weights, so a resumed run may use it; --amp nearly so."""
     losses = {}
     for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
         command = quick(photos, tiny_weights, tmp_path, name, "--max_steps", "6", "--workers", "0", *options)
@@ -296,8 +294,7 @@ def test_a_runs_folder_is_accepted_as_weights(photos, reds, tiny_weights, tmp_pa
 
 
 def test_the_first_step_is_logged_at_once(photos, tiny_weights, tmp_path, monkeypatch):
-    """In log.jsonl and TensorBoard, long before the epoch ends; each line is the mean since the line
-    before."""
+    """In log.jsonl and TensorBoard, long before the epoch ends; each line is the mean since the last."""
     seen, is_due = [], RunFolder.is_due
 
     def spy(files, minutes):

@@ -1,5 +1,4 @@
-"""Training beyond a falling loss: precision, average, clipping, stochastic depth, learning rate, validation
-data."""
+"""Training: precision, average, clipping, stochastic depth, learning rate, validation data."""
 
 from unittest import mock
 

@@ -74,8 +74,7 @@ def test_cameras_by_light_level():
 
 
 def test_methods_use_the_middle_of_a_long_stream():
-    """A light turns on at step 154 of 329: a window of 21 sees only lit steps, a window of 161 just over
-    half."""
+    """A light turns on at step 154 of 329: a window of 21 sees only lit steps, one of 161 just over half."""
     spikes = torch.zeros(1, script.LONG, 20, 20)
     spikes[:, 154:] = 1
     methods = script.methods_of("camera", {"N": lambda spikes, output, maps: spikes.float().mean(1)})
@@ -86,8 +85,7 @@ def test_methods_use_the_middle_of_a_long_stream():
 
 
 def test_a_network_bins_steps_of_a_dark_camera():
-    """With a spike every hundred steps, bins of five steps fire in one of twenty. The picture has the light
-    of a single step."""
+    """With a spike every hundred steps, one of twenty bins of five fires. The picture has a step's light."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::100] = 1
     methods = script.methods_of(

@@ -73,8 +73,8 @@ def torchrun(count, *arguments, timeout=240):
 
 
 def train_a_little(photos, pieces=1):
-    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals) in float64, in one
-    of the processes."""
+    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals), float64, in one
+    process."""
     rank, count = rank_and_size()
     results = []
     for config in NETWORKS:
@@ -207,8 +207,7 @@ def on_cpu_alone(inputs, modules, monkeypatch):
 
 
 def test_data_parallel_runs_the_network(monkeypatch):
-    """Packed spikes are scattered, replicas compute bfloat16 in their threads, and a `Reconstruction` is
-    gathered."""
+    """Packed spikes are scattered, threads compute replicas in bfloat16, a `Reconstruction` is gathered."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.0))
     seen, forward = [], fast.forward
@@ -248,8 +247,7 @@ def test_data_parallel_runs_the_network(monkeypatch):
 
 
 def replica_of(module):
-    """A copy of a module like those of torch.nn.parallel.replicate: its parameters are plain attributes and
-    not leaves."""
+    """A copy of a module like those of torch.nn.parallel.replicate: parameters are attributes, not leaves."""
     replica = module._replicate_for_data_parallel()
     for name, child in module._modules.items():
         replica._modules[name] = child and replica_of(child)
@@ -313,8 +311,8 @@ SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2", "--worker
 
 
 def test_a_run_of_two_processes_equals_that_of_one(photos, tiny_weights, tmp_path):
-    """The same log up to rounding, one writer, and a checkpoint with both random states, which more processes
-    may resume."""
+    """The same log up to rounding, one writer, a checkpoint with both random states; more processes may
+    resume it."""
     for name, count in (("one", 1), ("two", 2)):
         result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
         assert result.returncode == 0, result.stderr
