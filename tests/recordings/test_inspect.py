@@ -84,7 +84,7 @@ def test_the_script(tmp_path, capsys):
         "60 steps of 250x400",
         "0.003 s at 20000",
         "firing rate: 0.3",
-        "motion: about 0.2",
+        "motion: median 0.2",
         "dead pixels: 0",
         "advice: ",
     ):
