@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import sys
 
 import pytest
 from torch.distributed.run import get_args_parser as torchrun_parser
@@ -80,6 +81,7 @@ def parse(module, arguments, monkeypatch):
         parse_args = argparse.ArgumentParser.parse_args
         with monkeypatch.context() as patch, pytest.raises(Parsed):
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patch.setattr(sys, "argv", [module.__name__, *arguments])  # not pytest's own flags
             module.main()
 
 
