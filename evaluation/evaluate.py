@@ -19,17 +19,17 @@ from swinsf.models.tiling import check_tile, tiled
 from swinsf.utils.distributed import rank_and_size
 from swinsf.utils.timing import KEY_FRAMES, RATE
 
-# (spikes (B, 41, H, W), output, calibration (B, 2, H, W) if there is one) -> (B, H, W) in grey levels, 255 for
-# a firing rate of 0.6
+# (spikes (B, 41, H, W), output, calibration (B, 2, H, W) if any) -> (B, H, W) in grey levels; 255 is a firing
+# rate of 0.6
 Method = Callable[..., torch.Tensor]
 # (picture (H, W), truth (H, W) or None) -> figures
 Score = Callable[[np.ndarray, np.ndarray | None], dict[str, float]]
 
 
 def calibrated(picture: torch.Tensor, calibration: torch.Tensor | None, rate: float = RATE) -> torch.Tensor:
-    """A picture (B, H, W) in grey levels of the spikes' rate, corrected by a camera's calibration (B, 2, H, W).
+    """Correct a picture (B, H, W) in grey levels by a camera's calibration (B, 2, H, W).
 
-    The firing rate of the light is (spikes per step - dark) / response.
+    The firing rate due to light is (spikes per step - dark) / response. rate: firing rate at 255.
     """
     if calibration is None:
         return picture
@@ -38,7 +38,7 @@ def calibrated(picture: torch.Tensor, calibration: torch.Tensor | None, rate: fl
 
 
 def baseline(method: Method, *options: int) -> Method:
-    """A method of models.classical as one for `evaluate`."""
+    """A method of `models.classical` as a method for `evaluate`."""
     return lambda spikes, output, maps=None: calibrated(method(spikes, KEY_FRAMES[output], *options), maps)
 
 
@@ -51,7 +51,7 @@ def calibration_of(batch: dict[str, Any]) -> torch.Tensor | None:
 
 
 def network(model: SwinSF, tile: int = 0) -> Method:
-    """A method for `evaluate`: the model on whole pictures (0) or in tiles of a side.
+    """A method for `evaluate`: the model on whole pictures (0) or in tiles of a largest side.
 
     Raises UserError for tiles that are too small.
     """
@@ -66,7 +66,7 @@ def network(model: SwinSF, tile: int = 0) -> Method:
 
 
 def limited(method: Method, limit: float) -> Method:
-    """The method with its pictures clamped to a largest grey level."""
+    """The method with its pictures clamped to a grey level."""
     return lambda *arguments: method(*arguments).clamp(max=limit)
 
 
@@ -83,14 +83,13 @@ def evaluate(
 ) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray], dict[str, dict[str, float]]]]:
     """Reconstruct and score a dataset. Training's validation and test.py both call this.
 
-    Pictures are brought from a firing rate of 0.6 at white to the item's own `rate`. Scenes with a `white` are
-    scored as if exposed up to it.
-    pixels: consecutive streams of one size go through a method together if they have no more pixels than
-    this; 0: each alone. scorers: number of threads that score while a method runs; 0: score in between.
-    Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) for each stream, in
-    their order.
+    Pictures are scaled from a firing rate of 0.6 at white to the item's own `rate`. For scoring, scenes with
+    a `white` are scaled so that it is white. pixels: consecutive streams of one size are batched up to this
+    number of pixels; 0: no batches. scorers: number of threads that score while a method runs; 0: score in
+    between. Yields (item, {method: picture (H, W)}, {method: {figure: value, "seconds": ...}}) per stream, in
+    order.
 
-    Of N processes each takes every N-th stream; `interleaved` puts their lists together.
+    With N processes, each process evaluates every N-th stream; `interleaved` merges their lists.
     """
     rank, processes = rank_and_size()
     share = range(rank, len(dataset), processes)
@@ -118,7 +117,7 @@ def evaluate(
             for name, method in methods.items():
                 begin = time.perf_counter()
                 pictures[name] = method(batch["spikes"], scored_output(items[0]), *maps).cpu().numpy()
-                # without the time of scoring
+                # excludes scoring
                 seconds[name] = (time.perf_counter() - begin) / len(items)
             for i, item in enumerate(items):
                 levels = RATE / item.get("rate", RATE)
@@ -135,7 +134,8 @@ def evaluate(
 
 
 def together(items: Iterable[dict[str, Any]], pixels: int) -> Iterator[list[dict[str, Any]]]:
-    """Group consecutive items of one shape and key frame, all calibrated or none, up to a number of pixels."""
+    """Group consecutive items of one shape and key frame, all calibrated or none, up to a number of
+    pixels."""
     group, kind = [], None
     for item in items:
         if group and kind != (item["spikes"].shape, scored_output(item), "dark" in item):

@@ -1,4 +1,4 @@
-"""Methods of others beside ours: Python functions and networks that test.py names by --method."""
+"""Methods of others to compare with: the Python functions and networks of test.py's --method."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ from swinsf.evaluation.evaluate import Method, calibrated
 from swinsf.models.motion import SEGMENTS, along_motion
 from swinsf.utils.cli import UserError, one_line
 
-WIDTH = -0.2  # of the log-weight of a segment at its squared distance from the key frame, as training starts
+WIDTH = -0.2  # a segment's log-weight per squared distance from the key frame, as at the start of training
 OURS = ("TFI", "TFP41", "TFP21", "SwinSF")
 RESERVED = (*OURS, "name", "spikes", "ground truth")
 
@@ -23,7 +23,7 @@ RESERVED = (*OURS, "name", "spikes", "ground truth")
 def motion_mean(spikes: torch.Tensor) -> torch.Tensor:
     """The mean along the motion, (B, H, W) grey levels, of spikes (B, 41, H, W): SwinSF without its network.
 
-    The segments have the fixed weights that training starts from.
+    The segments have the weights that training starts from.
     """
     segments = along_motion(spikes.float(), aligned=False)["middle"][1]
     offset = torch.arange(SEGMENTS, device=spikes.device) - SEGMENTS // 2
@@ -32,10 +32,10 @@ def motion_mean(spikes: torch.Tensor) -> torch.Tensor:
 
 
 def load_method(place: str, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function, network or class of a network at "module:name". Raises UserError.
+    """The function or network at "module:name". Raises UserError if it cannot be loaded.
 
-    Modules are found from the working directory too. A class is called without arguments. A network goes to
-    the device in eval mode.
+    Modules are also looked up in the working directory. A class is called without arguments. A network is
+    moved to the device, in eval mode.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -58,7 +58,7 @@ def method_of(place: str, device: torch.device) -> Method:
     """A method for `evaluate` from "module:name".
 
     The function gets spikes (B, 41, H, W), float32 of 0 and 1 on the device, and returns the pictures at step
-    21, (B, H, W) or (B, 1, H, W), in grey levels, 255 for a firing rate of 0.6. Raises UserError for another
+    21, (B, H, W) or (B, 1, H, W), in grey levels; 255 is a firing rate of 0.6. Raises UserError for another
     key frame or result.
     """
     function = load_method(place, device)
@@ -82,7 +82,7 @@ def method_of(place: str, device: torch.device) -> Method:
 
 
 def own_methods(named: Iterable[tuple[str, str]], device: torch.device) -> dict[str, Method]:
-    """name -> method of each (name, "module:name") of --method. Raises UserError for a name that is taken."""
+    """name -> method, for each (name, "module:name") of --method. Raises UserError if a name is taken."""
     methods: dict[str, Method] = {}
     for name, place in named:
         if name in (*RESERVED, *methods):

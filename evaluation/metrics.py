@@ -1,4 +1,4 @@
-"""PSNR and SSIM by protocol: published figures compare only under the same protocol."""
+"""PSNR and SSIM by protocol: published figures are comparable only under the same protocol."""
 
 import math
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def check_levels(picture: np.ndarray, truth: np.ndarray) -> None:
     for name, array in (("picture", picture), ("ground truth", truth)):
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "uif":
             what = f"{getattr(array, 'shape', '')} {getattr(array, 'dtype', type(array).__name__)}".strip()
-            raise ValueError(f"a {name} of {what}; it is to be a numpy array (H, W) of grey levels 0..255")
+            raise ValueError(f"a {name} of {what}; it must be a numpy array (H, W) of grey levels 0..255")
         if array.dtype.kind in "ui" and array.size and not 0 <= array.min() <= array.max() <= 255:
             raise ValueError(
                 f"a {name} of {array.dtype} from {array.min()} to {array.max()}; bring it to grey levels 0..255"
@@ -37,14 +37,14 @@ def check_levels(picture: np.ndarray, truth: np.ndarray) -> None:
 
 
 def in_unit_range(picture: np.ndarray) -> bool:
-    """Whether values are fractions from 0 to 1. A picture of 0 and 1 alone may be dark grey levels."""
+    """Whether values are fractions from 0 to 1. A picture of only 0 and 1 may be dark grey levels instead."""
     if picture.dtype.kind != "f" or not picture.size or not 0 <= picture.min() <= picture.max() <= 1:
         return False
     return bool(np.any((picture != 0) & (picture != 1)))
 
 
 def resemble(picture: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether a picture looks like its ground truth on another scale: they correlate by more than 0.5."""
+    """Whether a picture looks like its ground truth on another scale: their correlation is above 0.5."""
     x, y = (p.astype(np.float64) - p.mean(dtype=np.float64) for p in (picture, truth))
     return bool(np.sum(x * y) > 0.5 * np.sqrt(np.sum(x * x) * np.sum(y * y)))
 
@@ -54,8 +54,7 @@ def psnr_ssim(picture: np.ndarray, truth: np.ndarray, protocol: str = "released"
 
     "released": both truncated to bytes; SSIM with a uniform 7x7 window. "kair", as in WGSE, STIR, SSIR, BSF
     and SpikeCV: float64, clamped, not quantised; SSIM with an 11x11 Gaussian of sigma 1.5 over its valid
-    area. Raises ValueError for another protocol, and for arrays that are no such pictures: of other shapes or
-    types, or in 0..1.
+    area. Raises ValueError for another protocol, and for other shapes, types or ranges, such as 0..1.
     """
     check_levels(picture, truth)
     from skimage.metrics import structural_similarity  # slow to import

@@ -2,7 +2,7 @@
 
 Mittal, Soundararajan, Bovik: "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013, in the form
 that the spike camera field uses (two scales, blocks of 96x96, all blocks of a scored picture count). Values
-with different statistics of pristine pictures do not compare. Those next to this file were fitted by
+are comparable only with the same statistics of pristine pictures. Those next to this file were fitted by
 
     python -m swinsf.evaluation.niqe FOLDER_OF_PHOTOGRAPHS evaluation/niqe_pristine.npz
 """
@@ -116,7 +116,8 @@ def niqe(picture: np.ndarray, statistics: Statistics) -> float:
 def fit_statistics(pictures: Iterable[np.ndarray]) -> Statistics:
     """Statistics of the sharp blocks of pristine pictures.
 
-    Sharp blocks have at least 75 % of the local contrast of the sharpest one in their picture, as in the paper.
+    Sharp blocks have at least 75 % of the local contrast of the sharpest one in their picture, as in the
+    paper.
     """
     tables = []
     for picture in pictures:
@@ -144,7 +145,7 @@ def read_statistics(path: str | Path = PRISTINE) -> Statistics:
             raise ValueError("NaN or numbers above 1e9")
     except UserError:
         raise
-    except Exception as error:  # loadmat raises whatever a broken file leads it to
+    except Exception as error:  # loadmat raises all kinds of errors for a broken file
         raise UserError(
             f"{path}: no NIQE statistics with mean and cov ({error}); check --niqe_params"
         ) from None
@@ -153,7 +154,7 @@ def read_statistics(path: str | Path = PRISTINE) -> Statistics:
 
 def load_matlab(path: Path) -> dict[str, Any]:
     """The variables `mean` and `cov` of a .mat file. Raises ValueError if they are missing or damaged."""
-    # In a process of its own, because a damaged file can crash the process that reads it.
+    # In a separate process, because a damaged file can crash the process that reads it.
     code = (
         "import json, sys, numpy, scipy.io; data = scipy.io.loadmat(sys.argv[1], variable_names=['mean', 'cov']); "
         "print(json.dumps({name: numpy.asarray(data[name], float).tolist() for name in ('mean', 'cov')}))"

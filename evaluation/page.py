@@ -1,4 +1,4 @@
-"""The report page: one HTML file for any browser, which needs no network."""
+"""The report page: one HTML file for any browser, which loads nothing from the network."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ from swinsf.utils.files import atomic_write
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK = b'<meta name="generator" content="SwinSF">'
 TRUTH = "ground truth"  # title of the picture that the others are compared with
-STREAMS = 60  # number of streams whose pictures a page shows; its tables have all
+STREAMS = 60  # largest number of streams whose pictures a page shows; its tables list all streams
 
 
 def picture_address(picture: np.ndarray) -> str:
@@ -50,9 +50,9 @@ def write_page(
 ) -> None:
     """Write the page.
 
-    kind: what a row is, "stream" or "step". about: name -> text, the settings. rows: see
-    `tables.mean_figures`. streams: name -> list of `make_frame`, one for each moment of a recording. shown:
-    titles of the two pictures to begin with, ours second.
+    kind: the meaning of a row, "stream" or "step". about: name -> text, the settings. rows: see
+    `tables.mean_figures`. streams: name -> list of `make_frame`, one for each moment. shown: titles of the
+    two pictures shown first, ours second.
     """
     methods = [key for key in rows[0] if key != "name"]
     contents = {
@@ -91,9 +91,9 @@ def is_page(path: Path) -> bool:
 
 
 def check_folders(folders: list[tuple[str, str]], names: list[str], reserved: Iterable[str]) -> None:
-    """Raises UserError if a folder of --compare lacks a picture, or two methods have one name.
+    """Raises UserError if a folder of --compare lacks a picture, or two methods have the same name.
 
-    folders: (method, folder). names: of the streams. reserved: names of our own methods.
+    folders: (method, folder). names: stream names. reserved: names of our own methods.
     """
     for method, folder in folders:
         if method in (*reserved, "name", "spikes", TRUTH) or [m for m, _ in folders].count(method) > 1:
@@ -107,8 +107,7 @@ def check_folders(folders: list[tuple[str, str]], names: list[str], reserved: It
 
 
 def read_compared(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The picture of another method, (H, W) float32. Raises UserError if it is unreadable or has another
-    size."""
+    """Another method's picture, float32 (H, W). Raises UserError if it is unreadable or its size differs."""
     path = Path(folder) / f"{name}.png"
     picture = read_levels(path)
     wrong = ""

@@ -1,4 +1,4 @@
-"""LPIPS, a distance of pictures by the features of a network, from the package lpips if it is installed."""
+"""LPIPS, the distance of two pictures by a network's features, from the package lpips if it is installed."""
 
 import contextlib
 import io
@@ -10,14 +10,15 @@ import torch
 
 from swinsf.utils.cli import UserError, one_line
 
-LEAST = 64  # pixels a side; AlexNet has no features of smaller pictures
+LEAST = 64  # pixels a side; AlexNet has no features for smaller pictures
 
 
 def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
-    """The LPIPS, version 0.1 over AlexNet, of a picture and its truth (H, W), grey levels clamped to 0..255.
+    """A function for the LPIPS, version 0.1 over AlexNet, of a picture and its ground truth (H, W) in grey
+    levels, clamped to 0..255.
 
-    Lower is better. The first call downloads AlexNet. Raises UserError if it or the package is not there, and
-    for pictures of less than 64 pixels a side.
+    Lower is better. The first call downloads AlexNet. Raises UserError if AlexNet or the package is missing;
+    the function does so for pictures with a side below 64 pixels.
     """
     try:
         import lpips

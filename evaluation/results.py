@@ -23,7 +23,7 @@ Pictures = dict[str, np.ndarray]  # title -> (H, W) grey levels
 
 
 class Scored(NamedTuple):
-    """What is kept of a stream."""
+    """The scores of a stream, and its pictures for figure and report."""
 
     row: dict[str, Any]  # {"name": stream, method: {figure: value}}
     figure: Pictures | None  # for the comparison figure; None: not shown there
@@ -31,7 +31,7 @@ class Scored(NamedTuple):
 
 
 def make_score(protocol: str, statistics: tuple[np.ndarray, np.ndarray], lpips: bool = False) -> Score:
-    """The score function for `evaluate`: PSNR, SSIM and, if wanted, LPIPS with ground truth, else NIQE."""
+    """The score function for `evaluate`: PSNR, SSIM and optionally LPIPS with ground truth, else NIQE."""
     distance = load_lpips() if lpips else None
 
     def score(picture: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
@@ -46,7 +46,7 @@ def make_score(protocol: str, statistics: tuple[np.ndarray, np.ndarray], lpips: 
 
 
 def prepare_folder(settings: argparse.Namespace, dataset: Any) -> Path:
-    """Make the results folder. Raises UserError if something of another dataset or stream would be lost."""
+    """Make the folder. Raises UserError if it would overwrite files of another dataset or stream."""
     folder = settings.save_path or Path("results") / source_of(settings.dataset_path).name
     if not settings.overwrite:
         check_own(folder, settings)
@@ -79,14 +79,14 @@ def check_own(folder: Path, settings: argparse.Namespace) -> None:
 
 
 def describe_source(settings: argparse.Namespace) -> str:
-    """The dataset and its split, independent of the working directory."""
+    """The dataset and its split as text, independent of the working directory."""
     kind, path = settings.dataset_path.partition(":")[0], settings.dataset_path
     place = path if path == "demo" else f"{kind}:{source_of(path)}" if is_simulated(path) else source_of(path)
     return f"{place} ({settings.split})"
 
 
 def source_of(path: str) -> Path:
-    """The folder that a dataset's path names."""
+    """The folder in a dataset's path, such as DIR in photos:DIR."""
     return real_path(path.partition(":")[2] if is_simulated(path) else path)
 
 

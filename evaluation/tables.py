@@ -51,10 +51,9 @@ def mean_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def format_table(rows: list[Row], steps: dict[str, int] | None = None, protocol: str = "") -> str:
-    """A text table: one row per stream and one of means, one column per method, with PSNR / SSIM (/ LPIPS) or
-    NIQE.
+    """A text table of PSNR / SSIM (/ LPIPS) or NIQE: a row per stream and one of means, a column per method.
 
-    steps: name -> scored step, counted from 1, for the heading. protocol: what it names the figures by.
+    steps: name -> scored step, counted from 1, for the heading. protocol: its name, for the heading.
     """
 
     def cell(figures):
@@ -94,7 +93,8 @@ def write_metrics(
     about: dict[str, Any],
     steps: dict[str, int] | None = None,
 ) -> None:
-    """metrics.csv: names, figures of the main method, figures of the others. metrics.json: means, count, about.
+    """metrics.csv: names, figures of the main method, figures of the others. metrics.json: means, count,
+    about.
 
     steps: name -> scored step, counted from 1, for a last column.
     """
@@ -113,7 +113,7 @@ def write_metrics(
 
 
 def plain(value: Any, nan: str | None = None, inf: str = "inf") -> Any:
-    """The value with `nan` and `inf` for numbers that JSON lacks, as the infinite PSNR of equal pictures."""
+    """The value with `nan` and `inf` for numbers that JSON lacks, such as the PSNR of equal pictures."""
     if isinstance(value, dict):
         return {key: plain(inner, nan, inf) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -151,7 +151,7 @@ def sharpest_patch(picture: np.ndarray, height: int, width: int) -> tuple[int, i
 
 
 def save_figure(path: Path, figure: Any) -> None:
-    """Write a matplotlib figure as PNG. Scripts without a font on this system show as boxes."""
+    """Write a matplotlib figure as PNG. Characters without a font on this system show as boxes."""
     from matplotlib import rcParams  # slow to import
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
@@ -168,9 +168,9 @@ def save_figure(path: Path, figure: Any) -> None:
 
 
 def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]]]) -> None:
-    """One row per stream, one column per picture, each with its most detailed patch enlarged in a corner.
+    """Plot a row per stream and a column per picture, with its most detailed patch enlarged in a corner.
 
-    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last picture chooses the patch.
+    streams: (name, {title: (H, W) grey levels}), all with the same titles. The last one sets the patch.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -206,10 +206,10 @@ def comparison_figure(path: Path, streams: list[tuple[str, dict[str, np.ndarray]
 
 
 def learning_curves(path: Path, runs: dict[str, list[list[dict[str, float]]]]) -> None:
-    """Validation PSNR against iterations.
+    """Plot validation PSNR against iterations.
 
-    runs: name of weights -> lines of log.jsonl for each run that led to them. A run continues the count of the
-    one before, with a gap in the line.
+    runs: name of weights -> lines of log.jsonl for each run that led to them. A run continues the count of
+    the run before, after a gap in the line.
     """
     from matplotlib.figure import Figure
 
@@ -222,7 +222,7 @@ def learning_curves(path: Path, runs: dict[str, list[list[dict[str, float]]]]) -
             points.append((np.nan, np.nan))
             before += lines[-1]["step"] if lines else 0
         axis.plot(*np.reshape(points, (-1, 2)).T, marker="o", markersize=3, label=name)
-    axis.set(xlabel="optimiser steps", ylabel="validation PSNR, dB")
+    axis.set(xlabel="iterations", ylabel="validation PSNR, dB")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper")  # beside the curves
     save_figure(path, figure)

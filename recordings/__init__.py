@@ -1,9 +1,9 @@
-"""Recordings of spike cameras: of any kind, their size found out, what they are like."""
+"""Recordings of spike cameras: open, survey, repair and correct them, and plan their pictures."""
 
 from swinsf.datasets.size import guess_camera
 from swinsf.recordings.calibration import Calibration, Pixels, correct, load_calibration, look_at_pixels
 from swinsf.recordings.opening import PipedSpikes, open_recording
-from swinsf.recordings.plan import Plan, choose_bin, choose_exposure, make_plan
+from swinsf.recordings.plan import Plan, choose_bin, choose_gain, make_plan
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.repair import repair
 from swinsf.recordings.survey import survey
@@ -15,7 +15,7 @@ __all__ = [
     "Plan",
     "Recording",
     "choose_bin",
-    "choose_exposure",
+    "choose_gain",
     "correct",
     "guess_camera",
     "load_calibration",

@@ -1,7 +1,7 @@
 """Which axis of an array of spikes is time.
 
-A pixel that integrates light fires, waits and fires again: along time two spikes hardly ever follow each
-other, unless it is bright. Along rows and columns nothing keeps neighbours from firing together.
+A pixel integrates light between its spikes, so it rarely fires at two steps in a row, unless it is bright.
+Nothing keeps neighbours along rows and columns from firing together.
 """
 
 import numpy as np
@@ -10,17 +10,17 @@ from swinsf.datasets.dat import LIKE_A_PICTURE, LOOK, neighbour_correlations, ra
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-RARER = 0.8  # times as many spikes in a row along time as along another axis, at most
-FEWEST = 100  # spikes in a row that chance would make; fewer tell nothing
-REACH = 512  # steps that are looked at, at most; the dark has few spikes
-PIXELS = 20_000  # in each
-MOST_BYTES = 2**26  # that are read for a look
+RARER = 0.8  # largest ratio of spikes in a row along time to those along another axis
+FEWEST = 100  # spikes in a row that chance would make; fewer are no evidence
+REACH = 512  # largest number of steps to look at; dark recordings have few spikes
+PIXELS = 20_000  # number of pixels to look at in each
+MOST_BYTES = 2**26  # bytes read for a look
 
 
 def spikes_in_a_row(spikes: np.ndarray) -> float:
-    """How often two spikes of a pixel follow each other along the first axis, as a part of what chance makes.
+    """How often a pixel fires twice in a row along the first axis, relative to chance.
 
-    spikes: steps (t, N) of 0 and 1. 1.0 if there are too few spikes to tell.
+    spikes: steps (t, N) of 0 and 1. Returns 1.0 if there are too few spikes to tell.
     """
     steps, counts = len(spikes), np.count_nonzero(spikes, axis=0).astype(np.float64)
     chance = float(np.sum(counts * (counts - 1)) / max(1, steps))
@@ -28,27 +28,26 @@ def spikes_in_a_row(spikes: np.ndarray) -> float:
 
 
 def around_middle(spikes, most: int) -> np.ndarray:
-    """Up to `most` places in the middle of the first axis, fewer if they are large."""
+    """Up to `most` entries from the middle of the first axis, fewer if they are large."""
     count = max(2, min(most, MOST_BYTES // max(1, spikes.shape[1] * spikes.shape[2])))
     start = max(0, (len(spikes) - count) // 2)
     return np.asarray(spikes[start : start + count])
 
 
 def as_steps(spikes: np.ndarray) -> np.ndarray:
-    """(t, H, W) -> bool (t, N), of up to `PIXELS` pixels."""
+    """(t, H, W) -> bool (t, N), of about `PIXELS` pixels."""
     steps = spikes.reshape(len(spikes), -1)
     return steps[:, :: max(1, steps.shape[1] // PIXELS)] != 0
 
 
 def time_is_last(spikes, name: str) -> bool:
-    """Whether spikes (T, H, W), an array or what is read as it is sliced, are (H, W, T) instead.
+    """Whether spikes (T, H, W), an array or an object that reads slices, are (H, W, T) instead.
 
-    Raises UserError if they look like a picture as (H, W, T) only, but their spikes do not say which axis is
-    time.
+    Raises UserError if only (H, W, T) looks like a picture, but the spikes do not show which axis is time.
     """
     if spikes.shape[-1] < STEPS:  # too short for a single window
         return False
-    rows = around_middle(spikes, LOOK)  # of the picture, if time is last
+    rows = around_middle(spikes, LOOK)  # rows of the picture if time is last
     turned = around_middle(np.moveaxis(rows, -1, 0), REACH)
     first, last = spikes_in_a_row(as_steps(around_middle(spikes, REACH))), spikes_in_a_row(as_steps(turned))
     if last < RARER * first:

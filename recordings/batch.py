@@ -12,7 +12,7 @@ from tqdm import tqdm
 from swinsf.models import choose_precision, fit_of, load_model, weights_file, weights_for
 from swinsf.recordings.inspect import show_inspection
 from swinsf.recordings.job import Job, Network, open_shown, prepare
-from swinsf.recordings.plan import choose_gain, in_steps
+from swinsf.recordings.plan import in_steps, resolve_gain
 from swinsf.recordings.survey import survey
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
@@ -22,8 +22,10 @@ SUFFIXES = (".dat", ".npy", ".npz", ".gz")
 
 
 def list_jobs(settings, size: int) -> list[argparse.Namespace]:
-    """The settings of each recording, with its `recording` and `output`. Raises UserError for flags that do
-    not go together; size: number of processes."""
+    """The settings of each recording, with its `recording` and `output`. size: number of processes.
+
+    Raises UserError for flags that do not go together.
+    """
     recordings = list_recordings(settings.recordings)
     paths = output_paths(recordings, settings.output, "_inspect.png" if settings.inspect else ".mp4")
     inspect = settings.inspect
@@ -44,9 +46,9 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
 
 
 def list_recordings(names):
-    """The paths of the recordings that names stand for, in order. A name is a file, a folder or a pattern.
+    """The paths of the recordings that names refer to, in order. A name is a file, a folder or a pattern.
 
-    Hidden files are left out. Raises UserError if a folder or a pattern has no recording, or one comes twice.
+    Hidden files are left out. Raises UserError if a name refers to no recording, or two to the same one.
     """
     found = []
     for name in map(str, names):
@@ -68,7 +70,7 @@ def list_recordings(names):
                 raise UserError(f"{name}: no file fits this pattern; check the path")
             found += fitting
         else:
-            found.append(name)  # which opening it will name
+            found.append(name)  # opening it raises the error
     twice = [name for name, count in collections.Counter(found).items() if count > 1]
     if twice:
         raise UserError(f"{twice[0]}: named twice; name each recording once")
@@ -78,7 +80,7 @@ def list_recordings(names):
 
 
 def stem_of(name):
-    """A recording's name without its suffix, and without .gz before that."""
+    """A recording's file name without its suffix; without both of `.dat.gz`."""
     if name == "-":
         return "standard_input"
     path = Path(name)
@@ -86,10 +88,10 @@ def stem_of(name):
 
 
 def output_paths(recordings, output, suffix=".mp4"):
-    """The output path of each recording. output: a path; for several recordings a folder, or with {name} in it.
+    """The output path of each recording, by default below results/.
 
-    The default is below results/. If names collide, the folder's name is added. Raises UserError if they still
-    do, or if several recordings would go to one file.
+    output: a path; for several recordings a folder, or a path with {name} in it. If names collide, the
+    recording's folder is added. Raises UserError if they still do, or if several recordings share one file.
     """
     names = [stem_of(name) for name in recordings]
     for i, count in enumerate([names.count(name) for name in names]):
@@ -113,13 +115,13 @@ def output_paths(recordings, output, suffix=".mp4"):
 
 
 def inspect_rules(settings, recordings: list[str], paths: list[Path]) -> list[tuple]:
-    """[(whether flags and outputs do not go with --inspect, what to say then)]"""
+    """[(whether flags or outputs do not go with --inspect, the message if so)]"""
     table, count = settings.bad_pixels, len(recordings)
     there = table and table.exists() and not settings.overwrite
     return [
         (
             "-" in recordings,
-            "--inspect with standard input: it cannot be looked at here and there; name a file",
+            "--inspect with standard input: a pipe cannot be sampled in several places; name a file",
         ),
         *(
             (
@@ -132,16 +134,16 @@ def inspect_rules(settings, recordings: list[str], paths: list[Path]) -> list[tu
             table and table.suffix.lower() != ".csv",
             f"--bad_pixels {table}: a table in CSV; take a name that ends in .csv",
         ),
-        (table and count > 1, f"--bad_pixels with {count} recordings: the table is of one; name one"),
+        (table and count > 1, f"--bad_pixels with {count} recordings: the table is for one; name one"),
         (there, f"--bad_pixels {table}: is there already; add --overwrite, or take another name"),
     ]
 
 
 def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
-    """[(whether flags do not go together, what to say then)]"""
+    """[(whether flags do not go together, the message if so)]"""
     piped, count = "-" in recordings, len(recordings)
     report, pipe = {"--report": settings.report}, {"standard input": piped}
-    others = (  # of --beside, of --ends, of standard input
+    others = (  # flags that do not go with --beside, with --ends, and with standard input
         report | pipe | {"--method tfp": settings.method == "tfp"},
         report
         | {"--beside": settings.beside}
@@ -160,7 +162,7 @@ def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
         ),
         (
             settings.bits == 32 and settings.gamma != 1,
-            f"--gamma {settings.gamma:g} with --bits 32: floats are grey levels as they are; leave one of them out",
+            f"--gamma {settings.gamma:g} with --bits 32: floats are linear grey levels; leave one of them out",
         ),
         (
             settings.beside and no_beside,
@@ -168,7 +170,7 @@ def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
         ),
         (
             settings.ends and no_ends,
-            f"--ends with {no_ends}: mirrored windows are the network's alone; leave one out",
+            f"--ends with {no_ends}: only the network uses mirrored windows; leave one out",
         ),
         (
             settings.compare and not settings.report,
@@ -180,11 +182,11 @@ def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
         ),
         (
             piped and size > 1,
-            f"standard input with {size} processes: one alone can read it; name a file, or leave out torchrun",
+            f"standard input with {size} processes: only one can read it; name a file, or leave out torchrun",
         ),
         (
             piped and no_pipe,
-            f"{no_pipe} with standard input: it takes a second look at the recording; name a file",
+            f"{no_pipe} with standard input: it reads the recording twice; name a file",
         ),
     ]
 
@@ -192,28 +194,28 @@ def flag_rules(settings, recordings: list[str], size: int) -> list[tuple]:
 def inspect_all(batch: list[argparse.Namespace]) -> int:
     """Show what each recording is like; returns the exit status."""
     for settings in batch:
-        # Without a calibration the sheet shows bad pixels as they are.
+        # Without a calibration, the sheet shows bad pixels unfilled.
         recording, lines, _, pixels = open_shown(settings, None if settings.calibration else "none")
         show_inspection(settings, recording, lines, pixels)
     return 0
 
 
 def batch_gain(batch: list[argparse.Namespace]) -> float:
-    """The gain at which bright pixels of the brightest recording are white, for all of them."""
+    """The gain for all recordings that makes bright pixels of the brightest one white."""
     gains = []
     for settings in batch:
-        with contextlib.suppress(UserError, OSError):  # which its own job will name
+        with contextlib.suppress(UserError, OSError):  # the recording's job raises it again
             recording, _, pixels, _ = open_shown(settings)
             start, stop = (in_steps(moment, settings) for moment in (settings.start, settings.stop))
             seen = survey(recording, start or 0, stop)
             one = argparse.Namespace(**{**vars(settings), "exposure": "auto"})
             if seen.bright:
-                gains.append(choose_gain(seen, one, pixels.dark)[0])
+                gains.append(resolve_gain(seen, one, pixels.dark)[0])
     return min(gains, default=1.0)
 
 
 def load_network(settings, device: torch.device) -> tuple[Network, str]:
-    """(the `Network`, a line on it); an empty one for TFP and TFI."""
+    """(the `Network`, a line on it); both are empty for TFP and TFI."""
     if settings.method != "swinsf":
         return Network(), ""
     own = weights_for("recordings", calibrated=bool(settings.calibration))
@@ -226,10 +228,10 @@ def load_network(settings, device: torch.device) -> tuple[Network, str]:
 
 
 def reconstruct_all(batch: list[argparse.Namespace], device: torch.device, rank: int, size: int) -> int:
-    """Reconstruct the recordings by one model; returns the exit status."""
+    """Reconstruct all recordings with one model; returns the exit status."""
     network, line = load_network(batch[0], device)
     for settings in batch:
-        settings.precision = batch[0].precision  # on record with the pictures
+        settings.precision = batch[0].precision  # recorded with the pictures
     if line and rank == 0:
         cli.log(line)
     label = "reconstruct" if size == 1 else f"process 0 of {size}"
@@ -238,7 +240,7 @@ def reconstruct_all(batch: list[argparse.Namespace], device: torch.device, rank:
 
 
 def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: int, size: int) -> int:
-    """Reconstruct each recording; returns the exit status. Of several, an error ends only its own recording."""
+    """Reconstruct each recording; returns the exit status. In a batch, an error ends only its recording."""
     status, rows = 0, []
     for settings in batch:
         try:
@@ -264,7 +266,7 @@ def work_through(batch: list[argparse.Namespace], network: Network, bar, rank: i
 
 
 def summarize(batch: list[argparse.Namespace], rows: list[list]) -> list[str]:
-    """The lines of a table: the name of each recording of a batch, and the entries of its row."""
+    """The lines of a table with one row per recording: its name, and the entries in `rows`."""
     names = [cli.shown(Path(settings.recording).name, 40) for settings in batch]
     wide = max(len("recording"), *map(len, names))
     lines = [f"{'recording':{wide}}  pictures  bin   gain  output"]
@@ -278,8 +280,7 @@ def summarize(batch: list[argparse.Namespace], rows: list[list]) -> list[str]:
 
 
 def start(settings, network: Network, rank: int) -> tuple[Job, bool]:
-    """(the `Job` of one recording, claimed; whether it is finished already). All processes have the same, or
-    an error."""
+    """(the claimed `Job` of one recording, whether it is finished already); the same in all processes."""
     plan, finished = broadcast(None) if rank else (None, False)  # waits for process 0
     job = prepare(settings, network, plan)
     if rank == 0:

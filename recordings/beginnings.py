@@ -1,4 +1,4 @@
-"""Kinds of files by their first bytes: gzip is unpacked; a file that is no recording is refused by name."""
+"""File types by their first bytes: gzip is unpacked; the error for a file of another type names that type."""
 
 import gzip
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 from swinsf.utils.cli import UserError
 
 GZIP, NUMPY = b"\x1f\x8b\x08", b"\x93NUMPY"
-# The first bytes of files that are no spikes, or packed ones, where they lie, what they are and what to do.
+# Files that are not plain spikes: their first bytes, the offset of these, the type, the remedy.
 KINDS = (
     (GZIP, 0, "a gzip file", "name the file, or unpack it by zcat"),
     (NUMPY, 0, "a .npy file", "unpack it by gunzip, or name the file"),
-    (b"PK\x03\x04", 0, "a zip archive", "unpack it, or call it .npz where numpy wrote it"),
+    (b"PK\x03\x04", 0, "a zip archive", "unpack it, or call it .npz if numpy wrote it"),
     (b"MATLAB", 0, "a MATLAB file", "save its spikes (T, H, W) by numpy.save"),
     (b"\x89HDF\r\n", 0, "an HDF5 file", "save its spikes (T, H, W) by numpy.save"),
     (b"ftyp", 4, "an MP4 video", "videos are for simulate.py"),
@@ -33,7 +33,7 @@ KINDS = (
 
 
 def first_bytes(path):
-    """The first bytes of a plain file; none of anything else."""
+    """The first bytes of a plain file; b"" for anything else."""
     if not Path(path).is_file():
         return b""
     with open(path, "rb") as file:
@@ -41,16 +41,17 @@ def first_bytes(path):
 
 
 def refuse_other_kinds(name, head):
-    """Raises UserError where `head`, the first bytes of what is called `name`, are those of a file of another
-    kind."""
+    """Raises UserError if the first bytes of `name`, `head`, are those of another type of file."""
     for mark, at, kind, remedy in KINDS:
         if head[at : at + len(mark)] == mark:
-            raise UserError(f"{name}: is {kind}, by its first bytes, and no packed spikes; {remedy}")
+            raise UserError(f"{name}: is {kind}, by its first bytes, not packed spikes; {remedy}")
 
 
 def unpack_gzip(path):
-    """The path of a temporary file with what a gzip file holds, for the caller to remove. Raises UserError
-    for a damaged one."""
+    """Unpack a gzip file into a temporary file, which the caller removes; returns its path.
+
+    Raises UserError if the gzip file is damaged or the disk is full.
+    """
     handle, unpacked = tempfile.mkstemp(prefix="spikes_", suffix=".dat")
     try:
         with os.fdopen(handle, "wb") as target, gzip.open(path) as source:

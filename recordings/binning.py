@@ -1,10 +1,11 @@
 """Binning: several steps of a recording become one.
 
-A pixel that gathers L thresholds of light per step gathers N L in N steps. While N L is at most 1, it fires at
-most once in them, so a bin that is 1 if any of its steps is 1 loses nothing. A dark recording so becomes a
-brighter one that moves N times as fast. Its pictures, divided by N, have the grey levels of the recording.
+A pixel that gathers L thresholds of light per step gathers N L in N steps. If N L is at most 1, it fires at
+most once in them, so a bin that is 1 if any of its steps is 1 loses nothing. Binning thus turns a dark
+recording into a brighter one with N times the motion per step. Its pictures, divided by N, have the grey
+levels of the recording.
 
-`recordings.stream` bins the windows of the network itself.
+`recordings.stream` does its own binning for the network's windows.
 """
 
 import sys
@@ -13,38 +14,38 @@ import numpy as np
 
 from swinsf.recordings.recording import Recording
 
-BLOCK = 64  # steps that are read at a time
+BLOCK = 64  # steps read at a time
 
 
 class Binned(Recording):
-    """A recording with `bin` steps a bin: uint8 (t, H, W) of 0 and 1 for a slice. Reads `BLOCK` steps, or one
-    bin, at a time."""
+    """A recording with `bin` steps a bin; slices are uint8 (t, H, W). Reads `BLOCK` steps, or a bin, at a
+    time."""
 
     def __init__(self, spikes, bin: int, key: int = 0):
         self.steps, self.bin = Recording.of(spikes), bin
-        self.first = (key - bin // 2) % bin  # step of the recording that the first bin begins at
+        self.first = (key - bin // 2) % bin  # step of the recording at which the first bin begins
         self.name, self.size = self.steps.name, self.steps.size
         length = self.steps.length
         self.length = None if length is None else max(0, length - self.first) // bin
-        self.ended = False  # a pipe: the steps of its last, incomplete bin are read already
+        self.ended = False  # whether a pipe has ended, and its last, incomplete bin was read
 
     def bin_of(self, key: int) -> int:
-        """The bin whose middle a step of the recording is."""
+        """The bin around a step `key` of the recording."""
         return (key - self.first) // self.bin
 
     def key_of(self, index: int) -> int:
-        """The step of the recording that is a bin's middle."""
+        """The step of the recording in the middle of a bin."""
         return self.first + index * self.bin + self.bin // 2
 
     @property
     def position(self) -> int:
-        """Number of bins of a pipe that were read."""
+        """Number of bins read from a pipe."""
         return max(0, self.steps.source.position - self.first) // self.bin
 
     def __getitem__(self, bins):
         start, stop, step = bins.indices(sys.maxsize if self.length is None else self.length)
         if step != 1:
-            raise ValueError(f"{bins}: bins are taken in a row")
+            raise ValueError(f"{bins}: bins are read in a row, with a step of 1")
         whole, at_a_time = [np.zeros((0, *self.size), np.uint8)], max(1, BLOCK // self.bin)
         for begin in range(start, stop, at_a_time) if not self.ended else ():
             end = min(begin + at_a_time, stop)
@@ -61,9 +62,9 @@ class Binned(Recording):
 
 
 def bin_steps(spikes, bin: int, key: int = 0) -> Binned:
-    """Bin the steps of a recording, `bin` of them in each.
+    """Bin the steps of a recording, `bin` steps a bin.
 
-    spikes: a `Recording`, an array (T, H, W), or whatever gives one for a slice. key: a step that is to lie in
-    the middle of a bin, and so is every bin-th before and after it.
+    spikes: a `Recording`, an array (T, H, W), or an object whose slices are such arrays. key: a step that
+    becomes the middle of a bin.
     """
     return Binned(spikes, bin, key)

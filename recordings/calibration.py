@@ -1,8 +1,8 @@
 """A camera's calibration: the dark charge and the response of each pixel, and which pixels are bad.
 
-A pixel that integrates fires at the rate response x light + dark. RATE / 255 x grey is the light that a pixel
-of mean response needs for a grey level; so (rate - dark) / response is what all pixels agree on.
-`calibrate.py` makes such a file.
+A pixel fires at the rate response x light + dark. A grey level stands for a light of RATE / 255 x grey, at
+which a pixel of mean response and no dark charge fires. So (rate - dark) / response is the same for all
+pixels. `calibrate.py` makes the file.
 """
 
 import zipfile
@@ -24,18 +24,19 @@ from swinsf.utils.timing import RATE
 MAPS = ("dark", "response", "bad", "dark_error", "response_error")
 PUBLISHED = ("Nd", "Nl", "D_light")  # of RSIR's calibration (ACM MM 2023)
 MEDIUM, LIGHT = 153.0, 335.0  # lux of its lamps
-# standard errors by which less than this part of the pattern must be there to call it another camera
+# A recording is of another camera if less than this part of the pattern is in it, by this many standard
+# errors.
 SURE, PRESENT = 5, 0.3
-STRONG = 0.95  # part of the pixels that respond no more than a strong one
-MOST_BYTES = 2**27  # of a calibration, unpacked
+STRONG = 0.95  # quantile of the response at which a pixel counts as strong
+MOST_BYTES = 2**27  # largest size of a calibration, unpacked
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Maps (H, W), upright as recordings are once they are turned upright.
+    """Maps (H, W), upright, as recordings are after a flip.
 
     dark: float32, thresholds a step. response: float32, relative to a mean of 1. bad: uint8, an index of
-    `KINDS`. dark_error, response_error: float32, standard errors; NaN if they are not known.
+    `KINDS`. dark_error, response_error: float32, standard errors; NaN if unknown.
     """
 
     dark: np.ndarray
@@ -51,8 +52,8 @@ class Calibration:
 
     @property
     def maps(self) -> np.ndarray:
-        """(2, H, W) float32, dark and response, as `SwinSF` takes them. A bad pixel has those of the one that
-        fills it."""
+        """(2, H, W) float32, dark and response, as `SwinSF` expects them. A bad pixel has the values of the
+        pixel that fills it."""
         maps = np.stack([self.dark, self.response])
         bad = self.bad > 0
         if bad.any() and not bad.all():
@@ -72,7 +73,7 @@ class Calibration:
         if self.shape != tuple(shape):
             own, other = ("x".join(map(str, size)) for size in (self.shape, shape))
             raise UserError(
-                f"{path}: calibrates a camera of {own}, but {recording} is {other}; take the one of its camera"
+                f"{path}: calibrates a camera of {own}, but {recording} is {other}; use the one of its camera"
             )
 
     def save(self, path: str | Path) -> None:
@@ -84,29 +85,29 @@ class Calibration:
 class Pixels(NamedTuple):
     """How the pixels of a recording are filled and corrected."""
 
-    bad: np.ndarray  # (H, W) bool, those to be filled
-    maps: np.ndarray | None = None  # of a `Calibration`
-    lines: tuple = ()  # of text on both
+    bad: np.ndarray  # (H, W) bool, pixels to fill
+    maps: np.ndarray | None = None  # those of a `Calibration`
+    lines: tuple = ()  # text on both
     dark: float = 0.0  # median dark charge of all pixels
-    full: float = np.inf  # light at which a pixel of the camera that responds strongly fires at every step
+    full: float = np.inf  # light at which a pixel of strong response fires at every step
 
     def crop(self, rows: slice, columns: slice) -> "Pixels":
-        """The part of it in two slices."""
+        """The pixels within two slices."""
         return self._replace(
             bad=self.bad[rows, columns], maps=None if self.maps is None else self.maps[:, rows, columns]
         )
 
     def correct(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
-        """Grey levels (H, W) of TFP or TFI, with `bin` steps a bin, corrected by the maps and limited."""
+        """Grey levels (H, W) of TFP or TFI, with `bin` steps a bin, corrected by the maps, then limited."""
         return self.limit(correct(picture, self.maps), bin)
 
     def limit(self, picture: np.ndarray, bin: int = 1) -> np.ndarray:
-        """Grey levels cut where pixels begin to saturate: beyond, the response of each would show as a
-        pattern in the white."""
+        """Clamp grey levels where pixels begin to saturate; above, white would show the response's
+        pattern."""
         return picture if self.maps is None else np.minimum(picture, np.float32(self.most(bin)))
 
     def most(self, bin: int = 1) -> float:
-        """The grey level of `limit`."""
+        """The grey level at which `limit` clamps."""
         return 255 / RATE * self.full / bin
 
 
@@ -116,11 +117,11 @@ def look_at_pixels(
     repair: str = "auto",
     name: str = "the recording",
 ) -> Pixels:
-    """The `Pixels` of a recording (T, H, W) in which nothing is filled yet.
+    """The `Pixels` of a recording (T, H, W) whose bad pixels are not filled yet.
 
-    calibration: one, its path, or None. repair: "auto" to fill the bad pixels, those of the calibration or
-    else those that the recording shows (see `find_bad_pixels`); or "none". Raises UserError if the
-    calibration cannot be read, or is of another camera.
+    calibration: a `Calibration`, its path, or None. repair: "auto" to fill the bad pixels of the calibration,
+    or without one those that `find_bad_pixels` finds in the recording; "none" to fill none. Raises UserError
+    if the calibration cannot be read or is of another camera.
     """
     spikes = Recording.of(spikes)
     if repair == "none" and not calibration:
@@ -151,8 +152,8 @@ def look_at_pixels(
 
 
 def correct(picture: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
-    """Grey levels (H, W) as pixels without dark charge and of equal response would show them; maps (2, H, W),
-    None for none."""
+    """Grey levels (H, W) as pixels of equal response and no dark charge would show them. maps: (2, H, W), or
+    None for no correction."""
     if maps is None:
         return picture
     dark, response = maps
@@ -160,16 +161,15 @@ def correct(picture: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
 
 
 def check_camera(rate: np.ndarray, maps: np.ndarray, path, recording) -> None:
-    """Raises UserError if a recording's mean rate (H, W) is without the pattern that maps (2, H, W) would
-    leave.
+    """Raises UserError if a recording's mean rate (H, W) lacks the pattern that maps (2, H, W) would leave.
 
-    The pattern is what differs from pixel to pixel, within 3x3 of them; the scene has other patterns. A look
-    that tells too little, as of a small picture or in bright texture, passes.
+    The pattern is the difference of a pixel from the mean of 3x3; the scene has other patterns. A recording
+    with too little evidence, such as a small picture or bright texture, passes.
     """
     slope, error = pattern_in(rate, maps)
     if slope + SURE * error < PRESENT:
         turned, error_turned = pattern_in(rate, maps[:, ::-1])
-        remedy = "take its own camera's calibration, or --flip as it was calibrated"
+        remedy = "take its own camera's calibration, or the --flip that it was calibrated with"
         if turned - SURE * error_turned > PRESENT:
             remedy = "it is there upside down; take the other --flip"
         raise UserError(
@@ -178,20 +178,20 @@ def check_camera(rate: np.ndarray, maps: np.ndarray, path, recording) -> None:
 
 
 def pattern_in(rate: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
-    """(slope, its standard error) of a recording's mean rate (H, W) against the pattern of maps (2, H, W), 1
-    if it is theirs."""
+    """(slope, standard error) of the pattern in a recording's mean rate (H, W) against the pattern of maps
+    (2, H, W). The slope is 1 for the same camera."""
     dark, response = maps
     mean = mean_around(rate)
     light = np.maximum(mean - float(np.median(dark)), 0)
     pattern, found = light * (response - mean_around(response)) + dark - mean_around(dark), rate - mean
     inside = np.s_[2:-2, 2:-2]  # the outermost pixels of all cameras gather more light
-    told = (mean[inside] > 0) & (mean[inside] < 0.9)
-    if np.count_nonzero(told) < 100:
+    usable = (mean[inside] > 0) & (mean[inside] < 0.9)
+    if np.count_nonzero(usable) < 100:
         return 1.0, np.inf
-    scale = 1 / np.maximum(mean[inside][told], 1e-3)  # so that bright texture does not rule
+    scale = 1 / np.maximum(mean[inside][usable], 1e-3)  # so that bright texture does not dominate
     pattern, found = (
         np.clip(x, *np.quantile(x, (0.01, 0.99)))
-        for x in (pattern[inside][told] * scale, found[inside][told] * scale)
+        for x in (pattern[inside][usable] * scale, found[inside][usable] * scale)
     )
     power = float(np.sum(pattern**2))
     if not power:
@@ -206,8 +206,7 @@ def mean_around(picture):
 
 
 def make_calibration(dark, response, dark_error=None, response_error=None) -> Calibration:
-    """A `Calibration` of maps (H, W): bad pixels classified, the response of the good ones brought to a mean
-    of 1."""
+    """A `Calibration` of maps (H, W). Classifies bad pixels; scales the response of good ones to mean 1."""
     unknown = np.full(dark.shape, np.nan)
     response_error = unknown if response_error is None else response_error
     bad = classify(dark, response / np.median(response))
@@ -218,25 +217,25 @@ def make_calibration(dark, response, dark_error=None, response_error=None) -> Ca
 
 
 def solve_published(illuminance: np.ndarray, level: np.ndarray) -> Calibration:
-    """A `Calibration` by arrays as RSIR publishes them: Nd, dark current in lux, and D_light, steps less one
-    a spike at 335 lux.
+    """A `Calibration` from arrays as RSIR publishes them: Nd, the dark current in lux, and D_light, the steps
+    between two spikes at 335 lux less one.
 
-    They come of rates at 0, 153 and 335 lux by D = 1 / rate - 1 proportional to 1 / (L + Nd). A pixel that
-    only integrates has rate = a (L + x): with th = D(153) / D(0) = Nd / (153 + Nd), the same measurements
-    solved for x are the positive root of (1 - r) (1 - th) x^2 + (335 - 153 r - th (335 + 153 (1 - r))) x -
-    153 x 335 th = 0, r = 1 / (1 + D_light).
+    RSIR fits D = 1 / rate - 1 proportional to 1 / (L + Nd) to rates at L = 0, 153 and 335 lux. A pixel that
+    only integrates has rate = a (L + x) instead. With th = D(153) / D(0) = Nd / (153 + Nd), the same
+    measurements give x as the positive root of (1 - r) (1 - th) x^2 + (335 - 153 r - th (335 + 153 (1 - r)))
+    x - 153 x 335 th = 0, r = 1 / (1 + D_light).
     """
     rate, ratio = 1 / (1 + level.astype(np.float64)), illuminance / (MEDIUM + illuminance.astype(np.float64))
     a = (1 - rate) * (1 - ratio)
     b = LIGHT - MEDIUM * rate - ratio * (LIGHT + MEDIUM * (1 - rate))
     c = -MEDIUM * LIGHT * ratio
-    x = -2 * c / (b + np.sqrt(b * b - 4 * a * c))  # without the difference of like numbers
+    x = -2 * c / (b + np.sqrt(b * b - 4 * a * c))  # no difference of similar numbers
     return make_calibration(rate * x / (LIGHT + x), rate / (LIGHT + x))
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """The `Calibration` in a file of `calibrate.py`, or of arrays Nd, Nl, D_light. Raises UserError for
-    anything else."""
+    """The `Calibration` in a file of `calibrate.py`, or of arrays Nd, Nl, D_light. Raises UserError
+    otherwise."""
     arrays = read_arrays(path)
     published = set(PUBLISHED) <= arrays.keys()
     names = PUBLISHED if published else MAPS
@@ -248,7 +247,7 @@ def load_calibration(path: str | Path) -> Calibration:
     fits = all(m.ndim == 2 and m.shape == shape and m.dtype.kind in "fui" for m in maps.values())
     if not fits or not 0 < np.prod(shape) <= MOST_PIXELS:
         raise UserError(
-            f"{path}: no calibration, its arrays are no maps (H, W) of one size; make one by calibrate.py"
+            f"{path}: no calibration, its arrays are not maps (H, W) of one size; make one by calibrate.py"
         )
     if published:
         dark, level = maps["Nd"], maps["D_light"]
@@ -256,7 +255,7 @@ def load_calibration(path: str | Path) -> Calibration:
             np.all(dark >= 0) and np.all(level >= 0) and np.isfinite(dark).all() and np.isfinite(level).all()
         ):
             raise UserError(
-                f"{path}: no calibration, Nd and D_light have values below 0, or none; take an undamaged copy"
+                f"{path}: no calibration, Nd or D_light has negative or non-finite values; take an undamaged copy"
             )
         return solve_published(dark, level)
     found = Calibration(
@@ -275,8 +274,7 @@ def load_calibration(path: str | Path) -> Calibration:
 
 
 def read_arrays(path):
-    """Name -> array of an `.npz` file that is no larger than a calibration may be. Raises UserError for
-    anything else."""
+    """Name -> array of an `.npz` file no larger than a calibration may be. Raises UserError otherwise."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such calibration; check the path")
     try:

@@ -1,8 +1,8 @@
 """A camera's dark charge and response, measured on recordings in the dark and of an evenly lit surface.
 
-The rate of regular spikes is better told by the time from a pixel's first spike to its last than by their
-number: of N steps and n spikes the first is off by 0.4 / N, the second by 0.4 / n. What remains uncertain
-shrinks to what the pixels around have.
+Spikes come at regular intervals, so the time from a pixel's first spike to its last gives its rate more
+precisely than their number: with n spikes in N steps, the relative error is 0.4 / N, not 0.4 / n. Uncertain
+rates are then shrunk towards those of the pixels around.
 """
 
 from typing import NamedTuple
@@ -15,36 +15,34 @@ from swinsf.datasets.bad_pixels import smooth
 from swinsf.recordings.calibration import Calibration, make_calibration
 from swinsf.utils.cli import UserError
 
-FEWEST = 500  # steps of a recording
-BLOCK = 64  # steps that are read at a time
-NOT_DARK = 0.03  # spikes a step of half the pixels that a dark recording has at most
+FEWEST = 500  # steps that a recording needs
+BLOCK = 64  # steps read at a time
+NOT_DARK = 0.03  # largest median rate of a dark recording, spikes a step
 SATURATED, FEW = 0.95, 0.01  # spikes a step, and the part of a flat's pixels that may have more
-BARELY = 2.0  # times the dark rate that a flat's is at least
-# relative change of a flat from its first half to its second, in patches of so many pixels
+BARELY = 2.0  # smallest ratio of a flat's median rate to the dark one
+# largest relative change of a flat from its first half to its second, in patches of this side in pixels
 MOVED, PATCH = 0.01, 15
 THIRD, SIXTH = np.sqrt(1 / 18), np.sqrt(1 / 6)
 
 
 class Spikes(NamedTuple):
-    """Of each pixel (H, W) in a part of a recording: number of spikes, steps of the first and the last, and
-    the part's steps."""
+    """The spikes of each pixel (H, W) in a part of a recording."""
 
     count: np.ndarray
-    first: np.ndarray  # -1 without a spike
-    last: np.ndarray
-    steps: int
+    first: np.ndarray  # step of the first spike; -1 without a spike
+    last: np.ndarray  # step of the last spike; -1 without a spike
+    steps: int  # length of the part
 
 
 class Rates(NamedTuple):
-    """Spikes a step (H, W), and their standard errors."""
+    """Spikes a step (H, W) and their standard errors."""
 
     rate: np.ndarray
     error: np.ndarray
 
 
 def read_halves(name: str, spikes) -> tuple[Spikes, Spikes]:
-    """The `Spikes` of the two halves of a recording (T, H, W), read in blocks. Raises UserError if it is too
-    short."""
+    """The `Spikes` of the two halves of a recording (T, H, W). Raises UserError if it is too short."""
     if len(spikes) < FEWEST:
         raise UserError(
             f"{name}: {len(spikes)} steps, too few to calibrate by; record {FEWEST} or more, better 5,000"
@@ -74,7 +72,7 @@ def read_part(spikes, start, stop, bar):
 
 
 def joined(halves: tuple[Spikes, Spikes]) -> Spikes:
-    """The `Spikes` of a recording by those of its halves."""
+    """The `Spikes` of a recording from those of its halves."""
     one, two = halves
     first = np.where(one.count > 0, one.first, np.where(two.count > 0, one.steps + two.first, -1))
     last = np.where(two.count > 0, one.steps + two.last, one.last)
@@ -82,14 +80,13 @@ def joined(halves: tuple[Spikes, Spikes]) -> Spikes:
 
 
 def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
-    """The `Rates` of pixels with `Spikes`. noise: relative standard deviation of an interval between two
-    spikes, squared.
+    """The `Rates` of pixels with `Spikes`. noise: squared relative standard deviation of their intervals.
 
-    From two spikes on, n - 1 intervals over the time that they take. First and last step are each late by 0
-    to 1 of a step, so the variance of the time is 1/6. With one spike the interval was longer than b, the
-    longer time without one: the rate is below 1 / b and, over all phases, likely in proportion to itself,
-    mean 2/3 and standard deviation sqrt(1/18) of 1 / b. Without one it is below 1 / N with falling
-    likelihood, mean 1/3.
+    With n >= 2 spikes, the rate is n - 1 intervals over the time from the first to the last. Each of these
+    is late by 0 to 1 of a step, so the variance of the time is 1/6. With one spike, the interval was longer
+    than b, the longer of the times before and after it. The rate is then below 1 / b with a likelihood, over
+    all phases, in proportion to the rate: mean 2/3 and standard deviation sqrt(1/18) of 1 / b. Without a
+    spike it is below 1 / N with falling likelihood, mean 1/3.
     """
     several, once = spikes.count > 1, spikes.count == 1
     time = np.where(several, spikes.last - spikes.first, 1).astype(np.float64)
@@ -102,26 +99,25 @@ def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
 
 
 def noise_of(halves: tuple[Spikes, Spikes]) -> float:
-    """The `noise` of `rates`, by how much more the rates of two halves differ than steps alone explain."""
-    told = (halves[0].count > 2) & (halves[1].count > 2)
-    if np.count_nonzero(told) < 100:
+    """The `noise` of `rates`: the differences between two halves that rounding to steps does not explain."""
+    usable = (halves[0].count > 2) & (halves[1].count > 2)
+    if np.count_nonzero(usable) < 100:
         return 0.0
     found = [rates(half) for half in halves]
-    differ = np.log(found[1].rate[told] / found[0].rate[told])
+    differ = np.log(found[1].rate[usable] / found[0].rate[usable])
     differ -= np.median(differ)
-    by_steps = sum((part.error[told] / part.rate[told]) ** 2 for part in found)
-    by_noise = sum(1 / (half.count[told] - 1) for half in halves)
-    scale = by_steps + by_noise  # pixels of many spikes tell more
+    by_steps = sum((part.error[usable] / part.rate[usable]) ** 2 for part in found)
+    by_noise = sum(1 / (half.count[usable] - 1) for half in halves)
+    scale = by_steps + by_noise  # pixels with many spikes weigh more
     usual = np.abs(differ) < 6 * np.median(np.abs(differ)) + 1e-9
     excess = np.sum(((differ**2 - by_steps) / scale)[usual]) / np.sum((by_noise / scale)[usual])
     return max(0.0, float(excess))
 
 
 def shrunk(measured, around, good):
-    """`Rates` drawn to what is around, (H, W), by errors: weight of the measured is var / (var + error^2).
+    """`Rates` shrunk towards `around`, (H, W): a measured rate has the weight var / (var + error^2).
 
-    var, the variance of pixels about what is around them, is that of the good ones without the part that
-    errors explain.
+    var is the variance of the good pixels about `around`, less the part that their errors explain.
     """
     differ = (measured.rate - around)[good]
     spread = 1.4826 * np.median(np.abs(differ - np.median(differ)))
@@ -135,7 +131,7 @@ def shrunk(measured, around, good):
 
 
 def measure_dark(halves, name, noise):
-    """`Rates` of a dark recording by its halves, in thresholds a step. Raises UserError if it is not dark."""
+    """`Rates` of a dark recording, in thresholds a step. Raises UserError if it is not dark."""
     whole = joined(halves)
     median = float(np.median(whole.count)) / whole.steps
     if median > NOT_DARK:
@@ -149,9 +145,9 @@ def measure_dark(halves, name, noise):
 
 
 def measure_flat(halves, name, noise, dark):
-    """`Rates` of a flat without the dark charge, as parts of their median; and that median.
+    """(`Rates` of a flat without the dark charge, relative to their median; that median).
 
-    Raises UserError for one that saturates, is hardly brighter than the dark, or moves.
+    Raises UserError if the flat saturates, is hardly brighter than the dark recording, or moves.
     """
     whole = joined(halves)
     counted = whole.count / whole.steps
@@ -163,8 +159,8 @@ def measure_flat(halves, name, noise, dark):
     level, least = float(np.median(counted)), float(np.median(dark.rate))
     if level < BARELY * least + 2 / whole.steps:
         raise UserError(
-            f"{name}: hardly brighter than the dark ({level:.3g} and {least:.3g} spikes a step); light it more, or look whether "
-            "--dark and --flat are exchanged"
+            f"{name}: hardly brighter than the dark ({level:.3g} and {least:.3g} spikes a step); light it more, or check that "
+            "--dark and --flat are not swapped"
         )
     check_still([rates(half, noise) for half in halves], name)
     measured = rates(whole, noise)
@@ -174,9 +170,9 @@ def measure_flat(halves, name, noise, dark):
 
 
 def check_still(halves, name):
-    """Raises UserError if the halves of a flat, `Rates`, differ in more than brightness."""
-    told = (halves[0].rate > 0) & (halves[1].rate > 0)
-    differ = np.where(told, np.log(halves[1].rate / halves[0].rate), 0)
+    """Raises UserError if the `Rates` of a flat's two halves differ in more than brightness."""
+    fired = (halves[0].rate > 0) & (halves[1].rate > 0)
+    differ = np.where(fired, np.log(halves[1].rate / halves[0].rate), 0)
     differ = np.clip(differ - np.median(differ), -0.5, 0.5)
     patches = np.abs(cv2.blur(differ, (PATCH, PATCH)))
     error = float(np.median(np.hypot(*(half.error / half.rate for half in halves)))) / PATCH
@@ -188,20 +184,20 @@ def check_still(halves, name):
 
 
 def calibrate(dark: tuple, flats: list[tuple], keep_shading: bool = False) -> tuple[Calibration, dict]:
-    """(`Calibration`, facts) by a dark recording and flats, each (name, (T, H, W)).
+    """(`Calibration`, facts) from a dark recording and flats, each (name, (T, H, W)).
 
-    Facts: "levels", spikes a step of half of each flat's pixels without the dark charge; "noise", the largest
-    relative standard deviation of an interval; "shading", the 1st and the 99th percentile of what is smooth
-    in the response.
+    Facts: "levels", the median of each flat without the dark charge, spikes a step; "noise", the largest
+    relative standard deviation of an interval; "shading", the 1st and the 99th percentile of the smooth part
+    of the response.
 
-    The response is what a flat shows without the dark charge: smooth shading by lens and lamp is in it, and
-    so is corrected, but with keep_shading. Several flats are averaged by their errors. Raises UserError for
-    recordings that do not do.
+    The response is a flat without the dark charge. It includes the smooth shading of lens and lamp, which is
+    thus corrected too, unless keep_shading is set. Several flats are averaged, weighted by their errors.
+    Raises UserError for unsuitable recordings.
     """
     in_the_dark = read_halves(*dark)
     in_light = {name: read_halves(name, spikes) for name, spikes in flats}
     noises = {name: noise_of(halves) for name, halves in in_light.items()}
-    # in few steps the dark tells none
+    # a short dark recording shows no noise
     without = measure_dark(in_the_dark, dark[0], max(noise_of(in_the_dark), *noises.values()))
     measured = [measure_flat(halves, name, noises[name], without) for name, halves in in_light.items()]
     parts, levels = zip(*measured)

@@ -1,4 +1,4 @@
-"""Files of pictures: videos, TIFF and PNG."""
+"""Picture files: videos, TIFF and PNG."""
 
 from fractions import Fraction
 
@@ -11,16 +11,17 @@ from swinsf.datasets.picture_files import read_levels
 VIDEOS = (".mp4", ".avi", ".gif")
 TIFF = (".tif", ".tiff")
 FORMATS = (*VIDEOS, ".npy", *TIFF, ".png")
-MOST_TIFF = 2**32 - 2**25  # bytes that a TIFF of 32 bits holds
+MOST_TIFF = 2**32 - 2**25  # bytes of pictures that a TIFF with 32-bit offsets holds
 
 
 def encode(path, pictures, fps, size):
-    """Write pictures (H, W), an iterable, as the file that its suffix asks for. size: bytes of them all."""
+    """Write an iterable of pictures (H, W) as a file; its suffix sets the type. size: bytes of all
+    pictures."""
     if path.suffix in TIFF:
-        import tifffile  # takes its time to import
+        import tifffile  # slow to import
 
         with tifffile.TiffWriter(path, bigtiff=size > MOST_TIFF) as file:
-            for picture in pictures:  # of any type, each a page
+            for picture in pictures:  # of any type, one a page
                 file.write(picture, photometric="minisblack", contiguous=True)
     elif path.suffix == ".png":
         (picture,) = pictures
@@ -30,7 +31,7 @@ def encode(path, pictures, fps, size):
 
 
 def decode(path):
-    """Yields the pictures of a file of `encode`, (H, W), in order; those of a video as bytes."""
+    """Yields the pictures (H, W) of a file that `encode` wrote, in order; those of a video as uint8."""
     kind = path.suffix.lower()
     if kind in TIFF:
         import tifffile
@@ -51,11 +52,10 @@ def decode_video(path):
 
 
 def encode_video(path, pictures, fps):
-    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play, Motion JPEG in `.avi`, which
-    they do not.
+    """Write uint8 pictures (H, W) as a video: H.264 in `.mp4`, which browsers play; Motion JPEG in `.avi`,
+    which they do not; or a `.gif`, which keeps all grey levels.
 
-    In `.gif` all grey levels are kept. A side of an odd number of pixels is made even by its last row or
-    column, since colour is stored for 2x2 pixels.
+    An odd side is made even by repeating its last row or column, since colour is stored for 2x2 pixels.
     """
     codec, pixels, options = {
         ".mp4": ("libx264", "yuv420p", {"crf": "16"}),
@@ -64,7 +64,7 @@ def encode_video(path, pictures, fps):
     }[path.suffix]
     rate, muxer = Fraction(fps).limit_denominator(min(1001, int(2e9 / fps))), {}  # in 32 bits
     if path.suffix == ".mp4":
-        # Players cut a film where its edit list says that it ends, which counts in milliseconds by default.
+        # Players stop at the end that the edit list gives, by default in milliseconds.
         muxer = {"movflags": "faststart", "movie_timescale": str(max(1000, rate.numerator))}
     with av.open(str(path), "w", options=muxer) as container:
         stream = None

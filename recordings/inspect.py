@@ -1,9 +1,8 @@
-"""What a recording is like, before hours are spent on it: its steps, light, motion and bad pixels, and a
-sheet of pictures.
+"""Inspects a recording before hours are spent on it: steps, light, motion, bad pixels, and a sheet of
+pictures.
 
-`reconstruct.py REC.dat --inspect` shows it. Up to 60 windows are looked at, evenly spread, whatever the
-recording's length. A window has 41 steps, and more in the dark, until a bright pixel has a dozen spikes in
-it.
+This is `reconstruct.py REC.dat --inspect`. It reads up to 60 windows, evenly spread, whatever the recording's
+length. A window has 41 steps; in the dark it has more, until a bright pixel has a dozen spikes in it.
 """
 
 import csv
@@ -14,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from swinsf.recordings.calibration import Pixels
-from swinsf.recordings.plan import FULL, choose_bin, choose_exposure
+from swinsf.recordings.plan import FULL, choose_bin, choose_gain
 from swinsf.recordings.recording import Recording, spread
 from swinsf.recordings.repair import find_bad_pixels
 from swinsf.recordings.survey import (
@@ -29,22 +28,23 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 from swinsf.utils.timing import RATE, STRIDE
 
-PLACES = 60  # windows that are looked at
-PICTURES = 12  # of the sheet
-SATURATED = 0.95  # spikes a step; above, a pixel's light can no longer be told
-FAST = 0.5  # pixels a step, beyond what the weights know well
+PLACES = 60  # number of windows to read
+PICTURES = 12  # number of pictures on the sheet
+SATURATED = 0.95  # spikes a step; above, the rate no longer shows the light
+FAST = 0.5  # pixels a step; the weights saw little faster motion
 BARS = "▁▂▃▄▅▆▇█"
-MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` knows it
+MARK = "SwinSF: a recording inspected"  # the title in a sheet's file, by which `is_sheet` recognises it
 
 
 def inspect(spikes: Any) -> dict[str, Any]:
-    """Facts on a recording, an array of spikes (T, H, W) that is read as it is sliced -> dict.
+    """Facts on a recording, spikes (T, H, W) that are read slice by slice, as a dict.
 
-    "starts", "rates": first step of each window and its mean of spikes a step. "length": steps of a window.
-    "pictures": the windows' firing rates, PICTURES (H, W) of them, with "picture_starts". "hot", "dead": (N,
-    2) rows and columns. "rate": (H, W), mean spikes a step. "saturated", "dark": part of the pixels and windows that fire at more than 0.95 of
-    the steps, and at none. "motion": (median, 95th percentile) in pixels a step, over where there is texture;
-    None where it cannot be told. "survey": a `Survey`.
+    "starts", "rates": the first step of each window, and its mean of spikes a step. "length": steps a window.
+    "pictures", "picture_starts": firing rates (H, W) of up to PICTURES windows, and their first steps. "hot",
+    "dead": (N, 2) rows and columns. "rate": (H, W), mean spikes a step. "saturated", "dark": part of the
+    pixels that fire at more than 0.95 of a window's steps, or at none, averaged over windows. "motion":
+    (median, 95th percentile) in pixels a step, over textured pixels; None without texture. "survey": a
+    `Survey`.
     """
     recording = Recording.of(spikes)
     starts, length = looks_of(recording, PLACES)
@@ -61,8 +61,8 @@ def inspect(spikes: Any) -> dict[str, Any]:
             facts["pictures"].append(rate)
             motion.append(speeds(window))
             bright.append(float(np.quantile(rate, BRIGHT)))
-    told = np.concatenate(motion)
-    facts["motion"] = tuple(np.quantile(told, (0.5, 0.95)).tolist()) if told.size else None
+    measured = np.concatenate(motion)
+    facts["motion"] = tuple(np.quantile(measured, (0.5, 0.95)).tolist()) if measured.size else None
     facts["survey"] = summarize(facts["rates"], bright, motion, recording.length)
     facts["saturated"], facts["dark"] = float(np.mean(saturated)), float(np.mean(dark))
     facts["length"] = length
@@ -71,7 +71,7 @@ def inspect(spikes: Any) -> dict[str, Any]:
 
 
 def describe(facts, steps_per_second):
-    """Lines of text on the facts of `inspect`."""
+    """Lines of text with the facts of `inspect`."""
     rates = np.array(facts["rates"])
     bars = BARS if cli.printable(BARS) else "12345678"
     line = "".join(bars[round(rate / max(rates.max(), 1e-9) * (len(bars) - 1))] for rate in rates)
@@ -82,11 +82,11 @@ def describe(facts, steps_per_second):
 
     if facts["motion"]:
         median, fast = facts["motion"]
-        motion = f"about {median:.2f} pixels a step in the median, {fast:.2f} at the fastest twentieth, where there is texture"
+        motion = f"median {median:.2f} pixels a step, 95th percentile {fast:.2f}, over textured pixels"
         if median * steps_per_second > 0:
-            motion += f" ({median * steps_per_second:.0f} pixels a second)"
+            motion += f" (median {median * steps_per_second:.0f} pixels a second)"
     else:
-        motion = "cannot be told: no texture"
+        motion = "unknown, no texture"
     return [
         f"firing rate: {rates.mean():.3f} spikes a step ({255 * rates.mean() / RATE:.0f} grey levels), from {rates.min():.3f} to "
         f"{rates.max():.3f} over time",
@@ -101,7 +101,7 @@ def describe(facts, steps_per_second):
 
 
 def advice(seen):
-    """What to reconstruct a recording with, by a `Survey`: flags and why."""
+    """The flags to reconstruct a recording with, and why, from its `Survey`."""
     bin, reason = choose_bin(seen, STRIDE)
     if not seen.bright:
         return "there is no light in it"
@@ -117,11 +117,11 @@ def advice(seen):
 
 
 def contact_sheet(title, facts, steps_per_second):
-    """A figure of the rate over time, and of the recording at PICTURES moments, with its bad pixels marked."""
-    columns, exposure = 4, choose_exposure(facts["survey"])
+    """A figure of the rate over time, and of the recording at PICTURES moments, with bad pixels marked."""
+    columns, gain = 4, choose_gain(facts["survey"])
     rows = -(-len(facts["pictures"]) // columns)
     height, width = facts["pictures"][0].shape
-    from matplotlib.figure import Figure  # takes its time to import
+    from matplotlib.figure import Figure  # slow to import
 
     figure = Figure((3.2 * columns, 3.2 * height / width * rows + 2.4), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns)
@@ -131,7 +131,7 @@ def contact_sheet(title, facts, steps_per_second):
     axis.set_title(cli.shown(title), parse_math=False)
     for i, (start, rate) in enumerate(zip(facts["picture_starts"], facts["pictures"])):
         axis = figure.add_subplot(grid[1 + i // columns, i % columns])
-        axis.imshow(rate * (255 / RATE * exposure), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(rate * (255 / RATE * gain), cmap="gray", vmin=0, vmax=255)
         for pixels, color in ((facts["hot"], "tab:red"), (facts["dead"], "tab:blue")):
             if i == 0 and len(pixels):
                 axis.scatter(
@@ -143,14 +143,14 @@ def contact_sheet(title, facts, steps_per_second):
 
 
 def bad_pixel_rows(facts: dict[str, Any]) -> list[tuple]:
-    """The table of bad pixels: row, column, rate in spikes a step, kind."""
+    """The table of bad pixels, with its heading: row, column, rate in spikes a step, kind."""
     places = [(*place, kind) for kind in ("hot", "dead") for place in facts[kind].tolist()]
     rows = [(row, column, f"{facts['rate'][row, column]:.5g}", kind) for row, column, kind in sorted(places)]
     return [("row", "column", "rate", "kind"), *rows]
 
 
 def is_sheet(path):
-    """Whether a file is a sheet of `show_inspection`."""
+    """Whether a file is a sheet that `show_inspection` wrote."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -158,14 +158,14 @@ def is_sheet(path):
 
 
 def show_inspection(settings, recording: Recording, lines: list[str], pixels: Pixels):
-    """What --inspect does: lines on the recording, and the sheet of pictures.
+    """Run --inspect: log facts on the recording, write the sheet and the table of bad pixels.
 
-    pixels: of the part that is shown. Raises UserError if the sheet would replace another file.
+    pixels: those of the part that is shown. Raises UserError if the sheet would replace another file.
     """
     path = settings.output
     if path.exists() and not settings.overwrite and not is_sheet(path):
         raise UserError(
-            f"--output {path}: is there already, and no sheet of --inspect; add --overwrite, or take another name"
+            f"--output {path}: is there already, and not a sheet of --inspect; add --overwrite, or take another name"
         )
     speed = settings.steps_per_second
     for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):

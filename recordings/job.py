@@ -1,4 +1,4 @@
-"""One recording from its file to its pictures, as `reconstruct.py` makes them."""
+"""Turns one recording into its pictures, for `reconstruct.py`."""
 
 import argparse
 import collections
@@ -34,7 +34,7 @@ from swinsf.utils.timing import RATE, STEPS
 
 
 class Network(NamedTuple):
-    """Weights and their model; None and None for TFP and TFI."""
+    """The weights' path and their model; both None for TFP and TFI."""
 
     path: Path | None = None
     model: SwinSF | None = None
@@ -42,25 +42,25 @@ class Network(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, what is to be made of it and where that goes."""
+    """A recording, the plan for its pictures, and their output."""
 
-    settings: argparse.Namespace  # with `recording` and `output` of this one
+    settings: argparse.Namespace  # with this job's `recording` and `output`
     recording: Recording
-    lines: list  # of text on the recording
+    lines: list  # text on the recording
     plan: Plan
-    pixels: Pixels  # of the part that is shown
-    model: SwinSF | None  # of method swinsf
+    pixels: Pixels  # those of the part that is shown
+    model: SwinSF | None  # None unless the method is swinsf
     output: Output
-    clipped: list = field(default_factory=list)  # of each picture that is made, the part above white
+    clipped: list = field(default_factory=list)  # the part of each new picture's pixels above white
 
     @property
     def piped(self) -> bool:
-        """Whether the recording comes from a pipe, so that the number of pictures shows only at the end."""
+        """Whether the recording is a pipe, so that the number of pictures is unknown until its end."""
         return self.recording.length is None
 
     def share(self, rank: int, size: int) -> tuple[list[int] | range, int | None]:
-        """(the key frames that are left for this process, how many are left for all). Whole groups, see
-        `stream.plan_passes`."""
+        """(key frames left for this process, how many are left for all). They are whole groups, see
+        `plan.plan_passes`."""
         keys = self.plan.keys
         if self.piped:
             return keys, None
@@ -72,10 +72,10 @@ class Job:
         return list(itertools.chain(*own)), sum(map(len, left))
 
     def run(self, bar, rank: int, size: int) -> int:
-        """Make what is left of a claimed output; returns the exit status."""
+        """Make the pictures that a claimed output lacks; returns the exit status."""
         left, total = self.share(rank, size)
-        wait_for_all()  # all have seen what is done before anyone continues
-        bar.total = None if self.piped else (bar.total or 0) + len(left)  # of the recordings so far
+        wait_for_all()  # nobody writes before all have read what is done
+        bar.total = None if self.piped else (bar.total or 0) + len(left)  # with those of earlier recordings
         begin = time.perf_counter()
         try:
             remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
@@ -93,10 +93,10 @@ class Job:
         return 0
 
     def write_pictures(self, keys, bar, should_stop) -> int:
-        """Make and write the pictures at the key frames; returns how many there were. Threads of their own
-        read and write.
+        """Make and write the pictures at the key frames; returns their number.
 
-        The network has the main thread, where PyTorch is a quarter faster on a CPU than in another.
+        Other threads read and write. The network has the main thread, where PyTorch is a quarter faster on a
+        CPU.
         """
         made, pictures, written = 0, self.make_pictures(keys, should_stop), collections.deque()
         with contextlib.closing(pictures), ThreadPoolExecutor(1) as writer:
@@ -113,8 +113,8 @@ class Job:
         return made
 
     def make_pictures(self, keys, should_stop):
-        """An iterator over (key frame, its picture): (H, W) float arrays in grey levels. Reads ahead; TFP and
-        TFI make ahead."""
+        """An iterator over (key frame, picture (H, W) of floats in grey levels). The network's windows are
+        read ahead; the pictures of TFP and TFI are made ahead."""
         settings, bin, stride = self.settings, self.plan.bin, self.plan.keys.step
         if self.model:
             options = {name: getattr(settings, name) for name in ("batch_size", "tile", "outputs")}
@@ -138,7 +138,7 @@ class Job:
         return self.pixels.correct(picture / bin, bin)
 
     def write(self, key: int, picture: np.ndarray):
-        """Write the picture (H, W), in grey levels, of a key frame; right of the one of --beside."""
+        """Write a key frame's picture (H, W), in grey levels; with --beside, TFP's is on its left."""
         self.clipped.append(self.plan.curve.clipped(picture))
         if self.settings.beside:
             picture = np.hstack([self.mean_at(key), picture])
@@ -150,15 +150,14 @@ class Job:
         self.output.write(key, shown)
 
     def conclude(self, made: int, seconds: float):
-        """The page of the report, the output under its final name, and a line on both. Raises UserError if
-        some are missing."""
+        """Write the report, finish the output, and log both. Raises UserError if pictures are missing."""
         keys, path = self.plan.keys, self.output.path
         if self.piped:
             keys = keys[:made]
             self.check_end_of_pipe(made)
         missing = len(keys) - len(self.output.done().intersection(keys))
         if missing:
-            raise UserError(f"{path}: {missing} pictures are missing, though every process came to its end")
+            raise UserError(f"{path}: {missing} pictures are missing, though every process has finished")
         self.report(seconds / made if made else math.nan)
         self.output.finish(len(keys))
         fps = self.plan.fps
@@ -191,14 +190,14 @@ class Job:
             )
 
     def report(self, seconds: float):
-        """The page of --report, if that is set. seconds: of one picture."""
+        """Write the page of --report, if that is set. seconds: time per picture."""
         if self.settings.report:
             path = page_path(self.settings)
             write_report(path, self, seconds)
             cli.log(f"report: {path}")
 
     def show_finished(self):
-        """A command whose output is there already still writes the page of --report."""
+        """Log that the output is complete, and write the page of --report all the same."""
         self.report(math.nan)
         cli.log(
             f"{self.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)"
@@ -206,15 +205,15 @@ class Job:
 
 
 def open_shown(settings, repair_as: str | None = None, pixels: Pixels | None = None):
-    """(`Recording`, lines on it, `Pixels`, those of the part that is shown) by the flags: opened, bad pixels
-    filled, cropped.
+    """Open a recording, fill its bad pixels and crop it, by the flags.
 
-    repair_as: in place of --repair. pixels: of the whole picture, if they were found before.
+    Returns (`Recording`, lines on it, `Pixels` of the whole picture, `Pixels` of the crop). repair_as:
+    replaces --repair. pixels: those of the whole picture, if known.
     """
     size, name = (settings.height, settings.width), settings.recording
     recording, lines = open_recording(name, *size, settings.flip, bitorder=settings.bit_order)
     pixels = pixels or look_at_pixels(recording, settings.calibration, repair_as or settings.repair, name)
-    shown, parts = repair(recording, pixels.bad), pixels  # before the crop: a part looks as in the whole
+    shown, parts = repair(recording, pixels.bad), pixels  # before the crop: it must not change the pictures
     if settings.crop:
         spans = recording.spans(*settings.crop)
         shown, parts = shown.crop(*spans), pixels.crop(*spans)
@@ -222,10 +221,9 @@ def open_shown(settings, repair_as: str | None = None, pixels: Pixels | None = N
 
 
 def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
-    """The `Job` of one recording; nothing is written yet. Raises UserError for whatever is wrong with it or
-    the settings.
+    """The `Job` of one recording; nothing is written yet. Raises UserError for a bad recording or setting.
 
-    plan: what process 0 chose, for the others; a recording may have grown since.
+    plan: the one of process 0, for the others, since the recording may have grown.
     """
     recording, lines, pixels, parts = open_shown(settings, pixels=plan and plan.pixels)
     weights, model = network
@@ -247,14 +245,14 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
 
 
 def limited(pictures, pixels: Pixels, bin: int):
-    """The (key frame, picture) of an iterator, the pictures as `Pixels.limit` cuts them."""
+    """Yields the (key frame, picture) of an iterator, the pictures clamped by `Pixels.limit`."""
     with contextlib.closing(pictures):
         for key, picture in pictures:
             yield key, pixels.limit(picture, bin)
 
 
 def of_whole_windows(pictures, piped):
-    """Drop key frames that are followed by fewer than 20 steps, as the network does."""
+    """Drop the pictures of key frames that fewer than 20 steps follow, as the network does."""
     held = collections.deque()
     for item in pictures:
         held.append(item)

@@ -1,4 +1,4 @@
-"""Opens a recording of any kind: `.dat`, also in gzip, `.npy`, `.npz`, standard input."""
+"""Opens a recording of any kind: `.dat`, plain or gzipped, `.npy`, `.npz`, standard input."""
 
 import io
 import math
@@ -43,18 +43,17 @@ def open_recording(
     bin: int = 1,
     bitorder: str | None = None,
 ) -> tuple[Recording, list[str]]:
-    """(`Recording`, lines of text on it): `.npy`, `.npz`, "-" for standard input, else a `.dat` file, also in
-    gzip.
+    """(`Recording`, lines of text on it). path: `.npy`, `.npz`, "-" for standard input, or else a `.dat`
+    file, plain or gzipped.
 
-    height, width: of the steps of a `.dat` file or a pipe; by default the size is found out, which a pipe
-    does not allow. flip: whether steps are stored upside down; by default as usual for the size. bin: steps
-    in a bin, see `recordings.binning`. bitorder: "little" or "big", the bit of a byte that comes first; by
-    default it is detected. Raises UserError if the recording cannot be read, or its
-    size cannot be told.
+    height, width: the size of a `.dat` file or a pipe, by default detected; a pipe needs it. flip: whether
+    steps are stored upside down; by default as usual for the size. bin: steps a bin, see
+    `recordings.binning`. bitorder: "little" or "big", the bit of a byte that comes first; by default
+    detected. Raises UserError if the recording cannot be read or its size cannot be detected.
     """
     path = str(path)
     if (height is None) != (width is None):
-        raise UserError(f"--height {height} --width {width}: give both, or none to have the size found out")
+        raise UserError(f"--height {height} --width {width}: give both, or neither to have the size detected")
     camera = camera_of(height, width, flip) if height else None
     name = "standard input" if path == "-" else path
     source, lines = open_pipe(camera) if path == "-" else open_file(path, camera, flip)
@@ -72,7 +71,7 @@ def open_recording(
 
 
 def describe_nothing(recording):
-    """A warning if a recording has no spikes, or nothing but spikes."""
+    """A warning if the middle of a recording has no spikes, or nothing but spikes."""
     seen = rate_picture(recording)
     if seen.min() != seen.max() or seen.min() not in (0, 1):
         return []
@@ -83,7 +82,7 @@ def describe_nothing(recording):
 
 
 def open_file(path: str, camera: Camera | None, flip: bool | None):
-    """(an array or what is sliced like one, lines on it) of a file."""
+    """(an array or an object with slices like one, lines on it) of a file."""
     head = first_bytes(path)
     if Path(path).suffix.lower() in (".npy", ".npz") or head.startswith(NUMPY):
         if camera:
@@ -97,12 +96,12 @@ def open_file(path: str, camera: Camera | None, flip: bool | None):
     except UserError as error:
         os.unlink(plain)
         raise UserError(str(error).replace(plain, path)) from None
-    weakref.finalize(spikes, Path(plain).unlink, missing_ok=True)  # when nobody reads it any more
+    weakref.finalize(spikes, Path(plain).unlink, missing_ok=True)  # once nobody reads it
     return spikes, [line.replace(plain, path) for line in lines]
 
 
 def open_dat_file(path, camera, flip):
-    """(`DatFile`, lines on it)"""
+    """(`DatFile`, lines on it)."""
     refuse_other_kinds(path, first_bytes(path))
     text = "as given"
     if not camera:
@@ -116,8 +115,8 @@ def open_dat_file(path, camera, flip):
 
 
 class NpyFile(StepFile):
-    """An array (T, H, W) of numbers or booleans in a `.npy` file; what is not zero is a spike. Raises
-    UserError for any other."""
+    """An array (T, H, W) of numbers or booleans in a `.npy` file, with two values, see `validate_spikes`.
+    Raises UserError for any other."""
 
     def __init__(self, path, flip=False):
         self.path, self.flip = path, flip
@@ -130,7 +129,7 @@ class NpyFile(StepFile):
             self.offset = file.tell()
         self.shape, by_columns, self.stored = header
         if len(self.shape) != 3 or self.stored.kind not in "buif" or min(self.shape) < 1 or by_columns:
-            order = " by columns" if by_columns else ""
+            order = " in Fortran order" if by_columns else ""
             raise UserError(
                 f"{path}: an array {self.shape} of {self.stored}{order}; spikes are numbers (T, H, W) in C order"
             )
@@ -139,7 +138,7 @@ class NpyFile(StepFile):
             raise UserError(f"{path}: cut short, it should have {self.shape[0]} steps; take a whole copy")
 
     def read(self, start, stop):
-        """Steps start..stop-1, uint8 (stop - start, H, W). Read, not mapped, as of a `.dat` file."""
+        """Steps start..stop-1, uint8 (stop - start, H, W). Like a `.dat` file, it is read, not mapped."""
         pixels = self.shape[1] * self.shape[2]
         offset = self.offset + start * pixels * self.stored.itemsize
         values = read_exactly(self.path, self.stored, (stop - start) * pixels, offset)
@@ -148,10 +147,10 @@ class NpyFile(StepFile):
 
 
 def open_array(path, flip=False):
-    """(spikes (T, H, W), lines on them) of a `.npy` file, read as they are sliced, or of the only array in a
-    `.npz` file.
+    """(spikes (T, H, W), lines on them) of a `.npy` file, read by slices, or of the only array in a `.npz`
+    file.
 
-    An array (H, W, T) is turned, and so is read whole. Raises UserError for anything else.
+    An array (H, W, T) is transposed, so it is read whole. Raises UserError for anything else.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file of spikes; check the path")
@@ -190,7 +189,7 @@ def read_archive(path):
     ]
     if len(found) != 1:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in arrays.items())
-        raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W), of {shapes}; save one alone")
+        raise UserError(f"{path}: {len(found)} arrays of spikes (T, H, W) among {shapes}; save only one")
     check_size(path, *found[0].shape[1:])
     return validate_spikes(found[0], path)
 
@@ -198,27 +197,27 @@ def read_archive(path):
 def open_pipe(camera):
     """(`PipedSpikes` of standard input, lines on it)"""
     if not camera:
-        raise UserError("standard input: its size cannot be looked for; give --height and --width")
+        raise UserError("standard input: its size cannot be detected; give --height and --width")
     if sys.stdin is None:
         raise UserError("standard input: it is closed; name a file")
-    # Unbuffered: a thread that waits in a buffered file would hold its lock, which the process needs to end.
+    # Unbuffered: a thread waiting in a buffered file holds its lock, which the process needs to exit.
     spikes = PipedSpikes(io.FileIO(sys.stdin.fileno(), closefd=False), camera)
     refuse_other_kinds("standard input", spikes.peek_bytes(64))
     return spikes, [f"standard input: {camera}"]
 
 
 class PipedSpikes:
-    """A `.dat` stream from a pipe. Steps are read in order, each once, and their number is not known."""
+    """A `.dat` stream from a pipe. Its steps are read in order, each once; their number is unknown."""
 
     def __init__(self, file, camera, bitorder="little"):
         self.file, self.camera, self.position, self.bitorder = file, camera, 0, bitorder
         self.step_bytes = step_bytes("standard input", camera.height, camera.width)
         self.shape = None, camera.height, camera.columns
         self.left_over = 0
-        self.ready = b""  # bytes that `peek` has read and no slice yet
+        self.ready = b""  # bytes read by `peek`, for the next slices
 
     def __getitem__(self, steps):
-        """Steps start..stop-1 as uint8 (t, H, W), or as many as come. A step cannot be read twice."""
+        """Steps start..stop-1 as uint8 (t, H, W), fewer at the end. A step cannot be read twice."""
         if steps.start < self.position:
             raise ValueError(f"step {steps.start} of a pipe that is at step {self.position}")
         self.read((steps.start - self.position) * self.step_bytes, keep=False)
@@ -229,17 +228,17 @@ class PipedSpikes:
         return self.unpack(packed)
 
     def unpack(self, packed):
-        """The whole steps in bytes."""
+        """The whole steps in packed bytes, uint8 (t, H, W)."""
         packed = np.frombuffer(packed, np.uint8, len(packed) // self.step_bytes * self.step_bytes)
         spikes = unpack(packed, self.camera.height, self.camera.width, self.camera.flip, self.bitorder)
         return spikes[..., : self.camera.columns]
 
     def peek(self, steps):
-        """The next steps as uint8 (t, H, W), or as many as come; later slices have them, too."""
+        """The next steps as uint8 (t, H, W), fewer at the end. Later slices return them again."""
         return self.unpack(self.peek_bytes(steps * self.step_bytes))
 
     def peek_bytes(self, count):
-        """The next bytes, which are kept."""
+        """The next `count` bytes, which are kept."""
         ready, self.ready = self.ready, b""
         self.ready = ready + self.read(count - len(ready))
         return self.ready[:count]
@@ -250,7 +249,7 @@ class PipedSpikes:
         return np.frombuffer(packed, np.uint8, len(packed) // self.step_bytes * self.step_bytes)
 
     def read(self, count, keep=True):
-        """`count` bytes, or as many as come before the end."""
+        """The next `count` bytes, fewer at the end; b"" if they are skipped, not kept."""
         parts = [self.ready[:count]] if keep else []
         first, self.ready = len(self.ready[:count]), self.ready[count:]
         count -= first

@@ -1,4 +1,4 @@
-"""The output of a recording: its kind, and the settings that its pictures depend on."""
+"""Opens the output of a recording, and lists the settings that its pictures depend on."""
 
 import hashlib
 import math
@@ -14,19 +14,19 @@ from swinsf.recordings.writers import PictureFile, PngFolder
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-WIDE = {8: FORMATS, 16: (".npy", *TIFF, ".png"), 32: (".npy", *TIFF)}  # files, by bits of a grey level
-# Pictures a second. Browsers slow down a faster GIF; Motion JPEG fails above, or is written at another speed.
+WIDE = {8: FORMATS, 16: (".npy", *TIFF, ".png"), 32: (".npy", *TIFF)}  # bits per grey level -> file types
+# Most pictures a second. Browsers slow down a faster GIF; faster Motion JPEG fails or gets another speed.
 MOST_FPS = {".gif": 50, ".avi": 1000}
 
 
 def fingerprint(recording: Recording, key: int) -> str:
-    """A hash of the first window. Detects a replaced file; appended steps do not matter."""
+    """A hash of the window around a key frame. Detects a replaced file; appended steps do not matter."""
     window = np.asarray(recording[max(0, key - STEPS // 2) : key + STEPS // 2 + 1]) != 0
     return hashlib.sha256(window.tobytes()).hexdigest()
 
 
 def describe_settings(settings, recording: Recording, plan: Plan, weights: Path | None) -> dict:
-    """name -> plain value of what the pictures depend on. Some flags are there only if they are used."""
+    """name -> plain value of each setting that the pictures depend on. Some flags are left out if unused."""
     piped = recording.length is None
     about = {
         "recording": "-" if piped else str(Path(settings.recording).resolve()),
@@ -57,11 +57,10 @@ def describe_settings(settings, recording: Recording, plan: Plan, weights: Path 
 
 
 def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
-    """The output at `path`: one of `FORMATS`, else a folder of PNGs. Raises UserError for a file of another
-    kind.
+    """The output at `path`: one of `FORMATS`, or a folder of PNGs. Raises UserError for other types of files.
 
     about: plain values that the pictures depend on; an unfinished output is resumed only if they are equal.
-    shape: (H, W) of a picture. keys: the key frames, a range. piped: whether they come from a pipe, whose
+    shape: (H, W) of a picture. keys: the key frames, a range. piped: whether the recording is a pipe, whose
     length is unknown and which cannot be resumed. fps: pictures per second of a video. bits: per grey level.
     """
     path = Path(path)

@@ -1,5 +1,4 @@
-"""Which steps of a recording are shown, how many are binned, and how light and fast: by the settings and a
-look at it."""
+"""Plans the pictures of a recording from settings and a survey: key frames, bin, tone curve, speed."""
 
 import sys
 from dataclasses import dataclass
@@ -14,38 +13,38 @@ from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
-ENDLESS = sys.maxsize  # where the key frames of a recording of unknown length end
+ENDLESS = sys.maxsize  # end of the key frames of a recording of unknown length
 
 FPS = 25.0  # by default
-SHORT, LONG = 2.0, 5.0  # seconds: a video of less is short, and of which length it is proposed
-# How much a bin may gather. swinsf_camera.pth knows the dark itself, so larger bins soon cost
-# more by motion than they gain by light. The values were the best of a grid, on recordings that tools/bins.py
+SHORT, LONG = 2.0, 5.0  # seconds: a video shorter than SHORT gets a proposal for one of LONG
+# How much a bin may gather. swinsf_camera.pth was trained on dark recordings, so larger bins soon lose more
+# to motion than they gain in light. The values are the best of a grid, on recordings that tools/bins.py
 # simulates and scores.
-FULL = 0.5  # spikes of a bright pixel at most
+FULL = 0.5  # largest number of spikes of a bright pixel in a bin
 LIT = 0.1  # the same for bins of more than two steps
-UNSEEN = 0.06  # the same where motion cannot be told
-STILL = 0.3  # pixels that things move by at most
-BINS = (2, 4, 5, 10, 20)  # that are tried at any stride, the divisors of the default one
+UNSEEN = 0.06  # the same if the motion is unknown
+STILL = 0.3  # largest motion in a bin, in pixels
+BINS = (2, 4, 5, 10, 20)  # candidates at any stride: the divisors of the default one
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is chosen after a look at the recording. One process looks, and tells the others."""
+    """The choices made after a survey of the recording. One process makes them for all."""
 
     keys: range  # the key frames of the output, in steps of the recording
     bin: int  # steps a bin
     curve: ToneCurve
     fps: float  # pictures a second of a video
-    lines: tuple = ()  # of text on what was chosen
-    pixels: Pixels | None = None  # what is done about bad pixels and their differences
+    lines: tuple = ()  # text on the choices
+    pixels: Pixels | None = None  # how pixels are filled and corrected
 
 
 def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pixels | None = None) -> Plan:
     """The `Plan` of a recording. Raises UserError if there is no picture to show.
 
-    settings: the flags of reconstruct.py. weights: the network's path, None if it has none. fit: what they
-    were fitted to, with `light` and `motion`, if known. pixels: the recording's `Pixels`, which have been
-    dealt with in what it gives.
+    settings: the flags of reconstruct.py. weights: the path of the network's weights, if any. fit: the range
+    of `light` and `motion` that they were fitted to, if known. pixels: the recording's `Pixels`; its bad ones
+    are already filled.
     """
     start, stop = in_steps(settings.start, settings), in_steps(settings.stop, settings)
     stride, fps = choose_pace(settings)
@@ -62,7 +61,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
         lines.append(
             f"bin: {'each step as it is' if bin == 1 else f'{bin} steps a bin'}, since {reason} (--bin N for others)"
         )
-    gain, line = choose_gain(seen, settings, pixels.dark if pixels else 0.0)
+    gain, line = resolve_gain(seen, settings, pixels.dark if pixels else 0.0)
     lines += line
     lines += [
         f"warning: {weights.name} was fitted to other data: {line}"
@@ -79,7 +78,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
         middle = 0 if steps is None or start is not None else len(keys) // 2
-        keys = keys[middle : middle + 1]  # of one moment
+        keys = keys[middle : middle + 1]  # a PNG shows one moment
     if not keys:
         raise UserError(
             f"{settings.recording}: no picture to show{describe_shortage(steps, start, stop, bin)}"
@@ -89,7 +88,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
 
 
 def in_steps(moment, settings) -> int | None:
-    """A `cli.moment` in steps."""
+    """A `cli.moment` in steps; None for None."""
     if moment is None:
         return None
     value, unit = moment
@@ -97,22 +96,22 @@ def in_steps(moment, settings) -> int | None:
 
 
 def describe_rounding(settings) -> list[str]:
-    """A line on a stride that was given as a time and is no whole number of steps."""
+    """A line on a stride given as a time that is not a whole number of steps."""
     if settings.stride is None or settings.stride[1] == "steps":
         return []
-    exact, taken = settings.stride[0] * settings.steps_per_second, in_steps(settings.stride, settings)
-    if abs(exact - taken) < 1e-6:
+    exact, rounded = settings.stride[0] * settings.steps_per_second, in_steps(settings.stride, settings)
+    if abs(exact - rounded) < 1e-6:
         return []
-    drift = 1e3 * (taken - exact) / exact
+    drift = 1e3 * (rounded - exact) / exact
     return [
-        f"stride: {1e3 * settings.stride[0]:.6g} ms is {exact:.6g} steps; {taken} are taken, "
-        f"{1e3 * taken / settings.steps_per_second:.6g} ms, so that pictures come {abs(drift):.3g} ms "
+        f"stride: {1e3 * settings.stride[0]:.6g} ms is {exact:.6g} steps, rounded to {rounded}, "
+        f"{1e3 * rounded / settings.steps_per_second:.6g} ms; pictures come {abs(drift):.3g} ms "
         f"{'later' if drift > 0 else 'earlier'} with each second of the recording"
     ]
 
 
 def choose_pace(settings):
-    """(stride in steps, pictures a second) by --stride, --fps and --slowmo, of which two make the third.
+    """(stride in steps, pictures a second) from --stride, --fps and --slowmo; any two set the third.
 
     Raises UserError for all three, and for a stride of less than a step.
     """
@@ -127,9 +126,9 @@ def choose_pace(settings):
         return stride or -(-STRIDE // bin) * bin, fps or FPS
     if stride and fps:
         raise UserError(
-            f"--slowmo {slowmo:g} with --stride and --fps: any two of them make the third; leave one out"
+            f"--slowmo {slowmo:g} with --stride and --fps: any two of them set the third; leave one out"
         )
-    second = settings.steps_per_second / slowmo  # steps that are shown in a second
+    second = settings.steps_per_second / slowmo  # steps shown in a second
     stride = stride or max(1, round(second / (fps or FPS) / apart)) * apart
     return stride, second / stride
 
@@ -140,7 +139,7 @@ def first_key(bin):
 
 
 def last_key(steps, bin):
-    """The last such step of a recording; less than `first_key` if there is none."""
+    """The last step with a whole window around it; less than `first_key` if there is none."""
     return steps - STEPS * bin + first_key(bin)
 
 
@@ -150,7 +149,7 @@ def is_mirrored(key: int, steps: int, bin: int = 1) -> bool:
 
 
 def check_bin(bin, stride):
-    """Raises UserError if pictures would not be whole bins apart, as those of TFP and TFI have to be."""
+    """Raises UserError unless pictures are whole bins apart, which TFP and TFI need."""
     if stride % bin:
         near = sorted({max(1, stride // bin) * bin, -(-stride // bin) * bin})
         raise UserError(
@@ -160,25 +159,24 @@ def check_bin(bin, stride):
 
 
 def key_frames(steps, start=None, stop=None, stride=1, bin=1, ends=False):
-    """The steps of a recording to show: every stride-th of start..stop-1, of those that have a whole window
-    around them.
+    """The key frames of a recording, a range: every stride-th of start..stop-1 with a whole window around it.
 
-    steps: how many the recording has; None if not known, as of a pipe. bin: steps in a bin; a window has 41
-    bins. ends: take steps without a whole window too. Returns a range, up to ENDLESS if the length is not known.
+    steps: the recording's length, None for a pipe, whose range goes up to ENDLESS. bin: steps a bin; a window
+    has 41 bins. ends: include steps without a whole window.
     """
     earliest = 0 if ends else first_key(bin)
     first = earliest if start is None else max(start, earliest)
-    if start is not None:  # the rhythm is that of the steps asked for
+    if start is not None:  # count from `start`, even if it has no whole window
         first = start + -(-(first - start) // stride) * stride
     end = ENDLESS if steps is None else steps if ends else last_key(steps, bin) + 1
     return range(first, max(first, end if stop is None else min(stop, end)), stride)
 
 
 def group_size(stride, outputs, bin=1):
-    """How many key frames in a row are shown by passes of the network together: one; with all outputs 21
-    steps' worth, each step being `bin` of the recording.
+    """The number of consecutive key frames whose passes of the network belong together: 1, or with all
+    outputs the key frames in 21 bins.
 
-    Raises UserError for a stride at which the pictures left, middle and right of a pass are not all wanted.
+    Raises UserError for a stride at which some of the left, middle and right pictures are no key frames.
     """
     if outputs == "middle":
         return 1
@@ -191,7 +189,8 @@ def group_size(stride, outputs, bin=1):
 
 
 def plan_passes(keys, group):
-    """[(centre, {output: key frame})] for one group of key frames. A group cut short has a pass for each."""
+    """[(centre, {output: key frame})] for one group of key frames. An incomplete group has a pass for
+    each."""
     third = group // 3
     if group == 1 or len(keys) < group:
         return [(key, {"middle": key}) for key in keys]
@@ -202,11 +201,11 @@ def plan_passes(keys, group):
 
 
 def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
-    """(how many steps to bin, why) by a `Survey`: one of `BINS` or the divisors of `stride`.
+    """(steps a bin, why) from a `Survey`: the largest of `BINS` and the divisors of `stride` that light and
+    motion allow (see `FULL`, `LIT`, `UNSEEN`, `STILL`) and that leaves a picture in first..stop-1.
 
-    As many as light and motion allow (see `FULL`, `LIT`, `UNSEEN` and `STILL`), and as leave a picture
-    between the steps first and stop. calibrated: whether dark charge and response are corrected, so that more
-    light is not more of their pattern.
+    calibrated: whether dark charge and response are corrected, so that their pattern does not grow with the
+    light.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
     for bin in sorted({*BINS, *(bin for bin in range(2, stride + 1) if stride % bin == 0)}):
@@ -214,7 +213,7 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
         if light > (FULL if bin == 2 or calibrated else LIT):
             break
         if seen.motion is None and light > UNSEEN:
-            limit += ", and motion cannot be told"
+            limit += ", and the motion is unknown"
             break
         if seen.motion is not None and bin * seen.motion > STILL:
             limit += f", and things move by {seen.motion:.2g} pixels a step"
@@ -228,30 +227,28 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
     return best, limit
 
 
-def choose_exposure(seen, rate=RATE):
-    """The factor that brings a bright pixel's grey level to `WHITE` of the range; 1 if there is no light.
-
-    rate: spikes a step at grey level 255.
-    """
+def choose_gain(seen, rate=RATE):
+    """The factor on grey levels that brings a bright pixel of a `Survey` to `WHITE` of the range, from 1/64
+    to 64; 1 without light. rate: spikes a step at grey level 255."""
     return min(64.0, max(1 / 64, WHITE * rate / seen.bright)) if seen.bright > 0 else 1.0
 
 
-def choose_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[str]]:
-    """(factor on the grey levels, a line on it if it was chosen here). dark: dark charge, spikes a step."""
-    # --rate already says what is white
+def resolve_gain(seen: Survey, settings, dark: float = 0.0) -> tuple[float, list[str]]:
+    """(factor on grey levels, a line on it if no flag set it). dark: dark charge, spikes a step."""
+    # --rate already sets white
     exposure = settings.exposure or (1.0 if settings.rate else "auto")
     if exposure != "auto":
         return exposure, []
     if settings.bits > 8 and settings.exposure is None:
         gain, chosen = 1.0, "1, so that numbers stay as they are"
     else:
-        gain = choose_exposure(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
+        gain = choose_gain(seen._replace(bright=seen.bright - dark), settings.rate or RATE)
         chosen = f"{gain:.3g}, so that bright pixels are white"
     return gain, [f"exposure: grey levels times {chosen} (--exposure sets another)"]
 
 
 def describe_short(keys: range, fps: float, settings) -> list[str]:
-    """A line on a video that is over before it is seen, and how to slow it down."""
+    """A line on a video that is too short to watch, and how to slow it down."""
     output, speed = getattr(settings, "output", None), settings.steps_per_second
     chosen = settings.stride or settings.fps or settings.slowmo
     if chosen or not output or output.suffix.lower() not in VIDEOS or not 0 < len(keys) < SHORT * fps:
@@ -278,7 +275,7 @@ def describe_shortage(steps, start, stop, bin) -> str:
 
 
 def describe_outside(seen, bin, fit):
-    """Lines of text on where a recording, with `bin` steps a bin, is outside of what weights were fitted to."""
+    """Lines on light and motion of a recording, with `bin` steps a bin, outside the range of `fit`."""
     lines = []
     if not fit or not seen.bright:
         return lines

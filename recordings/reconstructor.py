@@ -1,4 +1,4 @@
-"""`Reconstructor`: a network that is held, for windows and whole recordings, as a service needs it."""
+"""`Reconstructor`: loads a network once, for any number of windows and recordings, as a service needs."""
 
 import argparse
 import os
@@ -35,14 +35,14 @@ from swinsf.utils.timing import RATE, STEPS, STRIDE
 class Reconstructor:
     """Weights on a device, and a camera's calibration if there is one.
 
-    weights: a file, a run's folder, the name of shipped weights, or a SwinSF, which stays where it is; by
+    weights: a file, a run's folder, the name of shipped weights, or a SwinSF, which stays on its device; by
     default the shipped "camera", or "calibrated" with a calibration.
-    device: as "cpu" or "cuda:0"; by default CUDA if there is one. precision: "fp32", "bf16", "fp16", or
-    "auto" for bf16 with shipped weights on hardware that has its instructions. calibration: of `calibrate.py`, a path or a
-    `Calibration`.
+    device: for example "cpu" or "cuda:0"; by default CUDA if there is one. precision: "fp32", "bf16", "fp16",
+    or "auto": bf16 for shipped weights on hardware with bf16 instructions. calibration: a `Calibration`, or
+    the path of one from `calibrate.py`.
 
-    Attributes: `model`, `device`, `precision`, `weights` (the file's path; None for a SwinSF).
-    Raises `swinsf.Error` for what cannot be read or does not fit; about arguments it is a ValueError too.
+    Attributes: `model`, `device`, `precision`, `weights` (the file's path; None for a SwinSF). Raises
+    `swinsf.Error` for files that cannot be read or do not fit; for a bad argument it is a ValueError too.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Reconstructor:
             self.calibration: Calibration | None = calibration
 
     def __call__(self, spikes: Any) -> Any:
-        """The picture in the middle of one window (41, H, W), or of each in a batch (B, 41, H, W).
+        """The picture in the middle of a window (41, H, W), or of each window in a batch (B, 41, H, W).
 
         spikes: an array or a tensor of 0 and 1, or 0 and 255. Returns float32 (H, W) or (B, H, W), a tensor
-        if a tensor came in, in grey levels: 255 is 0.6 spikes a step, not clamped. The calibration's bad
-        pixels are filled from their neighbours. Raises `swinsf.Error` for other shapes and values.
+        for a tensor, in grey levels, not clamped; 255 is 0.6 spikes a step. The calibration's bad pixels are
+        filled from their neighbours. Raises `swinsf.Error` for other shapes and values.
         """
         with argument_errors():
             given = spikes if torch.is_tensor(spikes) else torch.from_numpy(np.array(spikes))
@@ -112,15 +112,15 @@ class Reconstructor:
         bit_order: str | None = None,
         **options: Any,
     ) -> "Pictures":
-        """The `Pictures` of a recording, as `reconstruct.py` makes them; each is made when it is asked for.
+        """The `Pictures` of a recording, as `reconstruct.py` makes them, each made on demand.
 
-        spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or whatever gives one
-        for a slice. stride, start, stop: the key frames, every stride-th of start..stop-1 that has a whole
-        window around it. bin: steps a bin, or "auto" by light and motion. exposure: factor on the grey
-        levels, or "auto" for one that makes bright pixels white, which is the default without a rate. gamma:
-        1 keeps the grey levels linear. rate: spikes a step that are white, 0.6 by default. repair: "auto" to
-        fill bad pixels, or "none". height, width, flip, bit_order: of a `.dat` file, by default found out.
-        options: of `recordings.stream.reconstruct_at`, such as batch_size and tile.
+        spikes: a recording's path, an array (T, H, W) of 0 and 1 with 41 steps or more, or an object whose
+        slices are such arrays. stride, start, stop: the key frames are every stride-th of start..stop-1 with
+        a whole window around it. bin: steps a bin, or "auto" to choose it by light and motion. exposure: gain
+        on the grey levels, or "auto" to make bright pixels white, the default without a rate. gamma: 1 keeps
+        the grey levels linear. rate: spikes a step at white, 0.6 by default. repair: "auto" to fill bad
+        pixels, or "none". height, width, flip, bit_order: format of a `.dat` file, by default detected.
+        options: those of `recordings.stream.reconstruct_at`, such as batch_size and tile.
 
         Raises `swinsf.Error` if a file cannot be read, a value is out of range, or there is no key frame.
         """
@@ -159,10 +159,10 @@ class Reconstructor:
 
 
 class Pictures:
-    """The pictures of a recording: iterate over it for (step, uint8 (H, W)), ready for cv2.imwrite.
+    """The pictures of a recording: iterate over them for (step, uint8 (H, W)), ready for cv2.imwrite.
 
-    steps: those that are shown, a range. bin: steps a bin. gain: factor on the grey levels.
-    warnings, lines: text on what was found and chosen. size: (H, W).
+    steps: the key frames, a range. bin: steps a bin. gain: factor on the grey levels. warnings, lines: text
+    on the recording and the choices made. size: (H, W).
     """
 
     def __init__(self, recording: Recording, model: SwinSF, plan: Plan, lines: tuple, options: dict):
@@ -189,7 +189,7 @@ class Pictures:
 
 
 def filled(spikes: torch.Tensor, bad: np.ndarray) -> torch.Tensor:
-    """Spikes (..., H, W) whose bad pixels, (H, W) bool, have those of the nearest good one."""
+    """A copy of spikes (..., H, W) whose `bad` pixels, (H, W) bool, have those of the nearest good one."""
     if not bad.any() or bad.all():
         return spikes
     places = (*np.nonzero(bad), *nearest_good(bad))
@@ -216,8 +216,9 @@ def pictures(
     """Pictures of a recording as `reconstruct.py` makes them: an iterator of (step, uint8 (H, W)), ready for
     cv2.imwrite.
 
-    model: a SwinSF, by default the shipped weights for recordings, on CUDA if there is one, in bfloat16 if
-    that is fast. calibration: the camera's, by calibrate.py. The other arguments, and the errors, are those of `Reconstructor.recording`.
+    model: a SwinSF; by default the shipped weights for recordings, on CUDA if there is one, in bfloat16 if
+    that is fast. calibration: the camera's, from `calibrate.py`. Other arguments and errors: see
+    `Reconstructor.recording`.
     """
     held = Reconstructor(model, calibration=calibration)
     return iter(held.recording(spikes, stride, start, stop, bin, exposure, gamma, rate, repair, **options))
@@ -226,10 +227,10 @@ def pictures(
 def tfp_pictures(
     spikes: Any, key_frames: Iterable[int], window: int = STEPS, rate: float = RATE
 ) -> Iterator[np.ndarray]:
-    """`models.classical.tfp_pictures` of a recording of any kind; see `Recording.of`."""
+    """`models.classical.tfp_pictures` for recordings of any kind, see `Recording.of`."""
     return classical.tfp_pictures(Recording.of(spikes), key_frames, window, rate)
 
 
 def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
-    """`models.classical.tfi_pictures` of a recording of any kind; see `Recording.of`."""
+    """`models.classical.tfi_pictures` for recordings of any kind, see `Recording.of`."""
     return classical.tfi_pictures(Recording.of(spikes), key_frames, rate)

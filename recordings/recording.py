@@ -1,6 +1,6 @@
-"""One type for recordings of every kind: files, pipes and arrays.
+"""`Recording`, one type for recordings of every kind: files, pipes and arrays.
 
-What opens them is in `recordings.opening`.
+`recordings.opening` opens them.
 """
 
 import copy
@@ -17,19 +17,18 @@ from swinsf.utils.timing import STEPS
 
 
 def spread(count: int, first: int, last: int) -> list[int]:
-    """Up to `count` whole numbers from first to last, evenly spread."""
+    """Up to `count` integers from first to last, evenly spread."""
     return sorted({first + (last - first) * i // max(1, count - 1) for i in range(count)})
 
 
 class Recording:
-    """Spikes (T, H, W), read as they are sliced, and looked at as they are read: 0 and 1, or 0 and 255.
+    """Spikes (T, H, W), read slice by slice and checked as they are read: 0 and 1, or 0 and 255.
 
-    length: T, or None for a pipe, whose end is not known yet; its steps are read in order, each once.
-    size: (H, W). shape: (length, H, W). source: what is sliced: an array, a `DatFile`, a `PipedSpikes`, or
-    any object that gives an array (t, H, W) for a slice. name: what messages call it.
+    length: T, or None for a pipe, whose end is unknown and whose steps are read in order, each once.
+    size: (H, W). shape: (length, H, W). source: an array, a `DatFile`, a `PipedSpikes`, or any object whose
+    slices are arrays (t, H, W). name: its name in messages.
 
-    Raises TypeError for a path, and ValueError for an array that has not three dimensions, and later for what
-    is no spikes.
+    Raises TypeError for a path, ValueError for an array without three dimensions, and later for other values.
     """
 
     def __init__(self, source, name: str = "the recording"):
@@ -45,18 +44,18 @@ class Recording:
 
     @classmethod
     def of(cls, spikes) -> "Recording":
-        """Spikes of any kind as a `Recording`. One stays as it is.
+        """Spikes of any kind as a `Recording`; a `Recording` is returned unchanged.
 
-        An array whose last axis is time is turned, with a warning; see `recordings.axes`.
+        An array whose last axis is time is transposed, with a warning; see `recordings.axes`.
         """
         if isinstance(spikes, Recording):
             return spikes
         array = isinstance(spikes, np.ndarray) and spikes.ndim == 3
         if array:
-            validate_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead the next look
+            validate_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead time_is_last
         if array and time_is_last(spikes, "the array"):
             warnings.warn(
-                f"an array {spikes.shape} is taken as (H, W, T), since its last axis is time", stacklevel=3
+                f"an array {spikes.shape} is read as (H, W, T), since its last axis is time", stacklevel=3
             )
             spikes = np.moveaxis(spikes, -1, 0)
         return cls(spikes)
@@ -72,7 +71,7 @@ class Recording:
         return self.length
 
     def __getitem__(self, index):
-        """Steps as uint8 of 0 and 1; integers, slices and tuples of them, as of an array."""
+        """Steps as uint8 of 0 and 1. index: an integer, a slice or a tuple of them, as for an array."""
         steps, *rest = index if isinstance(index, tuple) else (index,)
         found = self.changed_steps(validate_spikes(self.source[steps]))
         return found[(slice(None), *rest)] if isinstance(steps, slice) else found[tuple(rest)]
@@ -81,7 +80,8 @@ class Recording:
         return np.asarray(self[:], dtype)
 
     def peek(self, steps: int) -> np.ndarray:
-        """The next steps of a pipe, which are kept for later slices; the first of any other recording."""
+        """The next steps of a pipe, which later slices return again; else the first steps of the
+        recording."""
         if self.length is None:
             return self.changed_steps(validate_spikes(self.source.peek(steps)))
         return self[: min(steps, self.length)]
@@ -92,14 +92,14 @@ class Recording:
         return steps
 
     def changed(self, change: Callable) -> "Recording":
-        """The recording with `change`, steps (..., H, W) -> steps, applied to what is read."""
+        """The recording with `change`, steps (..., H, W) -> steps, applied to every slice."""
         other = copy.copy(self)
         other.changes = (*self.changes, change)
         other.size = tuple(change(np.zeros((0, *self.size), np.uint8)).shape[1:])
         return other
 
     def spans(self, rows: tuple, columns: tuple) -> tuple[slice, slice]:
-        """Slices for rows and columns, each (start, stop) with None for the edge.
+        """Slices from rows and columns, each (start, stop) with None for the edge.
 
         Raises UserError if they are not within the picture.
         """
@@ -114,5 +114,5 @@ class Recording:
         return tuple(slice(*span) for span in found)
 
     def crop(self, rows: slice, columns: slice) -> "Recording":
-        """A part of each picture."""
+        """The recording with each step cut to rows and columns."""
         return self.changed(lambda steps: steps[..., rows, columns])

@@ -1,5 +1,5 @@
-"""Bad pixels of a recording: found by their neighbours, and filled with the spikes of the nearest good
-pixel."""
+"""Bad pixels of a recording: found by comparison with their neighbours, and filled with the spikes of the
+nearest good pixel."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,19 @@ from swinsf.datasets.bad_pixels import nearest_good
 from swinsf.recordings.recording import Recording, spread
 from swinsf.utils.timing import STEPS
 
-LOOKS = 16  # pieces of a recording that are looked at, at most
-LOOK = 64  # steps in each, at most
-PEEKED = 3 * STEPS  # of a pipe that are looked at; more would keep a live one waiting
+LOOKS = 16  # most pieces of a recording to read
+LOOK = 64  # most steps in each
+PEEKED = 3 * STEPS  # steps of a pipe to read; more would delay a live one
 SIGMAS = 5  # standard errors by which a hot pixel must exceed all its neighbours
-ALWAYS = 0.8  # part of the looks in which it must
-# and by this part of the brightest neighbour, spikes a step, and spikes in all. With a part of 0.2, within
-# the noise of 300 steps, cuts of a recording differed in half of their pixels.
+ALWAYS = 0.8  # part of the pieces in which it must exceed them
+# It must also exceed the brightest neighbour by this part of it, by these spikes a step, and by these spikes
+# in all. A part of 0.2 is within the noise of 300 steps: cuts of a recording differed in half of their bad
+# pixels.
 ABOVE, LEAST, FEWEST = 0.24, 0.01, 4
 CONTRAST = 0.7  # and by this part of the difference between its neighbours
-# light is blurred by a lens: neighbours that are brighter by this part of the excess say that it is light
+# A lens blurs light: if neighbours are brighter by this part of the excess, it is light.
 SHARP = 0.15
-# a pixel without a spike is dead if each neighbour has more spikes a step, and more in all
+# A pixel without a spike is dead if each neighbour exceeds these spikes a step, and these spikes in all.
 DARK, SPIKES = 0.02, 10
 QUANTUM = 0.4  # spikes: standard deviation of a count of regular spikes, sqrt(1/6)
 
@@ -33,7 +34,7 @@ BORDER = {"borderType": cv2.BORDER_REFLECT_101}
 
 
 class BadPixels(NamedTuple):
-    """The pixels of a recording, as sampled."""
+    """The bad pixels of a recording, and the rates that they were found by."""
 
     rate: np.ndarray  # (H, W) float32, mean spikes a step
     hot: np.ndarray  # (N, 2) rows and columns
@@ -41,14 +42,14 @@ class BadPixels(NamedTuple):
 
 
 def find_bad_pixels(spikes) -> BadPixels:
-    """The `BadPixels` of a recording (T, H, W); of a pipe, by the steps that it can peek at.
+    """The `BadPixels` of a recording (T, H, W); for a pipe, from the steps that it can peek at.
 
-    A hot pixel exceeds all its eight neighbours by far, in every part of the recording. A speck that moves,
-    or comes and goes, does so for a while only. A still point of light reaches the neighbours as well, since
-    lenses blur. Less than a window's steps tell nothing. The work does not grow with the recording.
+    A hot pixel exceeds all its eight neighbours by far, in every part of the recording. A moving or
+    flickering speck does so only for a while. A still point of light also brightens the neighbours, since
+    lenses blur. In less than a window's steps no bad pixels are found. The work does not grow.
 
-    The thresholds are rates, whatever the length; only below 400 steps faint pixels in the dark are left out,
-    those with a few spikes more than their neighbours.
+    The thresholds are rates, whatever the length. Only below 400 steps, faint hot pixels are missed in the
+    dark, where they have just a few spikes more than their neighbours.
     """
     looks, steps = rates_of(Recording.of(spikes))
     total, excess, squares, above, count = 0.0, 0.0, 0.0, 0.0, 0
@@ -84,7 +85,7 @@ def find_bad_pixels(spikes) -> BadPixels:
 
 
 def rates_of(recording: Recording):
-    """(iterator of mean rates (H, W) float32 of pieces of a recording, evenly spread; steps in each)."""
+    """(iterator over mean rates, float32 (H, W), of evenly spread pieces of a recording; steps in each)."""
     spikes = recording.peek(PEEKED) if recording.length is None else recording
     count = max(2, min(LOOKS, len(spikes) // STEPS))
     steps = max(1, min(LOOK, len(spikes) // count))
@@ -95,15 +96,14 @@ def rates_of(recording: Recording):
 
 
 def repair(spikes, bad: np.ndarray):
-    """A recording (T, H, W), read as it is sliced, whose bad pixels, (H, W) bool, have the spikes of the
-    nearest good one."""
+    """A recording (T, H, W) whose `bad` pixels, (H, W) bool, have the spikes of the nearest good one."""
     if not bad.any() or bad.all():
         return spikes
     return Recording.of(spikes).changed(Filler(bad))
 
 
 class Filler:
-    """Steps (..., H, W) -> a copy whose bad pixels, (H, W) bool, have the spikes of the nearest good one."""
+    """Steps (..., H, W) -> a copy whose `bad` pixels, (H, W) bool, have those of the nearest good one."""
 
     def __init__(self, bad):
         self.bad, self.good = np.nonzero(bad), nearest_good(bad)

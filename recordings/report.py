@@ -18,7 +18,7 @@ from swinsf.recordings.tone import moment_name, picture_name
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-MOMENTS = 12  # of a recording that a report shows
+MOMENTS = 12  # most moments of a recording on a page
 
 
 def method_name(settings) -> str:
@@ -27,13 +27,13 @@ def method_name(settings) -> str:
 
 
 def moments(keys: range) -> list[int]:
-    """The key frames that a report shows: up to MOMENTS, evenly spread."""
+    """The key frames on the page: up to MOMENTS, evenly spread."""
     return [keys[i] for i in spread(min(MOMENTS, len(keys)), 0, len(keys) - 1)]
 
 
 def check_report(settings, keys: range, shape: tuple):
-    """Raises UserError if a page cannot be written, or pictures of --compare are missing or do not fit: better
-    before the work than after."""
+    """Raises UserError, before the work begins, if the page cannot be written, or if pictures of --compare
+    are missing or do not fit. shape: (H, W)."""
     page_path(settings)
     names = [picture_name(key) for key in moments(keys)] if settings.report else []
     page.check_folders(settings.compare, names, (*BASELINES, method_name(settings)))
@@ -43,19 +43,19 @@ def check_report(settings, keys: range, shape: tuple):
 
 
 def page_path(settings) -> Path:
-    """Where the page goes. Raises UserError if another file than such a page is there."""
+    """The path of the page. Raises UserError if a file that is not such a page would be replaced."""
     output = settings.output
     is_file = output.suffix and not output.is_dir()
     path = output.with_suffix(".html") if is_file else output / "report.html"
     if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):
         raise UserError(
-            f"{path}: is there already, and no page of this script; add --overwrite, or take another --output"
+            f"{path}: is there already, and not a page of this script; add --overwrite, or take another --output"
         )
     return path
 
 
 def write_report(path: Path, job, seconds: float):
-    """Write the page of a `Job`, scored by NIQE if pictures are large enough. seconds: of one picture."""
+    """Write the page of a `Job`, with NIQE if pictures are large enough. seconds: time per picture."""
     settings, ours, statistics = job.settings, method_name(job.settings), read_statistics()
     rows, frames = [], []
     for key in tqdm(moments(job.plan.keys), "report", unit="moment", dynamic_ncols=True, leave=False):
@@ -80,7 +80,7 @@ def write_report(path: Path, job, seconds: float):
 
 
 def baselines_at(job, key: int):
-    """(the spikes at a key frame as grey levels, {method: picture}, {method: seconds}) by TFP and TFI."""
+    """(spikes at a key frame as grey levels (H, W), {method: picture}, {method: seconds}) for TFP and TFI."""
     binned = bin_steps(job.recording, job.plan.bin, key)
     curve = dataclasses.replace(job.plan.curve, bits=8)
     middle = binned.bin_of(key)

@@ -1,4 +1,4 @@
-"""A network on recordings of any length: windows that slide, and work that overlaps."""
+"""Runs a network on recordings of any length: sliding windows, read ahead while the network runs."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def check_number(name: str, value: Any, least: float, most: float, kind: type = numbers.Real) -> None:
-    """Raises ArgumentError for an argument that is not a number of a kind from least to most."""
+    """Raises ArgumentError unless an argument is a number of type `kind` from least to most."""
     if not isinstance(value, kind) or not least <= value <= most:
         whole = "a whole number" if kind is numbers.Integral else "a number"
         allowed = f", {least:g} or more" if most == ENDLESS else f" from {least:g} to {most:g}"
@@ -32,7 +32,7 @@ def check_number(name: str, value: Any, least: float, most: float, kind: type = 
 
 
 def check_keys(stride: Any, start: Any, stop: Any, bin: Any) -> None:
-    """Raises UserError for values that name no key frames or bins."""
+    """Raises UserError unless stride and bin are integers from 1, and start and stop are integers or None."""
     for name, value, least in (
         ("stride", stride, 1),
         ("start", start, 0),
@@ -62,15 +62,15 @@ def reconstruct(
     rate: float = RATE,
     **options: Any,
 ) -> Iterator[np.ndarray]:
-    """Pictures of a recording of any length by a network; an iterator of (H, W) float32 arrays, grey levels
+    """A network's pictures of a recording of any length: an iterator of float32 arrays (H, W), grey levels
     0..255, not clamped.
 
-    spikes: an array (T, H, W) of 0 and 1, or whatever gives one for a slice, such as `datasets.dat.open_dat`;
-    it is sliced in order and no step is read twice. model: a SwinSF. stride, start, stop: see `key_frames`,
-    in steps of the recording. bin: steps a bin, for dark recordings, see `recordings.binning`. rate: spikes a step at grey level 255. options: of
-    `reconstruct_at`.
+    spikes: an array (T, H, W) of 0 and 1, or an object whose slices are such arrays, as
+    `datasets.dat.open_dat` returns; it is sliced in order and no step is read twice. model: a SwinSF. stride,
+    start, stop: see `key_frames`, in steps of the recording. bin: steps a bin, for dark recordings, see
+    `recordings.binning`. rate: spikes a step at grey level 255. options: those of `reconstruct_at`.
 
-    Raises TypeError for a path, ValueError for other shapes, values out of range, and if no key frame has a
+    Raises TypeError for a path, ValueError for other shapes or values out of range, or if no key frame has a
     whole window.
     """
     check_keys(stride, start, stop, bin)
@@ -89,15 +89,14 @@ def reconstruct(
 
 
 def reconstruct_binned(spikes, model, keys, stride, bin=1, calibration=None, **options):
-    """`reconstruct_at` with `bin` steps a bin. keys, stride: in steps of the recording, as are those that
-    are yielded.
+    """`reconstruct_at` with `bin` steps a bin, and the grey levels of the unbinned recording.
 
-    The grey level is that of the recording whatever `bin` is. calibration: of a single step, see
+    keys, stride, and the key frames yielded: in steps of the recording. calibration: for unbinned steps, see
     `reconstruct_at`.
     """
     if calibration is not None:
         dark, response = calibration
-        calibration = np.stack([bin * dark, response])  # of a bin
+        calibration = np.stack([bin * dark, response])  # for a bin
     made = reconstruct_at(spikes, model, keys, stride, bin=bin, calibration=calibration, **options)
     return _divided(made, bin)
 
@@ -121,17 +120,16 @@ def reconstruct_at(
     bin=1,
     ends=False,
 ):
-    """Pictures of a recording at key frames, rising, at least `stride` apart: an iterator of (key frame, (H,
-    W) float32 array).
+    """Pictures at key frames that increase by `stride` or more: an iterator of (key frame, float32 (H, W)).
 
-    spikes, model: see `reconstruct`. batch_size: windows that the network sees at a time. tile: see `tiled`.
-    outputs: "middle", or "all" to take the left and the right picture of each window too, with stride 1 or 7:
-    a third of the passes, for pictures that are a little worse; keys are then whole groups (see
-    `group_size`), but for the last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a
-    step and response, relative to the mean; None if they are alike. bin: steps a bin of a window. ends: mirror
-    the recording in time where a window reaches beyond it.
+    spikes, model: see `reconstruct`. batch_size: windows per pass of the network. tile: see `tiled`. outputs:
+    "middle", or "all" to use the left and the right picture of each window too, with stride 1 or 7: a third
+    of the passes for slightly worse pictures; keys then come in whole groups (see `group_size`), except the
+    last. calibration: (2, H, W) float32, the pixels' dark charge in thresholds a step and response relative
+    to the mean; None if pixels are alike. bin: steps a bin of a window. ends: mirror the recording in time if
+    a window reaches beyond it.
 
-    The next window is read while the network runs. The iterator ends early where the recording does, or
+    The next window is read while the network runs. The iterator ends with the recording, or once
     should_stop() is true. Raises UserError for a tile or a stride that does not fit.
     """
     multiple = model.config.window * model.config.patch
@@ -167,11 +165,10 @@ def _pictures(read, model, batch_size, tile, multiple, calibration):
 
 
 def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
-    """Yields (passes, their windows, each a uint8 tensor (41, H, W)) of `plan_passes`, at least batch_size at
-    a time.
+    """Yields (passes of `plan_passes`, windows, uint8 tensors (41, H, W)), at least batch_size at a time.
 
-    Steps that windows share are read once. Ends with the recording. If it ends within a group, each key frame
-    of the group that still has a whole window gets a pass of its own.
+    Steps shared by windows are read once. Ends with the recording. If it ends within a group, each key frame
+    of the group that still has a whole window gets its own pass.
     """
     keys, steps = iter(keys), Steps(spikes, bin, ends)
     passes, windows = [], []
@@ -194,8 +191,8 @@ def read_windows(spikes, keys, group=1, batch_size=1, bin=1, ends=False):
 class Steps:
     """The current steps of a recording, read in order, each once.
 
-    bin: steps a bin. A window's bins lie around its own key frame, so those of key frames that
-    are closer than a bin overlap. The steps are then held as bits.
+    bin: steps a bin. Bins are centred on each window's key frame, so they differ between windows; the steps
+    are therefore held unbinned, packed as bits if bin > 1.
     """
 
     def __init__(self, spikes, bin=1, ends=False):
@@ -206,7 +203,7 @@ class Steps:
         return self.first + (0 if self.held is None else len(self.held))
 
     def forget(self, first):
-        """Steps before `first` are not wanted any more."""
+        """Drop the steps before `first`."""
         keep = self.held is not None and first < self.reached
         self.held = self.held[first - self.first :] if keep else None
         self.first = first
@@ -226,7 +223,7 @@ class Steps:
         self.held = np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def mirrored(self, start, stop):
-        """Steps start..stop-1, those beyond the recording mirrored at its first and last step."""
+        """Steps start..stop-1; beyond the recording they are mirrored at its first and last step."""
         last = len(self.spikes) - 1
         places = np.arange(start, stop) % max(1, 2 * last)
         places = np.minimum(places, 2 * last - places)
@@ -238,7 +235,7 @@ class Steps:
         return centre - MIDDLE * self.bin - self.bin // 2
 
     def window(self, centre):
-        """The 41 steps around a key frame, uint8 (41, H, W), or None if the recording ends within them."""
+        """The 41 bins around a key frame, uint8 (41, H, W), or None if the recording ends within them."""
         start = self.first_of(centre)
         stop = start + STEPS * self.bin
         if self.reached < stop:
@@ -257,8 +254,8 @@ def prefetch(
 ) -> Iterator[T]:
     """Yield the items of a generator that runs in a thread, one item ahead. Its errors are raised here.
 
-    Close it to leave early. patience: longest wait of closing for the current item, in seconds; None: as long
-    as it takes. Ends early if should_stop() is true, also while it waits for an item.
+    Close it to leave early; this waits up to `patience` seconds for the current item, or as long as it takes
+    if None. Ends early if should_stop() is true, even while waiting for an item.
     """
     ready: queue.Queue[Any] = queue.Queue(1)
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""A recording's light and motion, by a few looks at it."""
+"""Measures a recording's light and motion from a few samples, called looks."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ import numpy as np
 from swinsf.recordings.recording import Recording, spread
 from swinsf.utils.timing import STEPS
 
-PLACES = 5  # of a recording that are looked at
-ENOUGH = 12  # spikes of a bright pixel in a look; a look is lengthened until it has them,
-LONGEST = 8 * STEPS  # steps, at most
-BRIGHT = 0.99  # the part of the pixels that are no brighter than a bright pixel
-WHITE = 0.9  # where an automatic exposure puts a bright pixel's grey level, of the range
-TEXTURED = 10.0  # grey levels of slope a pixel, above which motion is measured
-LEAST_TEXTURE = 0.002  # part of the pixels that have it, or motion cannot be told
-AGREE = 0.5  # pixels by which the way there and the way back may differ, plus a twentieth of the way
+PLACES = 5  # number of looks
+ENOUGH = 12  # spikes that a bright pixel needs in a look; the look is lengthened for them,
+LONGEST = 8 * STEPS  # but not beyond these steps
+BRIGHT = 0.99  # quantile of the rate at which a pixel counts as bright
+WHITE = 0.9  # grey level of a bright pixel after an automatic gain, relative to the range
+TEXTURED = 10.0  # slope in grey levels a pixel above which motion is measured
+LEAST_TEXTURE = 0.002  # part of the pixels that must have such a slope, or motion is unknown
+AGREE = 0.5  # pixels by which the flows forward and back may differ, plus a twentieth of the flow
 
 
 class Survey(NamedTuple):
@@ -23,12 +23,12 @@ class Survey(NamedTuple):
 
     rate: float  # of all pixels
     bright: float  # of a bright pixel: a hundredth are brighter
-    motion: float | None  # three quarters of the textured pixels move at most this fast; None if unknown
-    steps: int | None  # of the recording; None if it comes through a pipe
+    motion: float | None  # upper quartile over the textured pixels; None if unknown
+    steps: int | None  # length of the recording; None for a pipe
 
 
 def survey(spikes, first: int = 0, stop: int | None = None) -> Survey:
-    """The `Survey` of steps first..stop-1 of a recording (T, H, W); of a pipe, of its next steps."""
+    """The `Survey` of steps first..stop-1 of a recording (T, H, W), or of the next steps of a pipe."""
     recording = Recording.of(spikes)
     rates, bright, motion = [], [], []
     for _, look in look_over(recording, PLACES, first, stop):
@@ -40,15 +40,15 @@ def survey(spikes, first: int = 0, stop: int | None = None) -> Survey:
 
 
 def summarize(rates: list, bright: list, motion: list, steps: int | None) -> Survey:
-    """The `Survey` of what looks tell: rates of all and of bright pixels, and `speeds`."""
-    told = np.concatenate(motion)
-    fast = float(np.quantile(told, 0.75)) if told.size else None
+    """The `Survey` from the values of each look: the rates of all and of bright pixels, and `speeds`."""
+    measured = np.concatenate(motion)
+    fast = float(np.quantile(measured, 0.75)) if measured.size else None
     return Survey(float(np.mean(rates)), float(np.mean(bright)), fast, steps)
 
 
 def look_over(recording: Recording, places: int, first: int = 0, stop: int | None = None):
     """Yields (first step, steps as bool (t, H, W)) of up to `places` looks, evenly spread over steps
-    first..stop-1. A look has 41 steps, and more in the dark. A pipe has one look, its next steps."""
+    first..stop-1. A look has 41 steps, more in the dark. A pipe has one look, its next steps."""
     if recording.length is None:
         yield 0, look_long_enough(recording.peek)
         return
@@ -58,7 +58,7 @@ def look_over(recording: Recording, places: int, first: int = 0, stop: int | Non
 
 
 def looks_of(recording: Recording, places: int, first: int = 0, stop: int | None = None):
-    """(first steps of the looks of `look_over`, steps in each). Around a short piece it looks further."""
+    """(first steps of the looks of `look_over`, steps in each). They go beyond a piece that is too short."""
     total = recording.length
     stop = min(total, total if stop is None else stop)
     spare = max(0, LONGEST - (stop - first)) // 2
@@ -68,8 +68,8 @@ def looks_of(recording: Recording, places: int, first: int = 0, stop: int | None
 
 
 def look_long_enough(read):
-    """Steps, bool (t, H, W), of read(t), in which a bright pixel has `ENOUGH` spikes; else `LONGEST`, or as
-    many as there are."""
+    """The first of read(41), read(82), ..., bool (t, H, W), in which a bright pixel has `ENOUGH` spikes; at most
+    `LONGEST` steps, or as many as there are."""
     length = STEPS
     while True:
         look = np.asarray(read(length)) != 0
@@ -79,16 +79,15 @@ def look_long_enough(read):
 
 
 def speeds(look: np.ndarray) -> np.ndarray:
-    """`flow_speeds`; what is fast shows in fewer steps."""
+    """`flow_speeds` of a look, or of its first half if the motion is too fast for the whole."""
     found = flow_speeds(look)
     return found if len(found) else flow_speeds(look[: len(look) // 2])
 
 
 def flow_speeds(look):
-    """Speeds (N,) in pixels a step where there is texture, by optical flow from the first half of steps (t,
-    H, W) to the second.
+    """Speeds (N,) of textured pixels, pixels a step, by optical flow between the halves of steps (t, H, W).
 
-    Noise moves as it likes: where the flow forward and the flow back do not cancel, nothing is told.
+    Pixels whose flows forward and back do not cancel are left out, since noise has a flow too.
     """
     half = len(look) // 2
     none = np.zeros(0, np.float32)
@@ -100,14 +99,18 @@ def flow_speeds(look):
         return none
     grey = [cv2.GaussianBlur(np.clip(255 * WHITE / bright * rate, 0, 255), None, 1.5) for rate in rates]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    there, back = (flow.calc(*(g.astype(np.uint8) for g in pair), None) for pair in (grey, grey[::-1]))
+    forward, back = (flow.calc(*(g.astype(np.uint8) for g in pair), None) for pair in (grey, grey[::-1]))
     slope = np.hypot(
         cv2.Sobel(grey[0], cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey[0], cv2.CV_32F, 0, 1, scale=1 / 8)
     )
     rows, columns = np.mgrid[: slope.shape[0], : slope.shape[1]].astype(np.float32)
     back = cv2.remap(
-        back, columns + there[..., 0], rows + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        back,
+        columns + forward[..., 0],
+        rows + forward[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    way, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (there, there + back))
-    told = way[(slope > TEXTURED) & (differ < AGREE + way / 20)] / (len(look) - half)
-    return told if len(told) >= LEAST_TEXTURE * slope.size else none
+    distance, differ = (np.hypot(*np.moveaxis(part, 2, 0)) for part in (forward, forward + back))
+    found = distance[(slope > TEXTURED) & (differ < AGREE + distance / 20)] / (len(look) - half)
+    return found if len(found) >= LEAST_TEXTURE * slope.size else none

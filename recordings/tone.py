@@ -1,4 +1,4 @@
-"""From grey levels to shown pictures: the tone curve, and a stamp of step and time."""
+"""Turns grey levels into pictures to show: the tone curve, and a stamp of step and time."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from swinsf.evaluation.metrics import to_bytes
 
 @dataclass(frozen=True)
 class ToneCurve:
-    """Grey levels as they are shown: 255 (exposure x grey / 255) ^ (1 / gamma), clamped to 0..255 and
+    """Maps grey levels to shown ones: 255 (exposure x grey / 255) ^ (1 / gamma), clamped to 0..255 and
     truncated to bytes.
 
-    bits: 8; 16 for 0..65535 in place of 0..255; 32 for exposure x grey as floats, not clamped.
+    exposure: the gain. bits: 8; 16 for 0..65535 instead of 0..255; 32 for unclamped floats, exposure x grey.
     """
 
     exposure: float = 1.0
@@ -21,7 +21,7 @@ class ToneCurve:
     bits: int = 8
 
     def clipped(self, picture):
-        """The part of a picture's pixels, (H, W) floats, that are above white."""
+        """The part of a picture's pixels, (H, W) floats, above white."""
         return float(np.mean(picture * self.exposure > 255))
 
     def __call__(self, picture):
@@ -48,10 +48,9 @@ def moment_name(key, steps_per_second):
 
 
 def stamp(picture, text):
-    """A copy of a picture (H, W), uint8 or uint16, with text in its lower left corner, white with a black
-    outline."""
+    """A copy of a picture (H, W), uint8 or uint16, with outlined text in its lower left corner."""
     height, width = picture.shape
-    size = max(11, height // 23)  # pixels of a line
+    size = max(11, height // 23)  # font size in pixels
     font, rows = ImageFont.load_default(size), min(height, 2 * size)
     place, white = (size // 2, rows - size // 2), np.iinfo(picture.dtype).max
     stamped = picture.copy()

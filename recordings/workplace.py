@@ -1,6 +1,6 @@
 """The folder in which an output is made.
 
-One run at a time owns it. A record in it has the settings, so that the same command resumes.
+One run at a time owns it. A record in it holds the settings, so that the same command resumes.
 """
 
 import json
@@ -15,16 +15,16 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write, is_clutter, lock_folder
 from swinsf.utils.guard import read_json
 
-RECORD = "reconstruct.json"  # what an output was made from and by
-TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # of pictures, by bits
+RECORD = "reconstruct.json"  # the settings of an output
+TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}  # bits -> type of the pictures
 
 
 class Output:
-    """The base of the writers.
+    """The base class of the writers.
 
-    A subclass has `workplace`, the folder of unfinished pictures and their record, and `one_file` if its
-    pictures go into one. It implements `refuse_foreign`, `clear`, `done`, `write`, `read`, `finish`, `discard`
-    and `finished_record`.
+    A subclass has `workplace`, the folder of unfinished pictures and their record, and sets `one_file` if all
+    pictures go into one file. It implements `refuse_foreign`, `clear`, `done`, `write`, `read`, `finish`,
+    `discard` and `finished_record`.
     """
 
     one_file = False
@@ -35,10 +35,10 @@ class Output:
         self.keys, self.piped, self.lock, self.frames = keys, piped, None, None
 
     def claim(self, overwrite=False):
-        """Make the workplace, or take over that of an interrupted run with the same settings. Only one process
-        calls this.
+        """Make the workplace, or resume in that of an interrupted run with the same settings. Only one
+        process calls this.
 
-        Raises UserError if something would be overwritten, another run owns it, or the disk is full.
+        Raises UserError if files would be overwritten, another run owns the folder, or the disk is full.
         """
         self.refuse_foreign(read_record(self.workplace / RECORD), overwrite)
         if not self.workplace.is_dir():
@@ -57,14 +57,14 @@ class Output:
             return
         if unfinished and not overwrite:
             raise UserError(
-                f"{self.workplace}: an unfinished run lies there, with {describe_change(record['about'], self.about)}"
+                f"{self.workplace}: has an unfinished run with {describe_change(record['about'], self.about)}"
             )
         self.clear()
         self.check_room()
         self.save_record(whole=False)
 
     def close(self):
-        """Release the lock, as the end of the process does."""
+        """Release the lock, as the end of the process would."""
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
@@ -76,14 +76,14 @@ class Output:
         return f"{len(self.done())} of {len(self.keys)} pictures are kept in {self.workplace}; the same command resumes"
 
     def check_room(self):
-        """Raises UserError if the place is not writable, or its disk has no room for the pictures of a file."""
+        """Raises UserError if the folder is not writable, or its disk lacks room for a file of pictures."""
         place = self.workplace.absolute()
         folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
         if not os.access(folder, os.W_OK):
-            raise UserError(f"--output {self.path}: {folder} may not be written to; take another place")
+            raise UserError(f"--output {self.path}: {folder} is not writable; take another folder")
         disk = shutil.disk_usage(folder)
         need = len(self.keys) * self.shape[0] * self.shape[1] * self.type.itemsize
-        known = disk.total > 0  # some network file systems do not say
+        known = disk.total > 0  # some network file systems report 0
         if self.one_file and not self.piped and known and need > disk.free:
             raise UserError(
                 f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {disk.free / 1e6:,.1f} "
@@ -97,16 +97,16 @@ class Output:
             )
 
     def place(self):
-        """The path as text; a relative one with its working directory."""
+        """The path as text, a relative one with the working directory."""
         return str(self.path) if self.path.is_absolute() else f"{self.path} (in {Path.cwd()})"
 
     def read_bytes(self, key):
-        """A picture that was written, as uint8 whatever its bits."""
+        """A written picture as uint8, whatever its bits."""
         picture = self.read(key)
         return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else to_bytes(picture)
 
     def is_finished(self):
-        """Whether it is complete already, by the same settings. Never for a recording from a pipe."""
+        """Whether the output is complete, with the same settings. Never true for a pipe."""
         if self.piped:
             return False
         record = self.finished_record()
@@ -119,7 +119,7 @@ class Output:
 
 
 def read_record(path):
-    """The record of an output; None if there is none of this script."""
+    """The record of an output; None if there is none or reconstruct.py did not write it."""
     try:
         record = read_json(path)
         ours = (
@@ -131,23 +131,22 @@ def read_record(path):
 
 
 def foreign_files(folder):
-    """The files in a folder without a record, except the system's and those of a run that was killed before
-    it wrote one."""
+    """The files in a folder without a record, except the system's and temporary records of killed runs."""
     return [
         file for file in folder.iterdir() if not file.name.startswith(f".{RECORD}.") and not is_clutter(file)
     ]
 
 
 def describe_change(old, new, remedy=None):
-    """The settings that differ, as text, and how to resume.
+    """The settings that differ, as text, with a remedy, by default how to resume.
 
-    remedy: replaces how to resume; the text is then empty if no setting differs.
+    With a remedy given, the text is empty if no setting differs.
     """
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     text = "; ".join(f"{name} {old.get(name)!s:.80}, not {new.get(name)!s:.80}" for name in changed)
     if remedy is not None:
         return f", with {text}{remedy}" if changed else ""
-    if changed == ["pictures"] and isinstance(old["pictures"], int):  # as where the recording has grown
+    if changed == ["pictures"] and isinstance(old["pictures"], int):  # the recording has grown
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
         return f"{text}; add --stop {stop} to resume, or --overwrite to start again"
     return f"{text}; take the same to resume, or --overwrite to start again"

@@ -1,8 +1,7 @@
 """Writers of a recording's pictures: a folder of PNGs, or a single file. Both can be stopped and resumed.
 
-Pictures come in any order and from any number of processes. Those of a file wait in a hidden folder next to
-it, `.NAME.parts`. The file takes its name once it is complete. One run at a time writes an output, which it
-locks.
+Pictures come in any order and from any number of processes. The pictures of a single file are collected in a
+hidden folder next to it, `.NAME.parts`; the file gets its name once it is complete. A run locks its output.
 """
 
 import os
@@ -46,7 +45,7 @@ class PngFolder(Output):
             )
         if self.path.is_dir() and not record and foreign_files(self.path):
             raise UserError(
-                f"--output {self.path}: has files but no {RECORD}, so it is not of this script; take a new folder"
+                f"--output {self.path}: has files but no {RECORD}, so it is not from this script; take a new folder"
             )
         if record and record["whole"] and not overwrite:
             changed = describe_change(record["about"], self.about, "")
@@ -60,7 +59,7 @@ class PngFolder(Output):
                 file.unlink()
 
     def done(self):
-        """The key frames whose pictures are there, a set."""
+        """The set of key frames whose pictures are written."""
         names = (file.name for file in self.path.glob("*.png"))
         return {
             key
@@ -79,23 +78,23 @@ class PngFolder(Output):
         picture = read_levels(path)
         if picture is None or picture.shape != tuple(self.shape) or picture.dtype != self.type:
             raise UserError(
-                f"{path}: no picture of this recording; remove it, and the same command makes it again"
+                f"{path}: not a picture of this recording; remove it, and the same command makes it again"
             )
         return picture
 
     def finish(self, count):
-        for torn in self.path.glob(".*.png.*"):  # of writes that were killed
+        for torn in self.path.glob(".*.png.*"):  # left by killed writes
             torn.unlink()
         self.save_record(whole=True)
 
     def discard(self):
-        """Clean up after a run without pictures. A folder of PNGs needs nothing."""
+        """Clean up after a run without pictures: nothing to do for a folder of PNGs."""
 
 
 class PictureFile(Output):
     """All pictures in one file: `.npy` (N, H, W), TIFF, a video, or one PNG.
 
-    Until it is complete, `pictures` in the workplace holds their bytes, and `done` a byte for each.
+    Until it is complete, `pictures` in the workplace holds their bytes, and `done` one byte for each.
     """
 
     one_file = True
@@ -117,21 +116,22 @@ class PictureFile(Output):
         foreign = not record and place.exists() and not (place.is_dir() and not foreign_files(place))
         if foreign or place.is_symlink():
             raise UserError(
-                f"{place}: is where pictures wait, but not of this script; move it, or take another --output"
+                f"{place}: pictures would be collected here, but it is not from this script; move it, or take another "
+                "--output"
             )
 
     @property
     def finished_place(self):
-        """Where the record of the finished file is, hidden next to it."""
+        """The path of the finished file's record, hidden next to it."""
         return self.path.with_name(f".{self.path.name}.json")
 
     def finished_record(self):
-        """The record of the finished file; None if it is missing, or another file has taken its place."""
+        """The record of the finished file; None if either is missing, or the file was replaced."""
         record = read_record(self.finished_place)
         return record if record and self.path.is_file() and record.get("file") == self.seen() else None
 
     def seen(self):
-        """Size and time of the finished file, by which a replaced one is detected."""
+        """Size and modification time of the finished file, to detect a replaced one."""
         stat = self.path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
@@ -152,12 +152,12 @@ class PictureFile(Output):
         )
 
     def done(self):
-        """The key frames whose pictures are there, a set."""
+        """The set of key frames whose pictures are written."""
         path = self.workplace / "done"
         return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.is_file() else set()
 
     def write(self, key, picture):
-        """The picture's bytes first, then the mark that they are there: a kill between the two costs one
+        """Write the picture's bytes, then the mark that they are written: a kill in between loses one
         picture."""
         index = self.keys.index(key)
         for name, offset, data in (
@@ -175,7 +175,7 @@ class PictureFile(Output):
                 os.close(file)
 
     def read(self, key):
-        """A picture that was written. Of a finished video it is the decoded one, and keys must rise."""
+        """A written picture, decoded if it is from a finished video, whose keys must then increase."""
         height, width = self.shape
         if not (self.workplace / "pictures").is_file():
             return self.read_finished(self.keys.index(key))
@@ -185,7 +185,7 @@ class PictureFile(Output):
         )
 
     def read_finished(self, index):
-        """A picture of the finished file."""
+        """The picture at an index in the finished file."""
         height, width = self.shape
         if self.path.suffix.lower() == ".npy":
             return np.load(self.path, mmap_mode="r")[index]

@@ -1,11 +1,11 @@
-"""Small cameras whose pixels differ, as real ones do, and recordings by them."""
+"""Small cameras whose pixels differ, as those of real ones do, and recordings by them."""
 
 import numpy as np
 
 
 def draw_camera(height=40, width=50, seed=0, hot=()):
-    """(dark, response), each (H, W): log-normal dark charge, response of mean 1 with a shaded corner and a
-    bright first column.
+    """(dark, response), each (H, W): log-normal dark charge, and a response with mean 1, a shaded corner and
+    a bright first column.
 
     hot: (row, column, dark charge) of each hot pixel.
     """
@@ -20,8 +20,7 @@ def draw_camera(height=40, width=50, seed=0, hot=()):
 
 
 def record(light, camera, steps, seed=0, electrons=10_000):
-    """Spikes uint8 (steps, H, W) of light in thresholds a step, (H, W), a number, or a function of the
-    step."""
+    """Spikes, uint8 (steps, H, W). light: thresholds a step, (H, W), a number, or a function of the step."""
     rng, (dark, response) = np.random.default_rng(seed), camera
     charge, spikes = rng.random(dark.shape), np.zeros((steps, *dark.shape), np.uint8)
     for step in range(steps):
@@ -33,12 +32,12 @@ def record(light, camera, steps, seed=0, electrons=10_000):
 
 
 def waves(height=40, width=50, level=0.15, speed=0.0):
-    """Light of a soft texture that moves to the right: a function of the step."""
+    """The light of a soft texture that moves to the right, as a function of the step."""
     rows, columns = np.mgrid[:height, :width]
     return lambda step: level * (1 + 0.4 * np.sin((columns - speed * step) / 4) + 0.3 * np.cos(rows / 5))
 
 
 def matched_psnr(picture, truth):
-    """PSNR of a picture after the best gain and offset, against the largest value of the truth."""
+    """PSNR of a picture after the best gain and offset, relative to the largest value of the truth."""
     gain, offset = np.polyfit(picture.ravel(), truth.ravel(), 1)
     return -10 * np.log10(np.mean((gain * picture + offset - truth) ** 2) / truth.max() ** 2)

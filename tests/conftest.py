@@ -1,4 +1,4 @@
-"""What the tests share: the golden weights, tiny spike datasets on disk, the scripts run as processes."""
+"""Shared by the tests: golden weights, tiny spike datasets on disk, scripts run in a process."""
 
 import contextlib
 import dataclasses
@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-# Networks so small gain nothing from threads, and the threads of several processes on few cores wait for one
-# another.
+# Such small networks gain nothing from threads, and threads of several processes on few cores wait for each
+# other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
@@ -33,8 +33,8 @@ from tests.golden import formula
 opencv.set_up()  # as `cli.run` does; most tests call a script's main
 
 ROOT = Path(__file__).parent.parent
-# Reference data that may not lie in the repository: sample streams, NIQE's original statistics. Tests without
-# it are skipped.
+# Reference data that may not be in the repository: sample streams, NIQE's original statistics. Tests that
+# need it are skipped without it.
 REFERENCE = Path(os.environ.get("SWINSF_REFERENCE", ROOT.parent / "shared"))
 
 
@@ -48,18 +48,17 @@ def golden_state(variant):
 
 
 def run_process(*arguments, timeout=240):
-    """Python with these arguments as its own process, for what is of a process -> CompletedProcess with text
-    output."""
+    """Run Python with these arguments in its own process -> CompletedProcess with text output."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def run_script(*arguments, stdin=os.devnull):
-    """`python train.py ...` or `python -m tools.results ...` in this process, ended by `utils.cli.run` ->
-    CompletedProcess.
+    """Run `python train.py ...` or `python -m tools.results ...` in this process, through `utils.cli.run` ->
+    CompletedProcess with text output.
 
-    stdin: path of the file that is read as standard input. Its output is text.
-    Starting Python and its imports again takes more time than most scripts do on what a test gives them.
+    stdin: path of a file for standard input. A new Python and its imports would take longer than most
+    scripts.
     """
     name, *flags = [str(argument) for argument in arguments if argument != "-m"]
     module = importlib.import_module(name.removesuffix(".py"))
@@ -69,9 +68,9 @@ def run_script(*arguments, stdin=os.devnull):
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.enter_context(mock.patch.object(sys, "argv", [name, *flags]))
         stack.enter_context(mock.patch.object(sys, "stdin", stack.enter_context(open(stdin))))
-        # which `run` sets for a process's end
+        # `run` sets it for the end of a process
         stack.callback(signal.signal, signal.SIGCHLD, signal.getsignal(signal.SIGCHLD))
-        # which `run` has killed by then
+        # `run` has killed them by then
         stack.callback(lambda: [child.join(10) for child in multiprocessing.active_children()])
         stack.callback(os.chdir, os.getcwd())
         os.chdir(ROOT)
@@ -82,10 +81,9 @@ def run_script(*arguments, stdin=os.devnull):
 
 
 def forks():
-    """A multiprocessing context whose processes are forks of one that has everything imported and did nothing
-    yet.
+    """A multiprocessing context whose processes are forks of one that has only imported everything.
 
-    A fork of the tests' own process would have PyTorch's threads in a state that autograd refuses.
+    In a fork of the tests' own process, PyTorch's threads would be in a state that autograd refuses.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.conftest", "train", "test", "reconstruct"])
@@ -93,7 +91,7 @@ def forks():
 
 
 def run_processes(count, *arguments):
-    """A script as `torchrun --nproc_per_node COUNT` has it -> CompletedProcess, text output of all."""
+    """Run a script as `torchrun --nproc_per_node COUNT` does -> CompletedProcess with all text output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
@@ -109,15 +107,14 @@ def run_processes(count, *arguments):
 
 
 def start_script(folder, *arguments, **environment):
-    """A script as a process of its own, without the seconds of imports; its text output goes to `out` and
-    `err` in a folder."""
+    """Start a script as a process, without slow imports; its output goes to `out` and `err` in a folder."""
     process = forks().Process(target=script_in_a_fork, args=(str(folder), environment, *map(str, arguments)))
     process.start()
     return process
 
 
 def script_in_a_fork(folder, environment, name, *flags):
-    """What the process of `start_script` does."""
+    """The process of `start_script`."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             contextlib.redirect_stdout(stack.enter_context(open(f"{folder}/out", "a", buffering=1)))
@@ -133,8 +130,7 @@ def script_in_a_fork(folder, environment, name, *flags):
 
 
 def assert_one_line_error(result, *words):
-    """The script ended in exit status 2 and one line on stderr that has all the words, without a
-    traceback."""
+    """The script ended with exit status 2 and one line on stderr with all the words, without a traceback."""
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
@@ -144,7 +140,7 @@ def assert_one_line_error(result, *words):
 
 
 def assert_equal(first, second, where="checkpoint"):
-    """Nested values and tensors are equal to the bit."""
+    """Nested values and tensors are bit-identical."""
     assert type(first) is type(second), where
     if torch.is_tensor(first):
         assert torch.equal(first, second), where
@@ -161,17 +157,17 @@ def assert_equal(first, second, where="checkpoint"):
 
 
 def read_log(folder):
-    """The lines of epochs in a run's log.jsonl."""
+    """The lines for epochs in a run's log.jsonl."""
     return [line for line in read_whole_log(folder) if "epoch" in line]
 
 
 def read_whole_log(folder):
-    """The lines of a run's log.jsonl, those of steps too."""
+    """All lines of a run's log.jsonl, for steps and epochs."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def quick(photos, weights, folder, name, *more):
-    """Arguments for 3 epochs of 20 steps on scenes of 20x20: the script first, then its flags, all texts."""
+    """Arguments for 3 epochs of 20 steps on scenes of 20x20, as text: the script, then its flags."""
     return [
         "train.py", "--dataset_path", f"photos:{photos}", "--load_model", str(weights), "--recipe", "modern",
         "--crop_size", "20", "--batch_size", "2", "--epoch_length", "40", "--epochs", "3", "--val_every", "0",
@@ -184,7 +180,7 @@ def random_spikes(steps, height, width, seed=0, rate=0.3):
 
 
 def uniform(rate, steps, height=24, width=32):
-    """Spikes at a rate, each pixel with a phase of its own."""
+    """Spikes at a rate, each pixel with its own phase."""
     charge = np.random.default_rng(0).random((height, width)) + rate * np.arange(1, steps + 1)[:, None, None]
     return (np.diff(np.floor(charge), axis=0, prepend=0) > 0).astype(np.uint8)
 
@@ -208,7 +204,7 @@ def write_png(path, picture):
 
 
 def write_video(path, frames):
-    """Grey uint8 frames as Motion JPEG, which every build of OpenCV writes; true to a grey level or two."""
+    """Write grey uint8 frames as Motion JPEG, which every OpenCV supports; exact to a grey level or two."""
     height, width = frames[0].shape
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (width, height), isColor=True)
     for frame in frames:
@@ -218,15 +214,14 @@ def write_video(path, frames):
 
 
 def gradient_scene(seed=0, height=250, width=400, steps=41):
-    """(spikes, picture): a still picture whose grey levels rise from left to right, and spikes at 0.6 of
-    them."""
+    """(spikes, picture) of a still scene whose grey levels rise to the right; spikes fire at 0.6 of them."""
     picture = np.tile(np.linspace(20 + seed, 235, width).astype(np.uint8), (height, 1))
     spikes = np.random.default_rng(seed).random((steps, height, width)) < 0.6 * picture / 255
     return spikes.astype(np.uint8), picture
 
 
 def write_reds(folder, train=0, test=0, input_name="input"):
-    """A spike-REDS dataset with so many streams in train and test."""
+    """Write a spike-REDS dataset. train, test: number of streams in each split."""
     for i in range(train):
         spikes, picture = gradient_scene(i)
         name = f"{i:03d}_part1_key_"
@@ -244,19 +239,18 @@ def write_reds(folder, train=0, test=0, input_name="input"):
 
 @pytest.fixture(scope="session")
 def bfloat16():
-    """Skips where bfloat16 products end the process: some torch builds take instructions that a virtual
-    machine lacks."""
+    """Skip if bfloat16 products kill the process: some torch builds use instructions that a VM lacks."""
     code = "import torch; x = torch.ones(1, 32, 64, 64).bfloat16(); torch.nn.functional.conv2d(x, x[0, :, None, :1, :1], groups=32)"
     code += "; torch.nn.functional.conv2d(x, torch.ones(32, 32, 3, 3).bfloat16()); x[0] @ x[0]"
     if run_process("-c", code).returncode < 0:  # ended by a signal
-        pytest.skip("bfloat16 products end the process here")
+        pytest.skip("bfloat16 products kill the process here")
 
 
 def write_tiny_weights(path):
-    """A checkpoint of a tiny network; its pictures are means along the motion, give or take a grey level."""
+    """A checkpoint of a tiny network, whose pictures are means along the motion to about a grey level."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", skip="motion"))
-    # zero as they are made, which would draw the mean itself
+    # They start at zero, which would give the mean itself.
     for last in (model.conv_last[0], model.conv_lm[0]):
         torch.nn.init.normal_(last.weight, std=0.5)
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
@@ -274,13 +268,13 @@ def write_photos(folder):
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory):
-    """See `write_tiny_weights`; not to be written to."""
+    """See `write_tiny_weights`; read-only."""
     return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.pth")
 
 
 @pytest.fixture(scope="session")
 def reds(tmp_path_factory):
-    """A spike-REDS dataset of 4 training and 2 test streams; not to be written to."""
+    """A spike-REDS dataset of 4 training and 2 test streams; read-only."""
     return write_reds(tmp_path_factory.mktemp("reds") / "spike_reds", train=4, test=2)
 
 

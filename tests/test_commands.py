@@ -1,4 +1,4 @@
-"""Every command line and flag that is written down is one that the scripts take."""
+"""Every command line and flag in the documents is one that the scripts accept."""
 
 import argparse
 import ast
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import sys
 
 import pytest
 from torch.distributed.run import get_args_parser as torchrun_parser
@@ -17,9 +18,9 @@ SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "__main__" in path.r
 TOOLS = sorted(
     f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text()
 )
-MODULES = ["swinsf.training.ship", "swinsf.evaluation.niqe", *TOOLS]  # with a command line of their own
+MODULES = ["swinsf.training.ship", "swinsf.evaluation.niqe", *TOOLS]  # modules with a command line
 OTHER_PROGRAMS = {"export", "pip", "zcat"}
-# of pip, pytest-xdist and torchrun
+# flags of pip, pytest-xdist and torchrun
 OTHER_FLAGS = {
     "--quiet",
     "--disable-pip-version-check",
@@ -27,7 +28,7 @@ OTHER_FLAGS = {
     "--dist",
     *torchrun_parser()._option_string_actions,
 }
-PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # of docs/design.md, for numbers and flags
+PLACEHOLDERS = {"STEPS": ["300"], "FLAGS": []}  # placeholders in docs/design.md for numbers and flags
 
 
 def source(module):
@@ -35,8 +36,7 @@ def source(module):
 
 
 def recipes():
-    """The Makefile with its Python commands as an indented block, and with each $(if $(NAME),WORDS) as the
-    WORDS."""
+    """The Makefile with Python commands as indented blocks, and WORDS for each $(if $(NAME),WORDS)."""
     text = (ROOT / "Makefile").read_text().replace("\t$(BIN)/python", "    python")
     return re.sub(r'\$\(if \$\(\w+\),(--\w+) "\$\(\w+\)"\)', r"\1 DIR", text)
 
@@ -56,8 +56,7 @@ TEXTS["Makefile"] = recipes()
 
 
 def command_lines(text):
-    """The command lines in a text: lines of indented blocks, continued ones as one, and what stands so
-    between backticks."""
+    """The commands in a text: lines of indented blocks, continued ones joined, and those in backticks."""
     text = re.sub(r"```.*?```", "", text, flags=re.S)
     lines = re.findall(r"^    (\S.*)$", re.sub(r"\\\n\s*", " ", text), re.M)
     spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
@@ -66,8 +65,7 @@ def command_lines(text):
 
 
 def parse(module, arguments, monkeypatch):
-    """Let a module of ours parse its arguments, and do nothing else. Raises SystemExit or UserError where it
-    refuses them."""
+    """Let one of our modules only parse its arguments. Raises SystemExit or UserError if it refuses them."""
     module = importlib.import_module(module)
     if hasattr(module, "parse_settings"):
         module.parse_settings(arguments)
@@ -83,6 +81,7 @@ def parse(module, arguments, monkeypatch):
         parse_args = argparse.ArgumentParser.parse_args
         with monkeypatch.context() as patch, pytest.raises(Parsed):
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            patch.setattr(sys, "argv", [module.__name__, *arguments])  # not pytest's own flags
             module.main()
 
 
@@ -106,9 +105,8 @@ def run_by_make(words):
         )
 
 
-def take(line, monkeypatch):
-    """Go through a command line as far as its arguments are parsed. Raises SystemExit, UserError or
-    AssertionError."""
+def parse_line(line, monkeypatch):
+    """Run a command up to the parsing of its arguments. Raises SystemExit, UserError or AssertionError."""
     for part in line.split(" | "):
         program, *words = shlex.split(part, comments=True)
         program = program.removeprefix(".venv/bin/")
@@ -139,7 +137,7 @@ def flags_of(module, monkeypatch, capsys):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A working folder in which the folders are that the commands name as DIR."""
+    """A working folder with the folders that the commands call DIR."""
     for name in ("DIR", "DIR2"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -148,18 +146,18 @@ def places(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name, line", [(name, line) for name, text in TEXTS.items() for line in command_lines(text)]
 )
-def test_every_command_line_is_taken(name, line, places, monkeypatch):
-    take(line, monkeypatch)
+def test_every_documented_command_parses(name, line, places, monkeypatch):
+    parse_line(line, monkeypatch)
 
 
-def test_the_texts_have_commands_for_everything():
+def test_the_documents_have_commands_for_everything():
     lines = {name: command_lines(text) for name, text in TEXTS.items()}
     without = {
         "CONTRIBUTING.md",
         "docs/architecture.md",
         "docs/network.md",
         "docs/python.md",
-    }  # need have none
+    }  # these need none
     assert len(lines["README.md"]) > 12 and len(lines["checkpoint/README.md"]) > 6
     assert sum(map(len, lines.values())) > 80
     assert all(lines[name] for name in lines.keys() - without)
@@ -189,9 +187,9 @@ def test_the_texts_have_commands_for_everything():
         "pyhton train.py",
     ],
 )
-def test_a_command_line_that_is_wrong_is_not_taken(line, places, monkeypatch):
+def test_a_wrong_command_is_refused(line, places, monkeypatch):
     with pytest.raises((SystemExit, UserError, AssertionError)):
-        take(line, monkeypatch)
+        parse_line(line, monkeypatch)
 
 
 def test_command_lines_are_found():
@@ -200,7 +198,7 @@ def test_command_lines_are_found():
     assert command_lines(text) == ["python a.py  --b 1  # c", "make demo", "python test.py --split val"]
 
 
-def test_every_flag_is_some_script_s(monkeypatch, capsys):
+def test_every_documented_flag_exists(monkeypatch, capsys):
     flags = set().union(
         *(flags_of(module, monkeypatch, capsys) for module in [*SCRIPTS, *TOOLS, "tests.robustness.fuzz"])
     )

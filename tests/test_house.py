@@ -1,4 +1,4 @@
-"""Who may import whom, and that the README names what there is."""
+"""Which packages may import which, and that documents and files agree."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ import swinsf
 from tests.conftest import ROOT
 
 BELOW = {"utils", "models", "datasets"}
-ROOMS = {  # what each may import of ours
+ROOMS = {  # our packages that each may import
     "utils": {"utils"},
     "models": {"models", "utils"},
     "datasets": {"datasets", "utils"},
@@ -24,7 +24,7 @@ FILES = [path for path in ROOT.rglob("*.py") if not {".venv", "results", "findin
 
 
 def imported(path):
-    """Dotted names of all that a file imports."""
+    """Dotted names of a file's imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -44,7 +44,7 @@ def test_rooms_import_only_what_they_may(room):
         assert rooms_of(path) <= ROOMS[room], path
 
 
-def test_every_import_of_ours_goes_by_the_one_name():
+def test_own_imports_begin_with_swinsf():
     for path in FILES:
         tops = {name.split(".")[0] for name in imported(path)}
         assert not tops & ROOMS.keys(), path
@@ -54,7 +54,7 @@ def test_every_import_of_ours_goes_by_the_one_name():
             )  # the function has the script's name
 
 
-def test_every_public_name_is_there_and_static_and_lazy_names_agree():
+def test_public_names_exist_and_static_and_lazy_imports_agree():
     tree = ast.parse((ROOT / "swinsf.py").read_text())
     static = {
         alias.asname or alias.name: node.module
@@ -72,14 +72,14 @@ def test_every_public_name_is_there_and_static_and_lazy_names_agree():
 def test_every_dependency_is_in_the_requirements():
     names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
     required = set(re.findall(r"^([\w-]+)>=", (ROOT / "requirements.txt").read_text(), re.M))
-    required |= {"onnxruntime", "lpips"}  # of the extras
+    required |= {"onnxruntime", "lpips"}  # from the extras
     own = SCRIPTS | {"swinsf", "tests", "tools"}
     for path in FILES:
         for module in {name.split(".")[0] for name in imported(path)} - own - set(sys.stdlib_module_names):
             assert names.get(module, module) in required, f"{path} imports {module}"
 
 
-def test_the_package_asks_for_what_requirements_txt_has():
+def test_pyproject_and_requirements_txt_agree():
     text = (ROOT / "requirements.txt").read_text()
     package = (ROOT / "pyproject.toml").read_text()
     package = re.sub(r"\n(export|lpips) = \[.*?\]", "", package, flags=re.DOTALL)
@@ -94,7 +94,12 @@ DOCUMENTS = [
     "checkpoint/README.md",
     *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
 ]
-WRITTEN = {"last.pth", "best.pth", "epoch_0007.pth", "NAME.pth"}  # by the scripts, and a name for any
+WRITTEN = {
+    "last.pth",
+    "best.pth",
+    "epoch_0007.pth",
+    "NAME.pth",
+}  # files that the scripts write, and a placeholder
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -111,7 +116,7 @@ def test_documents_name_only_files_that_exist(name):
 
 
 def files_below():
-    """Names of the files of `datasets/simulation`, which docs/architecture.md calls by their names alone."""
+    """Names of the files in `datasets/simulation`, which docs/architecture.md gives without their folder."""
     return {path.name for path in (ROOT / "datasets/simulation").glob("*.py")} | {"weights.py"}
 
 
@@ -120,7 +125,7 @@ def test_the_readme_is_short():
     assert len(text.splitlines()) <= 180 and len(text.split()) <= 1500
 
 
-def test_long_files_have_their_reason():
+def test_long_files_have_a_documented_reason():
     section = (ROOT / "docs/architecture.md").read_text().split("## Long files and functions")[1]
     reasons = section.split("\n## ")[0]
     rooms = [
@@ -132,7 +137,7 @@ def test_long_files_have_their_reason():
         assert lines <= 300 or f"`{name}`" in reasons, f"{name}: {lines} lines"
 
 
-def test_the_map_names_every_file():
+def test_the_architecture_page_names_every_file():
     text = (ROOT / "docs/architecture.md").read_text()
     rooms = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
     for path in rooms:
@@ -160,8 +165,8 @@ def test_functions_and_fields_have_type_hints(room):
                 assert done and not bare, f"{path}: {function.name} {bare}"
 
 
-def test_importing_changes_nothing_in_its_host():
-    """No setting of OpenCV, Pillow or PyTorch, no signal, no environment variable."""
+def test_importing_swinsf_changes_no_global_state():
+    """No setting of OpenCV, Pillow or PyTorch, no signal, no environment variable changes."""
     code = """
 import importlib, os, pathlib, signal, sys
 import cv2, numpy, torch, PIL.Image

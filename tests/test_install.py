@@ -1,4 +1,4 @@
-"""The wheel: built, installed into an empty environment, and used from a folder that has packages of our names."""
+"""The wheel: built, installed into an empty environment, and used beside packages with our names."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """The bin folder of an environment with the wheel, and with the packages of this one."""
+    """The bin folder of an environment with the wheel and this environment's packages."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     site = next(folder.glob("lib/python*/site-packages"))
@@ -84,7 +84,7 @@ def test_the_wheel_has_all_files_and_nothing_else(wheel):
     ]
 
 
-def test_a_command_reconstructs_in_a_folder_with_packages_of_our_names(environment, place):
+def test_a_command_works_beside_packages_with_our_names(environment, place):
     flags = ["--stride", "20", "--output", "out.npy", "--device", "cpu"]
     run(environment / "swinsf-reconstruct", "rec.npy", *flags, cwd=place)
     made = np.load(place / "out.npy")
@@ -98,7 +98,7 @@ def test_a_command_reconstructs_in_a_folder_with_packages_of_our_names(environme
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_answer_as_the_scripts_do(environment, place, command):
+def test_commands_behave_like_the_scripts(environment, place, command):
     assert (
         "--save_path" in run(environment / command, "-h", cwd=place).stdout or command == "swinsf-reconstruct"
     )
@@ -106,7 +106,7 @@ def test_commands_answer_as_the_scripts_do(environment, place, command):
     assert error.count("\n") == 1 and error.startswith("error: ")
 
 
-def test_a_command_with_processes_of_its_own(environment, place, photos):
+def test_a_command_that_starts_processes(environment, place, photos):
     flags = ["--source", f"photos:{photos}", "--save_path", "sim", "--count", "2", "--workers", "2"]
     run(environment / "swinsf-simulate", *flags, cwd=place)
     assert len([*place.glob("sim/train/input/*.dat")]) == 2

@@ -1,5 +1,5 @@
-"""The Python of the documents runs as it stands, from any folder, and gives the picture that is shown; so
-does the notebook."""
+"""The documents' Python code runs unchanged from any folder and makes the picture shown; the notebook
+runs."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def examples(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
 
 
-def test_the_examples_run_from_any_folder_and_give_the_picture_shown(tmp_path):
+def test_the_examples_run_from_any_folder_and_make_the_shown_picture(tmp_path):
     readme, recordings = examples("README.md"), examples("docs/recordings.md")
     assert len(readme) == 1 and len(recordings) == 2
     shorter = "import os; os.truncate('rec.dat', 61 * 250 * 400 // 8)"  # two pictures are enough
@@ -31,7 +31,7 @@ def test_the_examples_run_from_any_folder_and_give_the_picture_shown(tmp_path):
     shown = cv2.imread(str(ROOT / "docs/recording.jpg"), cv2.IMREAD_GRAYSCALE)
     made = cv2.imread(str(tmp_path / "recording.png"), cv2.IMREAD_GRAYSCALE)
     assert made.shape == shown.shape == (500, 1200)
-    assert np.abs(made.astype(float) - shown).mean() < 3  # what JPEG takes
+    assert np.abs(made.astype(float) - shown).mean() < 3  # the loss of JPEG
     assert "(recording.jpg)" in (ROOT / "docs/recordings.md").read_text()
     steps = sorted(int(path.stem) for path in tmp_path.glob("*.png") if path.stem.isdigit())
     assert steps == [20, 40]
@@ -39,7 +39,7 @@ def test_the_examples_run_from_any_folder_and_give_the_picture_shown(tmp_path):
     assert picture.shape == (250, 400) and picture.dtype == np.uint8 and picture.std() > 20
 
 
-def test_the_notebook_runs_and_gives_the_figures_shown(tmp_path, monkeypatch):
+def test_the_notebook_runs_and_prints_the_shown_figures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     notebook = json.loads((ROOT / "docs/tour.ipynb").read_text())
@@ -62,7 +62,7 @@ def test_the_notebook_runs_and_gives_the_figures_shown(tmp_path, monkeypatch):
     assert len(images) == 3 and all("image/jpeg" in data for data in images)
 
 
-def test_the_notebook_s_outputs_are_kept_and_name_no_machine():
+def test_the_notebook_has_outputs_without_machine_names():
     text = (ROOT / "docs/tour.ipynb").read_text()
     assert all(cell["execution_count"] for cell in code_cells(json.loads(text)))
     assert str(ROOT) not in text and "/home/" not in text and len(text) < 200_000

@@ -1,4 +1,4 @@
-"""What a script imports before it has looked at its command line, and before it is asked for."""
+"""What a script imports before it has checked its command line, and before it is needed."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from swinsf.utils.cli import UserError
 from tests.conftest import ROOT
 
 SLOW = {"torch", "timm", "torchvision", "tensorboard", "matplotlib", "scipy", "skimage", "av", "einops"}
-COMMANDS = [  # and the status they end in
+COMMANDS = [  # (command, exit status)
     *(
         ([script, flag], status)
         for script in ("train", "test", "reconstruct", "simulate", "calibrate")
@@ -50,7 +50,7 @@ print(json.dumps([found, sorted({module.partition(".")[0] for module in sys.modu
 """
 
 
-def test_flags_and_paths_are_looked_at_before_what_is_slow_to_import():
+def test_flags_and_paths_are_checked_before_slow_imports():
     commands = json.dumps([command for command, _ in COMMANDS])
     result = subprocess.run([sys.executable, "-c", CODE, commands], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -60,11 +60,11 @@ def test_flags_and_paths_are_looked_at_before_what_is_slow_to_import():
         assert code == status, command
         assert errors.count("error: ") == len(errors.splitlines()) == (1 if status else 0), errors
         assert not SLOW & set(modules), command
-    # skimage loads its parts as they are used
+    # skimage loads its parts lazily
     assert SLOW & set(imported) == {"torch", "einops", "av", "skimage"}
 
 
-def test_the_names_that_flags_choose_from_are_those_that_there_are():
+def test_choices_of_flags_match_the_code():
     assert tuple(VARIANTS) == choices.VARIANTS and tuple(RECIPES) == choices.RECIPES
     assert tuple(PRECISIONS) == choices.PRECISIONS and tuple(SENSORS) == choices.SENSORS
     assert TSA_CHOICES == choices.TSA and SKIP_CHOICES == choices.SKIP
@@ -73,7 +73,7 @@ def test_the_names_that_flags_choose_from_are_those_that_there_are():
     assert niqe.PRISTINE.is_file() and dataclasses.is_dataclass(VARIANTS["250"])
 
 
-def test_several_processes_look_at_their_command_line_together(monkeypatch):
+def test_under_torchrun_the_command_line_is_not_checked_early(monkeypatch):
     looked = []
     monkeypatch.setenv("RANK", "1")
     cli.begin(lambda: looked.append(1))
@@ -83,7 +83,7 @@ def test_several_processes_look_at_their_command_line_together(monkeypatch):
     assert looked
 
 
-def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
+def test_the_early_check_names_missing_paths_and_accepts_others(tmp_path):
     for look, path in (
         (choices.look_at_dataset, tmp_path / "none"),
         (choices.look_at_weights, tmp_path / "none.pth"),
@@ -93,20 +93,20 @@ def test_a_look_says_what_is_missing_and_takes_what_may_be_there(tmp_path):
             look(path)
         look(str(tmp_path))
     choices.look_at_dataset("demo")
-    choices.look_at_dataset("videos:none")  # opening it names it
+    choices.look_at_dataset("videos:none")  # opening it raises the error
     choices.look_at_weights(None)
     for name in ("-", "*.dat"):
         choices.look_at_recording(name)
 
 
 def test_weights_are_checked_without_pytorchs_compiler():
-    """What is computed on no device, as where a file's architecture is looked at, would import it."""
+    """Computing on the meta device, as the check of a file's architecture could do, would import it."""
     code = "import sys; from swinsf import models; models.load_model(models.shipped_weights()); print({'torch._dynamo', 'timm'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "set()\n", result.stderr
 
 
-def test_a_score_imports_of_scipy_what_it_wants():
+def test_scoring_does_not_import_slow_packages():
     code = "import sys, numpy; from swinsf.evaluation.metrics import psnr_ssim; print(psnr_ssim(*numpy.eye(20).reshape(2, 10, 20)).psnr); "
     code += "print({'scipy.stats', 'matplotlib'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

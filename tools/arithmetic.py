@@ -1,4 +1,4 @@
-"""The network's amount of arithmetic."""
+"""Counts the network's multiply-adds."""
 
 import math
 
@@ -7,10 +7,10 @@ from swinsf.utils.timing import STEPS
 
 
 def multiply_adds(model, height, width):
-    """Multiply-adds of a SwinSF for one picture of height x width, with the layers that the paper draws.
+    """Multiply-adds of a SwinSF for one picture of height x width, with the layers drawn in the paper.
 
-    `models.collapse` merges several layers into one small convolution, so that less is computed. Norms,
-    softmax, GELU and warping are not counted.
+    The actual number is smaller, since `models.collapse` merges several layers into one small convolution.
+    Norms, softmax, GELU and warping are not counted.
     """
     config = model.config
     multiple = config.patch * config.window

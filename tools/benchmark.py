@@ -70,7 +70,9 @@ def parse_settings(arguments):
     several, parts = {"nargs": "+"}, ["inference", "training"]
     flag("--parts", **several, default=parts, choices=PARTS, help="what to measure (default the first two)")
     flag("--variants", **several, default=[*VARIANTS], choices=[*VARIANTS], help="networks (default all)")
-    flag("--skip", choices=SKIP_CHOICES, help="estimate to add to (default: each variant's own)")
+    flag(
+        "--skip", choices=SKIP_CHOICES, help="estimate that the network adds to (default: each variant's own)"
+    )
     precisions = {"default": ["fp32", "bf16"], "choices": [*PRECISIONS]}
     flag("--precisions", **several, **precisions, help="numeric formats (default fp32 bf16)")
     flag("--runs", type=cli.positive_int, default=5, help="timed runs per case (default 5)")
@@ -79,7 +81,7 @@ def parse_settings(arguments):
     side = cli.number(int, 20, 10**4)
     flag("--crop_size", type=side, default=100, help="side of the crops in training (default 100)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
-    flag("--tf32", action="store_true", help="TF32 for float32 products and convolutions on CUDA")
+    flag("--tf32", action="store_true", help="use TF32 for float32 products and convolutions on CUDA")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
     place = Path("results/benchmark")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
@@ -108,7 +110,7 @@ def size_of(batch, height, width):
 
 
 class PeakMemory:
-    """Context manager: `bytes` is the peak memory of this process on the device, above that at the start."""
+    """Context manager: `bytes` is the process's peak memory on the device, less that at the start."""
 
     def __init__(self, device):
         self.device = device
@@ -181,7 +183,7 @@ def training_call(model, case, device):
 
 
 def measure(case, device_name):
-    """The case with its figures. To be run in a fresh process, so that memory figures are right."""
+    """The case with its figures. Run it in a fresh process, so that memory figures are right."""
     device = torch.device(device_name)
     torch.manual_seed(0)
     set_tf32(case["tf32"])
@@ -257,7 +259,7 @@ def measure_loading():
 
 
 def samples_per_second(dataset, crop):
-    """The speed of one worker with batches of 4, without its start."""
+    """The speed of one worker with batches of 4, without its start-up."""
     batches = EpochBatches(len(dataset), 4, 0, 0)
     loader = make_loader(Augmented(dataset, crop, 0), 1, torch.device("cpu"), batch_sampler=[*batches] * 4)
     count, samples = 0, iter(loader)

@@ -50,7 +50,7 @@ def parse_settings(arguments):
 
 
 def pictures_per_second(processes, batch, photos, place, settings):
-    """The training speed in each epoch of a run but the first."""
+    """The training speed in each epoch of a run, except the first."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]

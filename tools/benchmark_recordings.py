@@ -38,7 +38,7 @@ from swinsf.utils.files import atomic_write
 from swinsf.utils.timing import STEPS
 
 METHODS = ("swinsf", "swinsf_all", "tfp", "tfi")  # swinsf_all uses the three pictures of each pass
-LOOP = 200  # steps that a recording repeats, half of them there and half back
+LOOP = 200  # steps that a recording repeats, half of them forward and half back
 PIECE = 50  # steps written at a time
 
 
@@ -53,9 +53,7 @@ def parse_settings(arguments):
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="network's precision (default fp32)")
     flag("--batch_size", type=cli.batch_size, default=1, help="windows in a batch (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
-    flag(
-        "--pictures", type=cli.positive_int, default=40, help="pictures by the network, at most (default 40)"
-    )
+    flag("--pictures", type=cli.positive_int, default=40, help="most pictures by the network (default 40)")
     place = Path("results/benchmark")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
@@ -67,7 +65,7 @@ def size(text):
 
 
 def write_recording(path, height, width, steps):
-    """Write a recording of a photograph that drifts there and back."""
+    """Write a recording of a photograph that drifts forward and back."""
     photo = cv2.resize(demo_photo("astronaut"), (width + LOOP // 5, height)).astype(np.float32) / 255
     offsets = [offset / 5 for offset in [*range(LOOP // 2), *range(LOOP // 2, 0, -1)]]
     shifts = (np.float32([[1, 0, -offset], [0, 1, 0]]) for offset in offsets)
@@ -82,7 +80,7 @@ def write_recording(path, height, width, steps):
 
 
 def measure(path, height, width, method, settings):
-    """Measure a case; to be run in a fresh process."""
+    """Measure a case. Run it in a fresh process."""
     spikes, pictures, model = open_dat(path, height, width), settings.pictures, None
     if method.startswith("swinsf"):
         set_tf32(False)

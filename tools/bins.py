@@ -1,10 +1,10 @@
-"""How good `--bin auto` is: PSNR of simulated recordings for each bin size.
+"""Evaluates `--bin auto`: PSNR of simulated recordings for each bin size.
 
     python -m tools.bins --photos DIR
 
 The recordings are simulated with `--sensor camera` over the photographs of the training split, so that the
-rule of `recordings.choose_bin` can be tuned without the validation split. A row of the table is a range of
-spikes per step of bright pixels. Its columns are the mean PSNR with each bin size, with the one of
+rule of `recordings.choose_bin` can be tuned without the validation split. Each row of the table covers a
+range of spikes per step of bright pixels. Its columns are the mean PSNR with each bin size, with that of
 `--bin auto`, and with the best one for each recording.
 """
 

@@ -1,13 +1,13 @@
-"""The benefit of a calibration: PSNR of simulated recordings, plain, repaired and calibrated.
+"""Measures the benefit of a calibration: PSNR of simulated recordings, plain, repaired and calibrated.
 
     python -m tools.calibration --photos DIR
     python -m tools.calibration --photos DIR --camera CAMERA.npz --steps 500 --speed 0.1 --picture X.jpg
 
-The simulated camera has the dark charge and response of CAMERA.npz, or random ones: like those measured on
-real cameras (see `measured_camera`), or by the constants of the simulator SCSim (see `scsim_camera`). It has
-10,000 electrons per spike. It is calibrated from simulated dark and
-flat recordings, the flat at 0.2 spikes per step. A row of the table is a light level. A figure is the mean
-over the photographs at the best bin size, after fitting gain and offset.
+The simulated camera has the dark charge and response of CAMERA.npz, or random ones, either like those
+measured on real cameras (see `measured_camera`) or with the constants of the simulator SCSim (see
+`scsim_camera`). A spike takes 10,000 electrons. The camera is calibrated from simulated dark and flat
+recordings, the flat at 0.2 spikes per step. Each row of the table is a light level, each figure the mean over
+the photographs at the best bin size, after fitting gain and offset.
 """
 
 import tempfile
@@ -64,8 +64,8 @@ def parse_settings(arguments):
 def measured_camera(rng, height=HEIGHT, width=WIDTH):
     """(dark, response) of a random camera, (H, W) each.
 
-    Dark charge is log-normal with a median of 0.004, and 0.1 % of the pixels are hot. Response is a smooth
-    fall-off with a deviation of 2.2 %.
+    Dark charge is log-normal with a median of 0.004, and 0.1 % of the pixels are hot. Response falls off
+    smoothly towards the corners, with a random deviation of 2.2 %.
     """
     rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     response = (1.03 - 0.07 * (rows**2 + columns**2)) * (1 + 0.022 * rng.standard_normal((height, width)))
@@ -78,10 +78,10 @@ def measured_camera(rng, height=HEIGHT, width=WIDTH):
 
 
 def scsim_camera(rng, height=HEIGHT, width=WIDTH):
-    """(dark, response) of a random camera by the constants of SCSim (arXiv 2405.16790, v2s.py), (H, W) each.
+    """(dark, response), (H, W) each, of a random camera with SCSim's constants (arXiv 2405.16790, v2s.py).
 
-    Thresholds have a deviation of 4.55 %, the response to light one of 5.77 %, and dark charge is 0.00468 on
-    average with a deviation of 0.00182.
+    Standard deviations: 4.55 % of the thresholds, 5.77 % of the response to light, 0.00182 of the dark
+    charge, whose mean is 0.00468.
     """
     threshold = 1 + 0.0455 * rng.standard_normal((height, width))
     response = 1 + 0.0577 * rng.standard_normal((height, width))
@@ -105,7 +105,7 @@ def record(light, camera, steps, rng):
 
 
 def moving(path, shape, speed):
-    """A function of the step that gives the photograph, moving to the left, in grey levels (H, W)."""
+    """A function of the step that returns the photograph, moving to the left, in grey levels (H, W)."""
     photo, (height, width) = read_grey(path), shape
     scale = max(height / photo.shape[0], (width + speed * STEPS) / photo.shape[1])
     photo = cv2.resize(photo, None, fx=1.001 * scale, fy=1.001 * scale, interpolation=cv2.INTER_AREA).astype(
@@ -115,7 +115,7 @@ def moving(path, shape, speed):
 
 
 def matched(picture, truth):
-    """A picture after the gain and offset that fit it best to the truth."""
+    """A picture with the gain and offset that fit it best to the truth."""
     return np.polyval(np.polyfit(picture.ravel(), truth.ravel(), 1), picture)
 
 

@@ -3,10 +3,11 @@
     python -m tools.export --load_model small --size 250 400 --output small.onnx
     python -m tools.export --load_model small --size 240 400 --dynamic --output small.pt2
 
-`.onnx` is for onnxruntime and similar runtimes; it needs the packages onnx, onnxscript and onnxruntime
-(`pip install .[export]`). `.pt2` is for `torch.export.load`. The input is `spikes`, uint8 (1, 41, H, W) of 0 and 1. The
-outputs are `middle`, `left` and `right`, float32 (1, 1, H, W) in grey levels, not clamped. The exported file is then
-compared with PyTorch on the same spikes: largest difference, seconds per picture, memory for loading and running.
+`.onnx` is for onnxruntime and similar runtimes; it needs the packages onnx, onnxscript and onnxruntime (`pip
+install .[export]`). `.pt2` is for `torch.export.load`. The input is `spikes`, uint8 (1, 41, H, W) of 0 and 1.
+The outputs are `middle`, `left` and `right`, float32 (1, 1, H, W) in grey levels, not clamped. The exported
+file is then compared with PyTorch on the same spikes: largest difference, seconds per picture, memory for
+loading and running.
 """
 
 import contextlib
@@ -44,19 +45,22 @@ def parse_settings(arguments):
         action="store_true",
         help="export for any height and width of whole windows; --size must be one of them",
     )
-    flag("--output", type=Path, required=True, help="X.onnx or X.pt2")
-    flag("--threads", type=cli.positive_int, default=1, help="threads of the comparison (default 1)")
+    flag("--output", type=Path, required=True, help="file to write, X.onnx or X.pt2")
+    flag(
+        "--threads", type=cli.positive_int, default=1, help="number of threads in the comparison (default 1)"
+    )
     return parser.parse_args(arguments)
 
 
 def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Scaled dot-product attention as plain products: converters support the fused one with four dimensions only."""
+    """Scaled dot-product attention as plain products: converters support the fused one only in 4
+    dimensions."""
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
 
 
 class Plain(nn.Module):
-    """The network with a plain tuple as its result, since an exported file cannot hold a class of the project."""
+    """The network with a plain tuple as its result, since an exported file cannot contain our classes."""
 
     def __init__(self, model):
         super().__init__()
@@ -69,8 +73,8 @@ class Plain(nn.Module):
 def export_program(model, height, width, dynamic=False):
     """The `torch.export.ExportedProgram` of a model in eval mode, for spikes (1, 41, H, W), uint8.
 
-    dynamic: H and W may be any multiples of a window's side, patch * window pixels. Raises ValueError if the given
-    size is not one of them.
+    dynamic: H and W may be any multiples of a window's side, patch * window pixels. Raises ValueError if
+    height and width are not such multiples.
     """
     side, shapes = model.config.patch * model.config.window, None
     if dynamic:
@@ -88,8 +92,8 @@ def export_program(model, height, width, dynamic=False):
 
 
 def write_onnx(program, path):
-    """Write an exported program as ONNX, without PyTorch's optimization of the graph: on these networks it takes
-    many minutes, and runtimes optimize graphs themselves."""
+    """Write an exported program as ONNX, without PyTorch's optimization of the graph: on these networks it
+    takes many minutes, and runtimes optimize graphs themselves."""
     table = {torch.ops.aten.scaled_dot_product_attention.default: attend}
     names = {"input_names": ["spikes"], "output_names": OUTPUTS}
     options = {"dynamo": True, "optimize": False, "opset_version": OPSET, "verbose": False}
@@ -115,7 +119,8 @@ def run_onnx(path, threads):
 
 
 def run_torch(path, threads):
-    """A function that runs a file of `torch.export`, or weights as reconstruct.py does: spikes -> pictures."""
+    """A function that runs a file of `torch.export`, or weights as reconstruct.py does: spikes ->
+    pictures."""
     torch.set_num_threads(threads)
     if path.suffix == ".pt2":
         call = torch.export.load(path).module()

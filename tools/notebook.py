@@ -2,8 +2,7 @@
 
     python -m tools.notebook docs/tour.ipynb
 
-The cells share their names, and run in a temporary folder. The value of a cell's last line is shown, as in
-Jupyter.
+The cells share their variables and run in a temporary folder. A cell's last value is shown, as in Jupyter.
 """
 
 import ast
@@ -20,7 +19,7 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 
 HOME = Path(__file__).resolve().parent.parent
-PLACE = "PATH/TO/SwinSF"  # the project's folder, as the cells call it
+PLACE = "PATH/TO/SwinSF"  # the project's folder in the cells
 
 
 def parse_settings(arguments):

@@ -7,7 +7,7 @@
 
 Each task is a command of the project. It is printed before it runs, and its output is saved as OUT/TASK.log.
 A task that exceeds its share of --minutes is ended by SIGTERM, and the next one begins. A summary follows.
-Trainings save their state, and the next call resumes them, to the same weights as without the interruption.
+Trainings save their state. The next call resumes them, with the same weights as without the interruption.
 """
 
 import math
@@ -49,7 +49,7 @@ TRAININGS = {
 
 @dataclass(frozen=True)
 class Task:
-    """A command with a name, and its share of the time."""
+    """A named command, and its share of the time."""
 
     name: str
     command: list
@@ -104,9 +104,9 @@ def speed_tasks(settings, device):
 
 
 def recording_tasks(settings, device):
-    """Whole recordings of both sizes.
+    """`tools.benchmark_recordings` at both picture sizes.
 
-    Targets on an H100 at 250x400 in bf16: 200 pictures/s by small, 50 pictures/s by 250.
+    Targets on an H100 at 250x400 in bf16: 200 pictures/s with small, 50 pictures/s with 250.
     """
     cases = [("small", "fp32", 1)]
     if not settings.quick:
@@ -122,7 +122,7 @@ def recording_tasks(settings, device):
 
 
 def training_tasks(settings, device):
-    """A part of each training: started, or resumed from a copy of an earlier call's run."""
+    """A part of each training: a new run, or a copy of an earlier call's run to resume."""
     if not settings.photos:
         raise UserError("--parts train: needs --photos; name a folder of photographs to train on")
     for name in settings.trainings:
@@ -134,8 +134,8 @@ def training_tasks(settings, device):
                     f"--resume_path {settings.resume_path}: no {before / 'last.pth'}; name its --save_path"
                 )
             shutil.copytree(before, run)
-        where = ["--device", device, "--workers", settings.workers]
-        where += ["--dataset_path", f"photos:{settings.photos}"]
+        common = ["--device", device, "--workers", settings.workers]
+        common += ["--dataset_path", f"photos:{settings.photos}"]
         if (run / "last.pth").is_file():
             options = ["--resume_path", run]
         else:
@@ -153,7 +153,7 @@ def training_tasks(settings, device):
             ]
             options += ["--save_path", run.parent, "--run_name", name, "--val_every", int(not settings.quick)]
             options += ["--amp"] if device.startswith("cuda") else []
-        yield Task(f"train_{name}", [sys.executable, "train.py", *map(str, [*where, *options])])
+        yield Task(f"train_{name}", [sys.executable, "train.py", *map(str, [*common, *options])])
 
 
 def list_tasks(settings, device):
@@ -176,7 +176,7 @@ def list_tasks(settings, device):
 
 
 def run(task, limit, folder):
-    """Run a task for at most `limit` seconds, save its output, print the end of it. Returns its outcome."""
+    """Run a task for at most `limit` seconds, save its output, print the end. Returns its outcome."""
     print(f"\n=== {task.name}, at most {limit:.0f} s: {shlex.join(task.command)}", flush=True)
     begin, path = time.perf_counter(), folder / f"{task.name}.log"
     command = ["timeout", "-s", "TERM", "-k", str(GRACE), f"{limit:.1f}", *task.command]

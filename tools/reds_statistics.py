@@ -1,4 +1,4 @@
-"""Statistics of public spike-REDS streams, beside those of the simulator's sensor `reds`.
+"""Compares statistics of public spike-REDS streams with those of the simulator's sensor `reds`.
 
     python -m tools.reds_statistics datasets/spike_reds_sample
 
@@ -6,8 +6,8 @@ Each stream is simulated again by random sensors from `SENSORS["reds"]`, from it
 estimated from its spikes. Prints for both:
 - contrast of the mean along the motion over 21 steps, relative to the picture's, by frequency;
 - coarse and medium error of the mean along the motion over 19 steps around each step (0: the key frame);
-- how much of the picture's fine detail the spikes of a single step carry, without motion compensation.
-PSNR is not used, so that no network is fitted to these streams.
+- the part of the picture's fine detail in the spikes of a single step, without motion compensation.
+PSNR is not used, so that no network is tuned to these streams.
 """
 
 import cv2
@@ -22,7 +22,7 @@ from swinsf.models.motion import cut_segments, estimate_velocity, middles, warp
 from swinsf.utils import cli
 from swinsf.utils.timing import RATE
 
-KEY = 30  # step of the picture among the 61 steps that are read
+KEY = 30  # step of the picture among the 61 steps read
 FREQUENCIES = (0.175, 0.225, 0.275, 0.325, 0.375, 0.425)  # cycles per pixel, each a band of 0.05
 CENTRES = range(-7, 10)
 SINGLE_STEPS = range(-5, 8)
@@ -64,7 +64,7 @@ def mean_along(stream, velocity, centre, reach):
 
 
 def gain(picture, seen, low, high):
-    """The part of the picture's contrast in a band that another one has, by their cross-spectrum."""
+    """The part of the picture's contrast in a frequency band that `seen` has, by their cross-spectrum."""
     window = np.outer(*(np.hanning(n) for n in picture.shape))
     radius = np.hypot(np.fft.fftfreq(picture.shape[0])[:, None], np.fft.fftfreq(picture.shape[1])[None])
     truth, found = (
@@ -91,7 +91,7 @@ def statistics(stream, picture, velocity):
 
 
 def simulated(picture, velocity, draws, seed=0):
-    """Mean `statistics` of streams simulated from a picture and its motion, by `draws` random sensors."""
+    """Mean `statistics` of streams simulated from a picture and its motion with `draws` random sensors."""
     scene, found = MovedPicture(picture / 255, velocity[0].numpy()), []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])

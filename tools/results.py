@@ -4,11 +4,11 @@
     # make results:
     python -m tools.results --sample datasets/spike_reds_sample --photos DIR --check README.md
 
-A column is a dataset: the demo; fixed scenes over the validation photographs at 250x400, at 1000x1000 with
-more motion, and by noisy cameras at four light levels; and each stream of a spike-REDS folder. Columns
+Each column is a dataset: the demo; fixed scenes over the validation photographs at 250x400, at 1000x1000 with
+more motion, and with noisy cameras at four light levels; and each stream of a spike-REDS folder. Columns
 without data are left out, with a message. Camera streams are binned as by --bin auto of reconstruct.py, and
-their pictures scored after scaling to the scene's white; a second table has them by light level. "TFP, best"
-is the best of windows of 21 and 41 steps, for cameras also of 81 and 161.
+their pictures scored after scaling to the scene's white; a second table lists them by light level. "TFP,
+best" is the best of windows of 21 and 41 steps, for cameras also of 81 and 161.
 
 Writes into SAVE_PATH: the tables, results.md; every figure of every stream, results.json; and the learning
 curves from the logs beside the weights, curves.png. --check compares the table with the one in a README; the
@@ -58,12 +58,14 @@ BEST = "TFP, best"
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--sample", help="folder of spike-REDS test streams, a column each")
+    flag("--sample", help="folder of spike-REDS test streams, one column each")
     flag("--photos", help="folder of photographs; scenes are simulated over its validation split")
     flag("--weights", nargs="+", type=Path, help="weights files (default: all in checkpoint/)")
     flag("--protocol", default="released", choices=PROTOCOLS, help="scoring protocol (default released)")
     sampler = {"default": "bicubic", "choices": choices.SAMPLERS}
-    flag("--sampler", **sampler, help="sampler of the scenes; spline makes other ones (default bicubic)")
+    flag(
+        "--sampler", **sampler, help="sampler of the scenes; spline makes different scenes (default bicubic)"
+    )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
     flag("--workers", type=cli.workers, default=1, help="data-loading processes (default 1)")
     place = Path("results/table")
@@ -82,7 +84,7 @@ def parse_settings(arguments):
 
 
 def open_datasets(settings):
-    """({column: dataset}, messages about columns that are left out)."""
+    """({column: dataset}, messages about columns left out)."""
     datasets, missing = {"demo": open_dataset("demo")}, []
     if settings.photos:
         for mode in ("250", "1000"):
@@ -99,7 +101,7 @@ def open_datasets(settings):
 
 
 def fits(model, column):
-    """Whether to run a network on a column: with one token per pixel, a 1000x1000 picture takes a minute."""
+    """Whether to run a network on a column: with a token per pixel, a 1000x1000 picture takes a minute."""
     return column != "1000" or model.config.patch > 1
 
 
@@ -146,7 +148,7 @@ def with_best(figures):
 
 
 def level_table(rows, kinds=VALIDATION["camera"]):
-    """Markdown lines: mean PSNR of the cameras' scenes by light level, a table for each kind of camera.
+    """Markdown lines: mean PSNR of the cameras' scenes by light level, one table for each kind of camera.
 
     rows: the rows of the column, whose scenes alternate between the kinds.
     """
@@ -201,7 +203,7 @@ def make_table(scores, about):
 
 
 def read_table(text):
-    """{method: {column: cell}}, texts, of the first table of results in Markdown; {} if there is none."""
+    """{method: {column: cell}} of the first table of results in Markdown, as text; {} if there is none."""
     _, corner, rest = text.partition(CORNER)
     table = {}
     for line in (corner + rest).splitlines():
@@ -234,7 +236,7 @@ def columns_of(table):
 def compare(shown, made):
     """Compare two tables of `read_table`. Returns (number of cells compared, a line for each difference).
 
-    Columns that only one table has are left out. A method that only one table has differs in all its cells.
+    Columns in only one table are left out. A method in only one table differs in all its cells.
     """
     count, differ = 0, []
     columns = [title for title in columns_of(shown) if title in columns_of(made)]
@@ -248,9 +250,9 @@ def compare(shown, made):
 
 
 def check(path, shown, made, text=""):
-    """(exit status, lines): differences between the table of the file `path` and the new one.
+    """(exit status, lines): differences between the table in the file `path` and the new one.
 
-    text: the file's contents, which may say with which OpenCV the scenes were made.
+    text: the file's contents, which may name the OpenCV that made the scenes.
     """
     count, differ = compare(shown, made)
     lines = [
@@ -268,7 +270,7 @@ def check(path, shown, made, text=""):
         elif not before and now["grid"] != "exact":
             lines.append(
                 f"the scenes may differ: OpenCV {now['opencv']} samples on a grid of {now['grid']}, OpenCV 5 "
-                f"exactly, and {path} does not say which it was"
+                f"exactly, and {path} does not name its version"
             )
         lines.append(
             "figures depend on photographs and streams, and in the last digit on processor and PyTorch"

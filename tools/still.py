@@ -1,12 +1,13 @@
-"""Fine detail in pictures of a recording in which nothing moves, beside the mean of all its steps.
+"""Compares fine detail in pictures of a still recording with the mean of all its steps.
 
     python -m tools.still RECORDING
     python -m tools.still RECORDING --weights checkpoint/swinsf_camera.pth checkpoint/swinsf_small.pth
 
-The mean has all the detail that there is. For each band of spatial frequencies, a figure is the amplitude of
-the pictures as a part of the mean's: the root of the power under a Hann window, averaged over the key frames.
-The mean also has the camera's fixed pattern, which pictures should not have, so at high frequencies less than
-1 is right. "change" is the mean absolute difference between the pictures of two key frames, in grey levels.
+The mean has all the detail of the recording. For each band of spatial frequencies, the table has the
+amplitude of the pictures relative to the mean's: the root of the power under a Hann window, averaged over key
+frames. The mean also has the camera's fixed pattern, which pictures should not have, so values below 1 are
+right at high frequencies. "change" is the mean absolute difference between the pictures of two key frames, in
+grey levels.
 """
 
 from itertools import combinations
@@ -27,7 +28,7 @@ BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.25), (0.25, 0.3), (0.3, 0.4))  # cycle
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("recording", type=Path, help="recording of 82 steps or more in which nothing moves")
+    flag("recording", type=Path, help="recording of 82 steps or more, without motion")
     shipped = SHIPPED / "swinsf_camera.pth"
     flag("--weights", type=Path, nargs="+", default=[shipped], help=f"weights files (default {shipped.name})")
     flag(
@@ -49,7 +50,7 @@ def amplitudes(picture):
 
 
 def compare(pictures, mean):
-    """(amplitude of the pictures (N, H, W) in each of `BANDS` as a part of the mean's, their change)."""
+    """(amplitude of the pictures (N, H, W) in each of `BANDS` relative to the mean's, their change)."""
     parts = np.mean([amplitudes(picture) for picture in pictures], axis=0) / amplitudes(mean)
     return parts, np.mean([np.abs(a - b).mean() for a, b in combinations(pictures, 2)])
 

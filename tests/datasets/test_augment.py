@@ -7,7 +7,7 @@ from swinsf.utils.cli import UserError
 
 
 class Positions:
-    """A dataset whose spikes and pictures tell each pixel's place, so that a wrong crop or flip shows."""
+    """A dataset whose spikes and pictures encode the pixel's position, so that wrong crops and flips show."""
 
     def read(self, index, epoch=0):
         place = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
@@ -27,7 +27,7 @@ def test_crop_and_flips_are_the_same_for_spikes_and_pictures():
         )
         assert abs(rows[0, 0]) == 40 and abs(columns[0, 0]) == 1
         seen.add((rows[0, 0], columns[0, 0]))
-    assert len(seen) == 4  # every combination of flips came up
+    assert len(seen) == 4  # every combination of flips occurred
 
 
 def test_crops_come_from_all_over_the_frame():
@@ -79,8 +79,8 @@ def test_spikes_travel_as_bits():
     assert np.array_equal(unpack(packed).numpy(), np.stack([spikes, flipped]))
 
 
-def test_no_two_kinds_of_draws_share_a_stream_of_numbers(monkeypatch):
-    """Without a tag they would: default_rng([s, e]) is default_rng([s, e, 0])."""
+def test_different_kinds_of_draws_use_different_random_numbers(monkeypatch):
+    """Without a tag they would share them: default_rng([s, e]) equals default_rng([s, e, 0])."""
     seeds, default_rng = [], np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda seed: seeds.append(seed) or default_rng(seed))
     for seed in range(3):
@@ -92,7 +92,7 @@ def test_no_two_kinds_of_draws_share_a_stream_of_numbers(monkeypatch):
     assert len(set(first)) == len(first) == 9 + 27
 
 
-def test_a_batch_sampler_takes_the_next_epoch():
+def test_a_batch_sampler_advances_to_the_next_epoch():
     batches = EpochBatches(10, 4, epoch=0, seed=7)
     batches.set_epoch(3, start=1)
     assert list(batches) == list(EpochBatches(10, 4, epoch=3, seed=7, start=1)) and len(batches) == 2
@@ -110,8 +110,8 @@ def test_epoch_batches():
 
 
 @pytest.mark.parametrize("processes, pieces", [(2, 1), (1, 2), (3, 1), (2, 2), (3, 2)])
-def test_processes_and_pieces_share_the_very_batches_of_one(processes, pieces):
-    """Each sample once, in its batch, whatever the numbers; a piece without a sample has one of weight 0."""
+def test_processes_and_pieces_split_the_batches_of_one_process(processes, pieces):
+    """Each sample comes once, in its batch, for any numbers; an empty piece has a sample of weight 0."""
     whole = list(EpochBatches(20, 7, epoch=1, seed=5))  # batches of 7, 7, 6
     whole.append(list(EpochBatches(15, 7, epoch=1, seed=5))[2])  # and one of a single sample
     shares = []

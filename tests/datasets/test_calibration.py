@@ -17,14 +17,13 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
     for name in ("dark", "response", "bad", "dark_error", "response_error"):
         np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
     assert read.shape == (40, 50) and np.argwhere(read.bad).tolist() == [[3, 4]] and read.bad[3, 4] == 1
-    assert read.maps.shape == (2, 40, 50) and read.maps[0, 3, 4] < 0.02  # as the pixel that fills it
+    assert read.maps.shape == (2, 40, 50) and read.maps[0, 3, 4] < 0.02  # from the pixel that fills it
 
 
-def test_published_arrays_are_solved_as_of_pixels_that_integrate(tmp_path):
-    """Rates by an integrating pixel at 0, 153 and 335 lux -> the arrays by RSIR's formulas -> the same
-    pixel."""
+def test_published_arrays_are_solved_for_integrating_pixels(tmp_path):
+    """Rates of an integrating pixel at 0, 153 and 335 lux -> arrays by RSIR's formulas -> the same pixel."""
     dark, response = draw_camera()
-    light = 5e-4 * response  # rate a lux
+    light = 5e-4 * response  # rate per lux
     empty = {lux: 1 / (light * lux + dark) - 1 for lux in (0, 153, 335)}  # steps less one a spike
     ratio = empty[153] / empty[0]
     current = 153 * ratio / (1 - ratio)
@@ -37,19 +36,21 @@ def test_published_arrays_are_solved_as_of_pixels_that_integrate(tmp_path):
     assert not found.bad.any() and np.isnan(found.dark_error).all()
 
 
-def test_what_is_no_calibration(tmp_path):
+def test_bad_calibration_files_are_refused(tmp_path):
     good = {
         name: np.full((4, 5), 0.5, np.float32)
         for name in ("dark", "response", "bad", "dark_error", "response_error")
     }
     cases = {
         "no array dark": {"spikes": np.zeros((4, 5))},
-        "no maps": {**good, "response": np.ones((5, 4))},
-        "no maps .H, W. of one size": {name: np.ones((2, 4, 5)) for name in good},
+        "not maps": {**good, "response": np.ones((5, 4))},
+        "not maps .H, W. of one size": {name: np.ones((2, 4, 5)) for name in good},
         "a damaged calibration": {**good, "response": np.zeros((4, 5))},
         "damaged calibration, dark charge is 0 to 1": {**good, "dark": np.full((4, 5), np.nan)},
         "damaged .* make it again": {**good, "bad": np.full((4, 5), 9)},
-        "Nd and D_light have values below 0": {name: -np.ones((4, 5)) for name in ("Nd", "Nl", "D_light")},
+        "Nd or D_light has negative or non-finite values": {
+            name: -np.ones((4, 5)) for name in ("Nd", "Nl", "D_light")
+        },
         "no calibration that can be read": {**good, "dark": np.array([[print]])},
     }
     for words, arrays in cases.items():
@@ -74,7 +75,7 @@ def test_corrected_rates_are_the_light():
 
 @pytest.mark.parametrize("level", [0.5, 0.1, 0.02, 0.0])
 @pytest.mark.parametrize("steps", [41, 400])
-def test_a_camera_is_known_by_its_pattern(level, steps):
+def test_a_camera_is_recognised_by_its_pattern(level, steps):
     own, other = draw_camera(60, 80, 1), draw_camera(60, 80, 2)
     rate = record(waves(60, 80, level, 0.05), own, steps).mean(0, dtype=np.float32)
     check_camera(rate, np.stack(own), "own.npz", "rec.dat")
@@ -91,10 +92,10 @@ def test_a_camera_is_known_by_its_pattern(level, steps):
             check_camera(rate[::-1].copy(), np.stack(own), "own.npz", "rec.dat")
 
 
-def test_a_look_takes_the_calibration_for_its_camera_and_its_bad_pixels(tmp_path):
+def test_look_at_pixels_uses_the_bad_pixels_of_a_calibration(tmp_path):
     camera = draw_camera(hot=[(5, 6, 0.3)])
     spikes = record(0.1, camera, 300)
-    camera[1][20, 20:22] = 0.3  # dust that the recording does not show by itself
+    camera[1][20, 20:22] = 0.3  # dust, which the recording alone does not show
     make_calibration(*camera).save(tmp_path / "camera.npz")
     pixels = look_at_pixels(spikes, tmp_path / "camera.npz")
     assert np.argwhere(pixels.bad).tolist() == [[5, 6], [20, 20], [20, 21]]
@@ -120,7 +121,7 @@ def test_white_that_saturates_is_even():
     assert pixels.correct(255 / RATE * rate / 4, bin=4).max() < 0.26 * 255 / RATE
 
 
-def test_calibrated_recordings_take_larger_bins_unless_things_move():
+def test_calibrated_recordings_get_larger_bins_unless_they_move():
     seen = Survey(0.02, 0.035, 0.0, 1000)
     assert choose_bin(seen, 20)[0] == 2 and choose_bin(seen, 20, calibrated=True)[0] == 10
     assert choose_bin(seen._replace(motion=0.1), 20, calibrated=True)[0] == 2

@@ -10,23 +10,23 @@ def grid(height, width):
 
 
 def speeds(motion, height=60, width=80, time=0.0):
-    """How far each pixel's place in the source moves in the step round a time."""
+    """How far each pixel's position in the source moves in the step around a time."""
     (x0, y0), (x1, y1) = (project(motion(time + half), *grid(height, width)) for half in (-0.5, 0.5))
     return np.hypot(x1 - x0, y1 - y0)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, None])
 @pytest.mark.parametrize("speed", [0.0, 0.05, 0.4])
-def test_motion_has_the_speed_it_was_asked_for(kind, speed):
+def test_motion_has_the_requested_speed(kind, speed):
     motion = draw_motion(60, 80, speed, np.random.default_rng(5), KINDS[kind] if kind else None)
     moved = speeds(motion)
-    if kind in ("perspective", None):  # slower where the horizon would come near
+    if kind in ("perspective", None):  # slower if the horizon would come near
         assert 0.25 * speed <= moved.mean() <= 1.06 * speed
     else:
         assert moved.mean() == pytest.approx(speed, rel=0.06)
 
 
-def test_no_pixel_is_faster_than_the_fastest():
+def test_no_pixel_exceeds_the_top_speed():
     for seed in range(50):
         assert speeds(draw_motion(60, 80, 1.0, np.random.default_rng(seed))).max() < 1.02 * FASTEST
 
@@ -45,7 +45,7 @@ def test_a_translation_moves_the_picture_by_its_speed_times_the_steps():
     assert np.hypot(*(motion(20) - motion(-20))[:2, 2]) == pytest.approx(10)
 
 
-def test_at_time_0_the_middle_of_the_picture_is_that_of_the_source():
+def test_at_time_0_the_picture_shows_the_middle_of_its_source():
     for kind in KINDS.values():
         motion = draw_motion(61, 81, 0.3, np.random.default_rng(1), kind)
         assert np.allclose(
@@ -59,7 +59,7 @@ def test_a_bend_changes_the_speed_on_the_way():
     assert speeds(motion, time=-20).mean() == pytest.approx(0.2 * 0.7)
 
 
-def test_the_margin_holds_all_that_the_picture_sees():
+def test_the_margin_covers_all_that_the_picture_shows():
     for seed in range(20):
         motion = draw_motion(60, 80, 0.5, np.random.default_rng(seed))
         rows, columns = margin(motion, 60, 80, (-20, 20))

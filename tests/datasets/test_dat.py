@@ -23,7 +23,7 @@ from swinsf.recordings import open_recording
 from swinsf.utils.cli import UserError
 from tests.conftest import REFERENCE, moving_scene, random_spikes
 
-REAL = REFERENCE / "data" / "real" / "uhsr_helicopter.npz"  # few spikes, quick blades
+REAL = REFERENCE / "data" / "real" / "uhsr_helicopter.npz"  # few spikes, fast blades
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda size: size[0] * size[1] % 8 == 0)
 
 
@@ -52,7 +52,7 @@ def test_read_is_the_inverse_of_write(tmp_path_factory, spikes, flip, data):
 @settings(deadline=None, max_examples=30)
 @given(spikes=streams(), flip=st.booleans())
 def test_bit_by_bit(tmp_path_factory, spikes, flip):
-    """Lowest bit first, rows in order, each step upside down where it is flipped."""
+    """Lowest bit first, rows in order, each step upside down if flipped."""
     path = tmp_path_factory.mktemp("dat") / "s.dat"
     write_dat(path, spikes, flip)
     data, bit = path.read_bytes(), 0
@@ -64,7 +64,7 @@ def test_bit_by_bit(tmp_path_factory, spikes, flip):
     assert bit == 8 * len(data)
 
 
-def test_only_the_asked_steps_are_read(tmp_path):
+def test_only_the_requested_steps_are_read(tmp_path):
     """A sparse file of 12.5 GB: reading it whole would not fit."""
     path = tmp_path / "long.dat"
     with open(path, "wb") as file:
@@ -76,7 +76,7 @@ def test_only_the_asked_steps_are_read(tmp_path):
     assert spikes.sum() == 2 and spikes[0, 249, 0] == spikes[0, 249, 2] == 1
 
 
-def test_a_size_that_does_not_fit_is_named_with_those_that_do(tmp_path):
+def test_a_size_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
     path = tmp_path / "s.dat"
     path.write_bytes(bytes(13_000 * 3))
     with pytest.raises(UserError, match=r"s\.dat: 39000 bytes .*250x400.*250x416 \(3 steps\)"):
@@ -103,7 +103,7 @@ def test_other_bad_files(tmp_path):
 
 
 def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path, monkeypatch):
-    """Another program cut it between the look at its length and the reading."""
+    """Another program truncates it between the check of its length and the reading."""
     path = tmp_path / "a.dat"
     write_dat(path, np.ones((9, 8, 8)))
     monkeypatch.setattr("swinsf.datasets.dat.count_steps", lambda *_: 20)
@@ -121,7 +121,7 @@ def test_more_steps_than_memory_holds(function, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_an_opened_file_is_sliced_as_an_array_is(tmp_path, flip):
+def test_an_opened_file_slices_like_an_array(tmp_path, flip):
     spikes = random_spikes(30, 6, 16)
     write_dat(tmp_path / "a.dat", spikes, flip)
     file = open_dat(tmp_path / "a.dat", 6, 16, flip)
@@ -151,7 +151,7 @@ def test_an_opened_file_is_sliced_as_an_array_is(tmp_path, flip):
         open_dat(tmp_path / "none.dat", 6, 16)
 
 
-def test_a_last_step_that_is_cut_short_is_left_out_and_warned_of(tmp_path):
+def test_an_incomplete_last_step_is_dropped_with_a_warning(tmp_path):
     spikes = random_spikes(5, 6, 16)
     write_dat(tmp_path / "a.dat", spikes, flip=True)
     with open(tmp_path / "a.dat", "ab") as file:
@@ -175,7 +175,7 @@ def test_trailer_columns_are_left_out(tmp_path):
     np.testing.assert_array_equal(file[1:3], spikes[1:3, :, :10])
 
 
-def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
+def test_an_opened_file_keeps_its_length_and_reports_shrinking(tmp_path):
     spikes = random_spikes(5, 6, 16)
     write_dat(tmp_path / "a.dat", spikes)
     opened = DatFile(tmp_path / "a.dat", camera_of(6, 16, True))
@@ -189,9 +189,8 @@ def test_an_opened_file_does_not_grow_and_is_missed_where_it_shrinks(tmp_path):
 
 
 @pytest.mark.parametrize("height, width", [(250, 400), (250, 416), (1000, 1000), (512, 512), (24, 32)])
-def test_what_is_written_every_door_gives_back(tmp_path, height, width):
-    """Upright, whatever its sensor stores, and without what is no picture; by the size, and where it is told
-    by the looks."""
+def test_every_reader_returns_what_was_written(tmp_path, height, width):
+    """Upright, however the sensor stores it, and without trailer columns; with the size given or detected."""
     path, spikes = tmp_path / "a.dat", moving_scene(height, width, 20)
     write_dat(path, spikes)
     picture = spikes[..., : camera_of(height, width).columns]
@@ -206,7 +205,7 @@ def test_what_is_written_every_door_gives_back(tmp_path, height, width):
 @pytest.mark.parametrize(
     "height, width, better", [(400, 250, "250x400"), (1000, 800, "250x400"), (32, 48, "48x32")]
 )
-def test_a_size_that_looks_wrong_is_warned_of_with_the_better_one(tmp_path, door, height, width, better):
+def test_a_size_that_looks_wrong_gives_a_warning_with_a_better_one(tmp_path, door, height, width, better):
     path, right = tmp_path / "a.dat", tuple(map(int, better.split("x")))
     write_dat(path, moving_scene(*right, 8 * 60))
     with pytest.warns(UserWarning, match=rf"a\.dat: looks like {better}, not like {height}x{width}"):
@@ -214,12 +213,12 @@ def test_a_size_that_looks_wrong_is_warned_of_with_the_better_one(tmp_path, door
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         door(path, *right)
-        write_dat(path, random_spikes(8 * 60, *right))  # noise is like nothing better
+        write_dat(path, random_spikes(8 * 60, *right))  # noise looks like no other size
         door(path, height, width)
 
 
 @pytest.mark.parametrize("door", [read_dat, open_dat])
-def test_the_highest_bit_first_is_found_out_and_said(tmp_path, door):
+def test_the_highest_bit_first_is_detected_with_a_warning(tmp_path, door):
     path, spikes = tmp_path / "a.dat", moving_scene(100, 160, 64)
     np.packbits(spikes.reshape(64, -1), axis=1).tofile(path)
     with pytest.warns(UserWarning, match=r"a\.dat: reading the highest bit of each byte first"):
@@ -244,7 +243,7 @@ def test_a_known_size_is_opened_as_its_sensor_stores_it(tmp_path, height, width,
     [(250, 400, 0.2, 1.0), (250, 400, 0.2, 0.3), (250, 400, 2.0, 1.0), (100, 172, 0.2, 1.0)],
 )
 def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, speed, light):
-    """At any size, whole bytes a row or not; also where the scene is fast or dim."""
+    """At any size, with whole bytes per row or not, and if the scene is fast or dim."""
     spikes = moving_scene(height, width, 64, speed, seed=3)
     spikes = spikes * (np.random.default_rng(0).random(spikes.shape) < light).astype(np.uint8)
     for order in ("little", "big"):
@@ -255,7 +254,7 @@ def test_the_bit_order_shows_at_the_edges_of_bytes(tmp_path, height, width, spee
         np.testing.assert_array_equal(unpack(packed, height, width, False, order), spikes)
 
 
-def test_a_recording_is_looked_at_in_its_middle(tmp_path):
+def test_the_bit_order_is_detected_in_the_middle_of_a_recording(tmp_path):
     """It may begin in the dark."""
     spikes = np.concatenate([np.zeros((100, 100, 160), np.uint8), moving_scene(100, 160, 100)])
     np.testing.assert_allclose(rate_picture(spikes), spikes[68:132].mean(0))
@@ -266,7 +265,7 @@ def test_a_recording_is_looked_at_in_its_middle(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])
-def test_the_bit_order_is_the_usual_one_where_nothing_tells_it(rate):
+def test_the_bit_order_is_the_usual_one_without_evidence(rate):
     for seed in range(5):
         spikes = random_spikes(64, 64, 80, seed, rate)
         assert likely_bit_order(np.packbits(spikes.reshape(64, -1), axis=1), 64, 80) == "little"

@@ -24,7 +24,7 @@ def measured(steps, flats=(0.17,), electrons=10_000, **options):
     [(500, 4e-4, 0.008), (5000, 8e-5, 0.0025)],
     ids=["few steps", "many"],
 )
-def test_the_maps_are_the_cameras_and_their_errors_honest(steps, dark_error, response_error, electrons):
+def test_maps_match_the_camera_within_their_errors(steps, dark_error, response_error, electrons):
     found, facts = measured(steps, electrons=electrons)
     good, (dark, response) = found.bad == 0, CAMERA
     assert {tuple(place) for place in np.argwhere(~good).tolist()} == {
@@ -44,7 +44,7 @@ def test_the_maps_are_the_cameras_and_their_errors_honest(steps, dark_error, res
     )
 
 
-def test_times_tell_more_than_counts_and_few_steps_shrink():
+def test_intervals_beat_counts_and_shrinking_beats_intervals():
     spikes = record(0, CAMERA, 500, 1)
     good = CAMERA[0] < 0.02
     counted = (spikes.mean(0) - CAMERA[0])[good].std()
@@ -62,7 +62,7 @@ def test_several_flats_are_better_than_one():
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_shading_is_corrected_or_left():
+def test_shading_is_corrected_or_kept():
     found, facts = measured(2000)
     kept, _ = measured(2000, keep_shading=True)
     corner, other = np.s_[-10:, -10:], np.s_[:10, 1:11]
@@ -72,7 +72,7 @@ def test_shading_is_corrected_or_left():
     assert facts["shading"][0] < 0.95
 
 
-def test_dust_and_dead_pixels_are_told_apart():
+def test_dust_and_dead_pixels_are_distinguished():
     dark, response = CAMERA[0].copy(), CAMERA[1].copy()
     response[10:12, 20:23] *= 0.4
     dark[25, 25] = response[25, 25] = 0
@@ -88,20 +88,20 @@ def bad_inputs():
         r"dark: 400 steps, too few .* record 500 or more": (dark[:400], flat),
         r"flat: 499 steps, too few": (dark, flat[:499]),
         r"dark: not dark, half the pixels fire more than 0\.2\d* times": (flat, flat),
-        r"flat: hardly brighter than the dark .* exchanged": (dark, dark),
+        r"flat: hardly brighter than the dark .* swapped": (dark, dark),
         r"flat: saturates, \d+% of its pixels .* dim the lamp": (dark, record(1.1, CAMERA, 500)),
         r"flat: moves, its second half differs by .* still": (dark, record(waves(speed=0.02), CAMERA, 500)),
     }
 
 
 @pytest.mark.parametrize("words", bad_inputs())
-def test_recordings_that_do_not_do(words):
+def test_unsuitable_recordings_are_refused(words):
     dark, flat = bad_inputs()[words]
     with pytest.raises(UserError, match=words):
         calibrate(("dark", dark), [("flat", flat)])
 
 
-def test_a_lamp_that_changes_its_brightness_does_no_harm():
+def test_the_lamp_may_change_its_brightness():
     flicker = record(lambda step: 0.15 * (1 + 0.2 * np.sin(step / 32)), CAMERA, 1000, 3)
     found, _ = calibrate(("dark", record(0, CAMERA, 1000, 1)), [("flat", flicker)])
     good = found.bad == 0

@@ -1,4 +1,4 @@
-"""Videos and folders of frames, as people have them."""
+"""Videos and folders of frames, as users have them."""
 
 from fractions import Fraction
 
@@ -24,7 +24,7 @@ def picture(left=0, height=64, width=96, seed=0):
 
 
 def write(path, frames, times=None, codec="ffv1", pixels="gray"):
-    """A video by PyAV; times in thirtieths of a second."""
+    """Write a video with PyAV. times: in thirtieths of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, 30)
         (stream.height, stream.width), stream.pix_fmt = frames[0].shape, pixels
@@ -54,22 +54,22 @@ def test_videos_of_more_bits_keep_their_depth(tmp_path, white):
     np.testing.assert_allclose(light, levels / white, atol=2e-6)
 
 
-def test_time_stamps_count_and_doubled_frames_are_one(tmp_path):
+def test_time_stamps_are_used_and_duplicate_frames_dropped(tmp_path):
     frames = [picture(2 * i) for i in range(30)]
     uneven = looked_at(write(tmp_path / "a.mkv", frames, [*range(20), *range(20, 50, 3)]))
     np.testing.assert_allclose(uneven.times, [*range(20), *range(20, 50, 3)])
     assert uneven.notes == ("its frames are uneven; their time stamps count",)
-    # as converters to a fixed rate leave them: each twice, every fifth three times
+    # as from a converter to a fixed rate: each frame twice, every fifth three times
     padded = [frame for i, frame in enumerate(frames) for frame in [frame] * (3 if i % 5 == 4 else 2)]
     even = looked_at(write(tmp_path / "b.mkv", padded))
     np.testing.assert_array_equal(even.times, np.arange(30))
     assert even.notes == ("36 doubled frames are left out",)
-    # one lost frame that was replaced by the one before: the time of the others stays
+    # a lost frame, replaced by the one before: the others keep their times
     lost = looked_at(write(tmp_path / "c.mkv", [*frames[:10], frames[9], *frames[11:]]))
     np.testing.assert_array_equal(lost.times, [*range(10), *range(11, 30)])
 
 
-def test_a_scene_that_stands_still_is_not_doubled():
+def test_frames_of_a_still_scene_are_no_duplicates():
     changes = np.array([np.inf, *[5.0] * 10, *[0.0] * 20, *[5.0] * 10])
     used, times, notes = frame_times(list(np.arange(41) / 30), changes)
     assert len(used) == 41 and not notes and times[-1] == 40
@@ -148,7 +148,7 @@ def test_scenes_over_frames(tmp_path):
     assert not dataset.warnings and set(dataset.names) == sets[0]
 
 
-def test_names_that_are_of_one_video():
+def test_names_of_one_video():
     assert series_of("002_00000075.png") == ("002_#.png", 75) and series_of("000") == ("000", None)
     assert series_of("a.mp4") == ("a.mp4", None) and series_of("d9.m4v") == ("d#.m4v", 9)
     assert group_of("train/GOPR0384_11_01") == group_of("train/GOPR0384_11_00")
@@ -170,7 +170,7 @@ def test_frames_among_photographs_stay_together_and_numbered_photographs_do_not(
     assert len({splits[f"IMG_{i:04d}.png"] for i in range(12)}) > 1
 
 
-def test_photographs_of_a_single_video_are_parted_in_time(tmp_path):
+def test_photographs_of_a_single_video_are_split_in_time(tmp_path):
     for i in range(20):
         write_png(tmp_path / f"000_{i:04d}.png", picture(i))
     parts, warning = split_photos(tmp_path)

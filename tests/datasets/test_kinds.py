@@ -1,5 +1,4 @@
-"""The kinds of samples that training draws and validation takes, and calibrations as a camera's owner
-measures them."""
+"""The kinds of samples in training and validation, and calibrations as users measure them."""
 
 import collections
 import dataclasses
@@ -40,8 +39,8 @@ def still(grey, steps, side=200):
     return (np.full((side, side), grey / 255, np.float32) for _ in range(steps))
 
 
-def test_a_camera_is_now_and_then_one_whose_steps_are_binned():
-    """N steps a bin, spike for spike in the mean, are N times the light and N times the dark charge."""
+def test_some_cameras_have_binned_steps():
+    """N steps a bin fire, on average, like one step with N times the light and N times the dark charge."""
     rng = np.random.default_rng(0)
     camera = Sensor(exposure=0.06, dark=0.003)
     drawn = [draw_binned(camera, rng) for _ in range(2000)]
@@ -76,8 +75,8 @@ def test_cameras_in_training_are_half_calibrated():
     assert draw_kind(SENSORS["ideal"], rng) == Kind(IDEAL)
 
 
-def test_a_count_of_spikes_has_the_error_that_is_said():
-    """Against the pixel itself, over 500 steps: unbiased, with a variance of f (1 - f) and of the
+def test_spike_counts_have_the_stated_error():
+    """Compared with a simulated pixel over 500 steps: no bias, variance f (1 - f) plus that of the
     electrons."""
     shape, steps = (200, 200), 500
     for rate, electrons in ((0.00413, 0), (0.2503, 0), (0.2503, 1000)):
@@ -92,7 +91,7 @@ def test_a_count_of_spikes_has_the_error_that_is_said():
         )
 
 
-def test_a_calibration_is_the_better_the_longer_its_recordings():
+def test_longer_recordings_give_a_better_calibration():
     pattern = draw_pattern(USUAL, 200, 200, np.random.default_rng(0))
     true_dark, true_response = pattern.dark / pattern.threshold, pattern.gain / pattern.threshold / 0.6
     errors = []
@@ -103,7 +102,7 @@ def test_a_calibration_is_the_better_the_longer_its_recordings():
         assert dark.dtype == response.dtype == np.float32 and response.mean() == pytest.approx(1, abs=2e-3)
         assert (dark - true_dark).mean() == pytest.approx(0, abs=2e-5)
         errors.append((steps, (dark - true_dark).std(), (response - true_response).std()))
-    quantisation = np.sqrt(1 / 6)  # of a count; the response has those of two, and the shot noise of the flat
+    quantisation = np.sqrt(1 / 6)  # of one count; the response has two, and the shot noise of the flat
     for steps, of_dark, of_response in errors:
         assert of_dark * steps == pytest.approx(quantisation, rel=0.1)
         assert of_response * steps == pytest.approx(
@@ -117,8 +116,8 @@ def test_a_calibration_is_the_better_the_longer_its_recordings():
     assert (dark - true_dark).std() == pytest.approx(4 * quantisation / 20000, rel=0.1)
 
 
-def test_spikes_less_dark_over_response_are_the_light():
-    """Of a still flat light: within the error of 2,000 steps, where the plain mean is off by the pattern."""
+def test_spikes_minus_dark_over_response_equal_the_light():
+    """For still, even light: within the error of 2,000 steps, while the plain mean is off by the pattern."""
     sensor = dataclasses.replace(USUAL, exposure=0.5, hot=0.0, blur=0.0)
     pattern, rng = draw_pattern(sensor, 60, 90, np.random.default_rng(3)), np.random.default_rng(0)
     dark, response = measure(Kind(sensor, "calibrated", calibration=20000), pattern, rng)
@@ -156,8 +155,8 @@ def test_bad_pixels_have_their_neighbours_spikes_and_maps():
     assert changed.sum() <= 2 and not changed[1, 1]
 
 
-def test_a_pixel_is_hot_by_one_of_the_cameras_steps():
-    """By the limit of `calibrate.py`, whatever the bin."""
+def test_hot_pixels_are_judged_by_unbinned_steps():
+    """By the limit of `calibrate.py`, for any bin."""
     dark, response = np.full((2, 5, 6), 0.01, np.float32), np.ones((2, 5, 6), np.float32)
     dark[:, 2, 3] = 0.03
     spikes = np.zeros((2, 4, 5, 6), np.uint8)
@@ -180,7 +179,7 @@ def test_training_samples_of_cameras_have_maps_that_collate(photos):
 
 
 def test_maps_are_cropped_and_flipped_with_the_spikes(photos):
-    """What is hidden by the pattern in the whole frame is in the crop, too."""
+    """The pattern in the crop is that of the whole frame."""
     dataset = PhotoScenes(photos, "train", 60, 60, 12, sensors=SENSORS["camera"])
     index = next(i for i in range(12) if dataset.read(i)["kind"] == "calibrated")
     whole, item = dataset.read(index), Augmented(dataset, 40, 0)[0, index, 1.0]
@@ -191,7 +190,7 @@ def test_maps_are_cropped_and_flipped_with_the_spikes(photos):
     assert any((crop == item["response"][0].numpy()).all((2, 3)).any() for crop in crops)
 
 
-def test_validation_takes_the_kinds_one_after_the_other(photos):
+def test_validation_alternates_between_the_kinds(photos):
     cameras = open_dataset(f"photos:{photos}", "250", "val", sensor="camera")
     assert len(cameras) == 24 and cameras.kinds == VALIDATION["camera"] == fixed_kinds(SENSORS["camera"])
     names = collections.Counter(kind.name for kind in cameras.kinds)
@@ -209,7 +208,7 @@ def test_validation_takes_the_kinds_one_after_the_other(photos):
     assert len(open_dataset(f"photos:{photos}", "1000", "val")) == 20
 
 
-def test_evaluate_hands_the_calibration_to_every_method(photos):
+def test_evaluate_passes_the_calibration_to_every_method(photos):
     """TFP is corrected by the item's maps, and so are the network's spikes."""
     dataset = PhotoScenes(photos, "val", 60, 60, 5, sensors=SENSORS["camera"])
     torch.manual_seed(0)
@@ -234,7 +233,7 @@ def test_evaluate_hands_the_calibration_to_every_method(photos):
     assert kinds == ["plain"] * 4 + ["calibrated"]
 
 
-def test_tiles_have_their_part_of_the_calibration():
+def test_tiles_get_their_part_of_the_calibration():
     torch.manual_seed(0)
     model = SwinSF(
         SwinSFConfig(channels=4, depths=(2,), patch=4, window=2, tsa="paper", skip="motion")

@@ -1,4 +1,4 @@
-"""The way of samples from the processes that read them."""
+"""How samples travel from the processes that read them."""
 
 import os
 import subprocess
@@ -35,15 +35,15 @@ def test_samples_are_the_same_with_and_without_workers(options):
         assert here[0]["spikes"].shape == (2, 41, 20, 30) and here[0]["name"] == ["s4", "s1"]
 
 
-def test_nothing_is_sent_by_shared_memory():
-    """Which tensors would be; Docker gives 64 MB of it, and a batch of 1000x1000 may have more."""
+def test_no_shared_memory_is_used():
+    """Tensors would use it; Docker provides 64 MB, and a batch of 1000x1000 may be larger."""
     sent = to_arrays([Samples()[0], Samples()[1]])
     assert not any(torch.is_tensor(value) for sample in sent for value in sample.values())
     assert sent[1]["spikes"].dtype == np.uint8 and sent[1]["rate"] == 0.6
 
 
-def test_a_long_path_of_temporary_files_stops_nothing(tmp_path):
-    """A socket's path has 107 characters at most. PyTorch's sockets for tensors lie below TMPDIR."""
+def test_a_long_temporary_path_does_no_harm(tmp_path):
+    """A socket's path has at most 107 characters. PyTorch's sockets for tensors are in TMPDIR."""
     place = tmp_path / ("x" * 100)
     place.mkdir()
     code = "from tests.datasets.test_loader import *; print(sum(len(s['spikes']) for s in make_loader(Samples(), 1, CPU, batch_size=None)))"

@@ -1,4 +1,4 @@
-"""The datasets on disk: what is found, which steps and pictures are taken, and each kind of bad file."""
+"""The datasets on disk: the files found, the steps and pictures used, and each kind of bad file."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_spike_reds_training(reds):
     assert np.array_equal(item["spikes"], spikes) and np.array_equal(item["left"][0], picture)
 
 
-def test_spike_reds_test_takes_steps_131_to_171(reds):
+def test_spike_reds_test_uses_steps_131_to_171(reds):
     dataset = open_dataset(reds, "250", "test")
     item = dataset[0]
     assert set(item) == {"name", "spikes", "rate", "middle"} and item["name"] == "200_part1_key_id151"
@@ -33,14 +33,14 @@ def test_spike_reds_test_takes_steps_131_to_171(reds):
     assert np.array_equal(item["spikes"], spikes[130:171])
 
 
-def test_the_key_id_puts_another_output_on_the_step_of_a_long_stream(reds):
+def test_the_key_id_chooses_the_output_for_a_long_streams_picture(reds):
     item = open_dataset(reds, "250", "test", key_id=14)[0]
     spikes, _ = gradient_scene(50, steps=301)
     assert scored_output(item) == "left"
     assert np.array_equal(item["spikes"][13], spikes[150])
 
 
-def test_each_training_picture_is_that_of_its_id(tmp_path):
+def test_each_training_picture_matches_its_id(tmp_path):
     write_reds(tmp_path, train=1)
     for key_id in (7, 14, 21, 28, 35):
         write_png(tmp_path / f"train/gt/000_part1_key_id{key_id}.png", np.full((250, 400), key_id, np.uint8))
@@ -64,7 +64,7 @@ def write_x4k(folder, name, ids=(7, 14, 21, 28, 35), stream=None, split="test"):
 
 
 def test_spike_x4k(tmp_path):
-    """Upright, dots in names, both ways to name a stream, folders called spike, the split called val."""
+    """Upright, dots in names, both ways to name a stream, folders called spike, a split called val."""
     spikes = write_x4k(tmp_path, "occ008.649_f4305", split="val")
     write_x4k(tmp_path, "occ009.1_f1", ids=(14,), stream="occ009.1_f1id21", split="val")
     dataset = open_dataset(tmp_path, "1000", "test")
@@ -92,7 +92,7 @@ def test_the_key_id_chooses_the_picture_to_score(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["250", "no_gt"])
-def test_class_a_has_no_ground_truth_and_takes_steps_301_to_341(tmp_path, mode):
+def test_class_a_has_no_ground_truth_and_uses_steps_301_to_341(tmp_path, mode):
     spikes = random_spikes(345, 250, 400)
     (tmp_path / "test").mkdir()
     write_dat(tmp_path / "test" / "car.dat", spikes)
@@ -156,7 +156,7 @@ def test_a_test_stream_without_its_picture(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_a_1000x1000_stream_under_mode_250_shows_by_its_picture(tmp_path):
+def test_a_1000x1000_stream_under_mode_250_is_refused_by_its_picture(tmp_path):
     write_x4k(tmp_path, "a", stream="aid21")
     with pytest.raises(UserError, match=r"1000x1000, expected 250x400.*--data_mode"):
         open_dataset(tmp_path, "250")
@@ -181,7 +181,7 @@ def test_a_window_before_the_start_of_a_stream(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photos, tmp_path):
+def test_the_key_id_applies_to_scenes_and_is_refused_without_pictures(photos, tmp_path):
     assert set(open_dataset("demo", key_id=28)[0]) == {"name", "spikes", "white", "rate", "right"}
     assert scored_output(open_dataset(f"photos:{photos}", key_id=14)[0]) == "left"
     for path in ("demo", f"photos:{photos}"):
@@ -195,7 +195,7 @@ def test_the_key_id_holds_for_scenes_and_is_refused_where_it_means_nothing(photo
         open_dataset("demo", "1000")
 
 
-def test_a_dataset_without_its_gt_folder_says_how_it_was_taken(tmp_path):
+def test_a_dataset_without_its_gt_folder_is_described_as_class_a(tmp_path):
     write_reds(tmp_path, test=1)
     (tmp_path / "test/gt").rename(tmp_path / "elsewhere")
     assert (
@@ -221,7 +221,7 @@ def write_unlabelled(folder, streams, name="test"):
 @pytest.mark.parametrize(
     "height, width, columns, flip", [(1000, 1000, 1000, False), (250, 416, 400, True), (250, 400, 400, True)]
 )
-def test_the_size_of_streams_without_truth_is_found_out(tmp_path, mode, height, width, columns, flip):
+def test_the_size_of_streams_without_truth_is_detected(tmp_path, mode, height, width, columns, flip):
     spikes = moving_scene(height, width, 44)
     write_unlabelled(tmp_path, {"a": (spikes, flip)})
     dataset = open_dataset(tmp_path, mode)
@@ -230,14 +230,14 @@ def test_the_size_of_streams_without_truth_is_found_out(tmp_path, mode, height, 
     assert dataset.warnings == [] and dataset.steps == {"a": 22}
 
 
-def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_path):
+def test_mixed_sizes_are_refused_and_unclear_ones_give_a_warning(tmp_path):
     write_unlabelled(
         tmp_path, {"a": (moving_scene(1000, 1000, 44), False), "b": (moving_scene(250, 400, 44), True)}
     )
     with pytest.raises(UserError, match=r"b\.dat: steps of 250x400.*a\.dat has 1000x1000"):
         open_dataset(tmp_path)
     write_unlabelled(tmp_path, {"b": (random_spikes(44, 1000, 1000), False)})
-    dataset = open_dataset(tmp_path)  # noise is taken for what the others are
+    dataset = open_dataset(tmp_path)  # noise gets the size of the others
     assert dataset.height == 1000 and "b.dat: its contents do not show its size" in dataset.warnings[0]
     write_unlabelled(
         tmp_path, {"a": (random_spikes(44, 250, 400), True), "b": (random_spikes(44, 250, 400), True)}
@@ -247,15 +247,15 @@ def test_streams_of_two_sizes_stop_and_a_size_that_cannot_be_told_is_said(tmp_pa
 
 
 @pytest.mark.parametrize("steps, start", [(41, 0), (301, 130), (340, 149), (341, 300), (360, 300)])
-def test_short_recordings_without_truth_show_their_middle(tmp_path, steps, start):
+def test_short_recordings_without_truth_use_their_middle(tmp_path, steps, start):
     spikes = random_spikes(steps, 250, 400)
     write_unlabelled(tmp_path, {"a": (spikes, True)})
     np.testing.assert_array_equal(open_dataset(tmp_path)[0]["spikes"], spikes[start : start + 41])
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_streams_that_lie_otherwise_than_their_pictures_are_warned_of(tmp_path, split):
-    """A scene that is not the same upside down, stored either way."""
+def test_streams_upside_down_to_their_pictures_give_a_warning(tmp_path, split):
+    """A scene that differs upside down, stored either way."""
     spikes = moving_scene(250, 400, 41, seed=2)
     picture = np.clip(255 / 0.6 * spikes.mean(0), 0, 255).astype(np.uint8)
     (tmp_path / split / "input").mkdir(parents=True)
@@ -273,7 +273,7 @@ def test_streams_that_lie_otherwise_than_their_pictures_are_warned_of(tmp_path, 
         open_dataset("demo", flip=True)
 
 
-def test_the_highest_bit_first_is_found_out_and_said(tmp_path):
+def test_the_highest_bit_first_is_detected_with_a_warning(tmp_path):
     spikes = moving_scene(250, 400, 60)
     (tmp_path / "test").mkdir()
     np.packbits(spikes[:, ::-1].reshape(60, -1), axis=1).tofile(tmp_path / "test/a.dat")
@@ -283,8 +283,8 @@ def test_the_highest_bit_first_is_found_out_and_said(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_pictures_of_16_bits_have_the_range_that_is_there(tmp_path, bits):
-    """In all pictures together: a dark one among them keeps its grey levels."""
+def test_the_range_of_16_bit_pictures_is_detected(tmp_path, bits):
+    """Over all pictures together: a dark one among them keeps its grey levels."""
     write_reds(tmp_path, test=2)
     white, levels = 2**bits - 1, {}
     for name, scale in (("200_part1_key_id151", 1.0), ("201_part1_key_id151", 0.02)):
@@ -303,7 +303,7 @@ def test_pictures_of_16_bits_have_the_range_that_is_there(tmp_path, bits):
 @pytest.mark.parametrize("stem, step", [
     ("pyramid60", 151), ("a_id60", 60), ("a_key_id60", 60), ("id60", 60), ("idid60", 151), ("david21", 151), ("v3_2021", 151),
 ])  # fmt: skip
-def test_the_scored_step_is_told_by_an_id_and_no_other_number(tmp_path, stem, step):
+def test_only_an_id_in_the_name_sets_the_scored_step(tmp_path, stem, step):
     write_reds(tmp_path, test=1)
     rename_all(tmp_path / "test", "200_part1_key_id151", stem)
     dataset = open_dataset(tmp_path)
@@ -325,7 +325,7 @@ def test_suffixes_and_folders_in_any_case(tmp_path, old, new):
         assert all(np.array_equal(found[key], item[key]) for key in item)
 
 
-def test_hidden_files_are_left_out_and_an_empty_input_beside_a_full_spike_too(tmp_path):
+def test_hidden_files_and_an_empty_input_folder_are_ignored(tmp_path):
     write_reds(tmp_path, train=2, test=1, input_name="spike")
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" + bytes(4092))
@@ -345,8 +345,8 @@ def test_truth_as_jpeg(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [41, 301])
-def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
-    """Spike-Zoo's: spike/NAME.dat and gt/NAME.png."""
+def test_a_layout_with_one_picture_per_stream_can_train(tmp_path, steps):
+    """Spike-Zoo's layout: spike/NAME.dat and gt/NAME.png."""
     for i, name in enumerate("ab"):
         spikes, picture = gradient_scene(i, steps=steps)
         (tmp_path / "train/spike").mkdir(parents=True, exist_ok=True)
@@ -363,9 +363,8 @@ def test_a_layout_of_one_picture_a_stream_trains_too(tmp_path, steps):
         open_dataset(tmp_path, "250", "train")
 
 
-def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
-    """A dataset of links whose pictures are left out by data mode no_gt: no result may take the place of what
-    they lead to."""
+def test_unread_pictures_are_protected_from_results_too(tmp_path):
+    """A dataset of links with pictures that no_gt does not read: no result may replace their targets."""
     real = write_reds(tmp_path / "real", test=1)
     for file in [path for path in real.rglob("*") if path.is_file()]:
         link = tmp_path / "links" / file.relative_to(real)
@@ -377,7 +376,7 @@ def test_pictures_that_are_not_read_are_kept_from_results_too(tmp_path):
 
 
 class Named(list):
-    """The streams of a dataset, by their names alone."""
+    """The streams of a dataset, with names only."""
 
     def __init__(self, folder, names):
         self.path, self.folder = folder, folder / "train"
@@ -395,12 +394,12 @@ def held_out(folder, names):
 def test_streams_of_one_video_are_held_out_together(tmp_path):
     names = [f"{video:03d}_{25 * frame:08d}id21" for video in range(3) for frame in range(4)]
     assert held_out(tmp_path, names) == (names[8:], None)
-    # numbers alone are names of their own
+    # names that are just numbers do not form a series
     assert held_out(tmp_path, [f"{i:03d}" for i in range(40)]) == (["038", "039"], None)
     assert held_out(tmp_path, ["a1", *(f"b{i}" for i in range(9))]) == (["a1"], None)
 
 
-def test_streams_of_a_single_video_are_parted_in_time_with_a_warning(tmp_path):
+def test_streams_of_a_single_video_are_split_in_time_with_a_warning(tmp_path):
     names = [f"walk{i}" for i in range(12)]
     held, warning = held_out(tmp_path, names)
     assert held == ["walk11"] and "walk0.dat differ only in their last number" in warning

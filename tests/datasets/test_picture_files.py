@@ -1,4 +1,4 @@
-"""What a picture claims, read without a setting of Pillow."""
+"""The size that a picture claims, read without changing a setting of Pillow."""
 
 import struct
 import warnings
@@ -21,8 +21,8 @@ def test_pixels_by_the_header(kind):
 
 
 @pytest.mark.parametrize("height, width", [(20000, 9999), (20000, 10001)])
-def test_our_limit_of_pixels_and_not_pillows(height, width):
-    """Which is lower, and global."""
+def test_our_pixel_limit_applies_and_not_pillows(height, width):
+    """Pillow's limit is lower, and global."""
     data = bytearray(cv2.imencode(".png", np.zeros((20, 30), np.uint8))[1].tobytes())
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))

@@ -1,4 +1,4 @@
-"""How often white fires: said, recorded or measured; and that grey levels follow it."""
+"""The firing rate of white: given, recorded or measured; and that grey levels follow it."""
 
 import json
 
@@ -30,7 +30,7 @@ def fire(light, rate, seed=0, steps=41):
 
 
 def write_dataset(folder, rate, count=2, split="test", curve=lambda light, i: light):
-    """Still scenes with their pictures, `curve` of their light."""
+    """Write still scenes and their pictures, which are `curve` of the light."""
     (folder / split / "input").mkdir(parents=True, exist_ok=True)
     for i in range(count):
         light = texture(i)
@@ -53,7 +53,7 @@ def figures_of(dataset):
 
 @pytest.mark.parametrize("rate", [0.3, 0.5, 0.6, 1.0])
 def test_datasets_of_any_rate_score_alike(tmp_path, rate):
-    """A count over 41 steps is coarser by 0.6 / rate; apart from that the figures are equal."""
+    """A count over 41 steps is coarser by 0.6 / rate; otherwise the figures are equal."""
     dataset = open_dataset(write_dataset(tmp_path / "data", rate))
     assert [*dataset.rates.values()] == pytest.approx([rate] * 2, rel=0.01)
     assert bool(dataset.warnings) == ("white fires" in dataset.description) == (rate != 0.6)
@@ -61,7 +61,7 @@ def test_datasets_of_any_rate_score_alike(tmp_path, rate):
     usual, _ = figures_of(open_dataset(write_dataset(tmp_path / "usual", 0.6)))
     assert abs(error) < 0.7 and psnr == pytest.approx(usual + 20 * np.log10(rate / 0.6), abs=1)
     if rate == 0.5:
-        # to the bit: what simulators have is taken for what was measured
+        # exactly: a measured rate close to a simulator's becomes that of the simulator
         assert dataset.rates["scene000000id21"] == 0.5
         assert (
             "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)"
@@ -70,7 +70,7 @@ def test_datasets_of_any_rate_score_alike(tmp_path, rate):
         assert figures_of(open_dataset(tmp_path / "data", rate=0.6))[0] < psnr - 8
 
 
-def test_the_flag_counts_first_then_what_is_recorded_then_what_is_measured(tmp_path):
+def test_the_rate_is_given_or_recorded_or_measured(tmp_path):
     folder = write_dataset(tmp_path, 0.5)
     sensors = {"scene000000": {"rate": 0.4}, "scene000001": {"rate": 0.45}}
     record = {"made_by": "simulate.py", "splits": {"test": {"sensors": sensors}}}
@@ -79,7 +79,7 @@ def test_the_flag_counts_first_then_what_is_recorded_then_what_is_measured(tmp_p
     assert dataset.rates == {"scene000000id21": 0.4, "scene000001id21": 0.45} and not dataset.warnings
     assert dataset[1]["rate"] == 0.45 and "white fires 0.4 to 0.45 times a step" in dataset.description
     assert set(open_dataset(folder, rate=0.7).rates.values()) == {0.7}
-    # no record that is whole
+    # incomplete records
     for sensors["scene000001"] in ({}, {"rate": "0.5"}, {"rate": 0}, {"rate": float("nan")}, None):
         (folder / "meta.json").write_text(json.dumps(record))
         assert set(open_dataset(folder).rates.values()) == {0.5}
@@ -88,7 +88,7 @@ def test_the_flag_counts_first_then_what_is_recorded_then_what_is_measured(tmp_p
         assert set(open_dataset(folder).rates.values()) == {0.5}
 
 
-def test_a_rate_that_is_none_and_one_for_scenes(tmp_path):
+def test_invalid_rates_and_rates_for_scenes_are_refused(tmp_path):
     folder = write_dataset(tmp_path, 0.5, 1)
     for rate in (0, -1, 2.1, float("nan")):
         with pytest.raises(UserError, match="more than 0 and up to 2"):
@@ -106,15 +106,15 @@ def test_a_rate_that_is_none_and_one_for_scenes(tmp_path):
     ],
     ids=["gamma", "exposed one by one", "a fifth"],
 )
-def test_what_no_factor_explains_is_warned_of_and_left_as_it_is(tmp_path, curve, words):
+def test_pictures_that_no_factor_explains_give_a_warning(tmp_path, curve, words):
     dataset = open_dataset(write_dataset(tmp_path, 0.6, curve=curve))
     (warning,) = dataset.warnings
     assert words in warning and "--rate sets it" in warning and set(dataset.rates.values()) == {0.6}
     assert not open_dataset(tmp_path, rate=0.6).warnings
 
 
-def test_streams_that_start_empty_measure_what_they_fire():
-    """In all 41 steps each pixel lacks half a spike; the steps that are counted lack none."""
+def test_an_empty_start_does_not_bias_the_measured_rate():
+    """Over all 41 steps each pixel lacks half a spike; over the steps that are counted it lacks none."""
     for rate in (0.6, 0.62):
         charge = np.float32(rate) * texture(1) * np.arange(1, 42, dtype=np.float32)[:, None, None]
         spikes = np.diff(np.floor(charge), axis=0, prepend=0).astype(np.uint8)
@@ -135,7 +135,7 @@ def test_moving_and_tiny_and_dark_pictures():
     assert rates.compare(moving, [np.full((250, 400), 15.0)]) is None and rates.measure([]) == (None, None)
 
 
-def test_one_odd_stream_among_many_is_no_doubt():
+def test_one_odd_stream_among_many_gives_no_warning():
     looks = [rates.Look(0.497, 1.0)] * 6
     assert rates.measure([*looks, rates.Look(0.9, 1.0)]) == (0.5, None)
     assert rates.measure([rates.Look(0.62, 1.0)]) == (0.62, None)
@@ -143,7 +143,7 @@ def test_one_odd_stream_among_many_is_no_doubt():
 
 
 def test_spike_x4k_is_known_to_fire_a_little_more_often(tmp_path):
-    """The rate is stated and counts, but it is no surprise."""
+    """The rate is reported and used, but without a warning."""
     light = cv2.resize(texture(2), (1000, 1000))
     (tmp_path / "test/input").mkdir(parents=True)
     write_dat(tmp_path / "test/input/a.dat", fire(light, 0.625), flip=False)

@@ -30,7 +30,7 @@ def test_hot_and_dead_pixels_are_found_and_no_others(steps, speed):
     assert places(found.dead) == {(10, 10)}
 
 
-def test_a_bright_speck_that_moves_or_comes_and_goes_is_no_hot_pixel():
+def test_a_moving_or_flickering_speck_is_no_hot_pixel():
     def light(step):
         frame = np.full((40, 50), 0.05)
         frame[20, (step // 20) % 50] = 0.8  # one pixel wide, 20 steps on each
@@ -47,29 +47,29 @@ def test_a_bright_speck_that_moves_or_comes_and_goes_is_no_hot_pixel():
 def test_points_and_fine_texture_in_a_still_scene_survive():
     light = np.full((40, 50), 0.04, np.float32)
     light[8:28:8, 6::10] = 2.0
-    light = cv2.GaussianBlur(light, None, 0.6)  # as the best lenses draw a star
+    light = cv2.GaussianBlur(light, None, 0.6)  # as the best lenses blur a star
     light[30:38, 5:45:2] = 0.3
     light[33:38:2, 5:45] = 0.05
     found = find_bad_pixels(record(light, draw_camera(), 800))
     assert len(found.hot) == len(found.dead) == 0
 
 
-@pytest.mark.parametrize("steps, told", [(100, False), (400, True)])
-def test_a_pixel_without_a_spike_is_dead_if_its_neighbours_had_many(steps, told):
-    """Beside pixels of a spike in 20 steps: 100 steps without one may be little light."""
+@pytest.mark.parametrize("steps, found", [(100, False), (400, True)])
+def test_a_pixel_without_a_spike_is_dead_if_its_neighbours_had_many(steps, found):
+    """Beside pixels with a spike in 20 steps, 100 steps without one may just be little light."""
     spikes = np.zeros((steps, 30, 40), np.uint8)
     spikes[np.add.outer(np.arange(steps), np.random.default_rng(0).integers(0, 20, (30, 40))) % 20 == 0] = 1
     spikes[:, 5, 7] = 0
-    assert find_bad_pixels(spikes).dead.tolist() == ([[5, 7]] if told else [])
+    assert find_bad_pixels(spikes).dead.tolist() == ([[5, 7]] if found else [])
 
 
 def cuts_of(spikes):
-    """The hot pixels of the whole and of three overlapping cuts of 300 steps of 500."""
+    """The hot pixels of a recording of 500 steps, and of three overlapping cuts of 300 steps."""
     parts = spikes, spikes[:300], spikes[100:400], spikes[200:]
     return [places(find_bad_pixels(part).hot) for part in parts]
 
 
-def test_overlapping_cuts_of_a_noisy_recording_have_the_same_pixels():
+def test_overlapping_cuts_of_a_noisy_recording_have_the_same_bad_pixels():
     rng = np.random.default_rng(0)
     charges = np.exp(rng.uniform(*np.log([0.02, 0.4]), 40))
     hot = list(zip(rng.integers(0, 100, 40), rng.integers(0, 120, 40), charges))
@@ -82,8 +82,8 @@ def test_overlapping_cuts_of_a_noisy_recording_have_the_same_pixels():
 
 
 @pytest.mark.skipif(not BARRIER.is_file(), reason="needs the recording barrier.npz")
-def test_overlapping_cuts_of_a_real_recording_have_the_same_pixels():
-    """The counts were 13, 11, 10 and 11, and 8 of 15 pixels were in all, while 0.2 above the neighbours was enough."""
+def test_overlapping_cuts_of_a_real_recording_have_the_same_bad_pixels():
+    """With 0.2 above the neighbours, the counts were 13, 11, 10 and 11, and 8 of 15 pixels were in all."""
     found = cuts_of(np.moveaxis(np.load(BARRIER)["arr_0"], 2, 0))
     counts = [len(pixels) for pixels in found]
     assert max(counts) - min(counts) <= 1
@@ -127,7 +127,7 @@ def test_bad_pixels_have_the_spikes_of_the_nearest_good_one():
     assert repair(spikes, np.zeros((6, 8), bool)) is spikes
 
 
-def test_a_pipe_is_repaired_by_what_can_be_peeked(tmp_path):
+def test_a_pipe_is_repaired_from_its_first_steps(tmp_path):
     spikes = record(waves(), draw_camera(hot=HOT), 400)
     write_dat(tmp_path / "rec.dat", spikes, flip=False)
     data = (tmp_path / "rec.dat").read_bytes()

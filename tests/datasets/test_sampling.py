@@ -24,7 +24,7 @@ def test_the_spline_moves_a_ramp_as_far_as_asked_and_bicubic_does_not(shift):
         assert np.abs((way(Picture(RAMP, "bicubic")) - RAMP)[inside] - shift).mean() > 0.02
 
 
-def test_bicubic_is_opencvs_own():
+def test_bicubic_equals_opencv():
     picture = np.random.default_rng(0).random((48, 64), np.float32)
     way = np.array([[1.01, 0.02, 0.3], [-0.02, 0.99, 1.7], [1e-4, 2e-4, 1]])
     flags, border = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REFLECT_101
@@ -39,7 +39,7 @@ def test_both_samplers_mirror_beyond_the_edge():
         np.testing.assert_allclose(seen[:, :11], picture[:, 10::-1], atol=1e-4)
 
 
-def test_another_grid_or_sampler_is_told_and_another_version_is_not():
+def test_a_changed_grid_or_sampler_is_reported_and_a_changed_version_is_not():
     now = sampling.maker()
     assert sampling.describe_other(now, now) is None and sampling.describe_other(None, now) is None
     assert sampling.describe_other({**now, "opencv": "9"}, now) is None

@@ -40,7 +40,7 @@ def still_layer(picture, mask=None, speed=0.0, kind="translation", seed=0):
     )
 
 
-def test_light_is_the_photograph_at_its_contrast_and_black():
+def test_light_follows_the_contrast_and_black_of_the_scene():
     scene = scene_of(still_layer(np.full((200, 200), 100)))
     light = scene.frame(7)
     assert light.shape == (64, 64) and light.dtype == np.float32
@@ -49,7 +49,7 @@ def test_light_is_the_photograph_at_its_contrast_and_black():
     np.testing.assert_allclose(darker.frame(0), 50 / 255 + 0.1, rtol=1e-5)
 
 
-def test_a_still_scene_sees_the_middle_of_its_source():
+def test_a_still_scene_shows_the_middle_of_its_source():
     picture = photo(height=200, width=200)
     np.testing.assert_allclose(
         255 * scene_of(still_layer(picture)).frame(-20), picture[68:132, 68:132], atol=1e-3
@@ -57,7 +57,7 @@ def test_a_still_scene_sees_the_middle_of_its_source():
 
 
 def test_a_moving_scene_is_a_shifted_one():
-    """4 pixels in 20 steps, along the angle that the motion drew, against a shift by Fourier's theorem."""
+    """4 pixels in 20 steps, at the motion's random angle, compared with a shift by Fourier's theorem."""
     smooth = cv2.GaussianBlur(photo(height=256, width=256), (0, 0), 3)
     layer = still_layer(smooth, speed=0.2)
     x, y = (layer.motion(20) - layer.motion(0))[:2, 2]
@@ -79,7 +79,7 @@ def test_an_object_covers_a_part_and_moves_on_its_own(foliage):
 
 
 def test_the_speeds_of_scenes():
-    """Measured at the pixels: most from 0.05 to 0.4 pixels a step, some slower and faster, none above 1."""
+    """Measured at the pixels: most move by 0.05 to 0.4 pixels a step, some slower or faster, none above 1."""
     means, fastest = [], []
     for seed in range(400):
         rng = np.random.default_rng(seed)
@@ -106,8 +106,8 @@ def test_grey_levels_reach_from_the_floor_to_the_ceiling():
     assert ((pixels > 0.02) & (pixels < 0.98)).mean() > 0.3
 
 
-def test_the_pictures_are_those_of_their_very_steps(photos):
-    """One step off would show: the light of each step differs from its neighbours'."""
+def test_pictures_belong_to_exactly_their_steps(photos):
+    """An error of one step would show: the light of each step differs from its neighbours'."""
 
     class Ramp:
         def frame(self, time):
@@ -119,13 +119,13 @@ def test_the_pictures_are_those_of_their_very_steps(photos):
     }  # fmt: skip
     long = simulate(Ramp(), np.random.default_rng(0), steps=61, shown_at={"key": 30, "other": 10})
     assert len(long["spikes"]) == 61 and long["key"][0, 0] == 100 and long["other"][0, 0] == 60
-    # And the spikes are of the same steps: those up to the key frame hold its light, and that before.
+    # The spikes have the same steps: those up to the key frame contain its light, and the light before.
     charge = 0.6 * np.cumsum((100 + 2 * np.arange(-20, 21)) / 255)
     assert np.abs(np.cumsum(sample["spikes"].mean((1, 2))) - charge).max() < 0.1
 
 
 def test_the_light_is_softer_than_the_picture_by_the_sensors_blur():
-    """A still scene of 400 steps: TFP shows the light, which is the picture through OpenCV's Gaussian."""
+    """A still scene of 400 steps: TFP shows the light, which is the picture after OpenCV's Gaussian."""
     scene, rng = scene_of(still_layer(photo(height=200, width=200))), np.random.default_rng(0)
     for blur in (0.0, 0.52, 1.5):
         sample = simulate(scene, rng, 401, {"key": 200}, Sensor(blur=blur))
@@ -148,7 +148,7 @@ def test_pictures_are_the_clean_light_at_the_exposure():
 
 
 def test_a_texture_is_carried_as_the_scene_moves():
-    """What the scene shows at one time, carried to another, is what it shows then."""
+    """The frame at one time, carried to another, equals the frame at the other time."""
     smooth = cv2.GaussianBlur(photo(height=256, width=256), (0, 0), 3)
     scene = scene_of(still_layer(smooth, speed=0.3))
     for start, time in ((-10, 10), (0, 20), (15, -5)):
@@ -162,7 +162,7 @@ def test_a_texture_is_carried_as_the_scene_moves():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_source_has_the_margins_of_its_motion(seed):
-    """Rows and columns each their own; a few pixels more for the edges."""
+    """Rows and columns each have their own margin, with a few pixels more for the edges."""
     layer = draw_layer(
         photo(), 64, 80, STYLES["250"], np.random.default_rng(seed), (-20, 20), kind="translation", speed=0.9
     )
@@ -171,8 +171,7 @@ def test_a_source_has_the_margins_of_its_motion(seed):
 
 
 def test_the_light_between_source_frames_is_blurred_once():
-    """A still scene, over steps without a new frame: TFP shows the picture through one Gaussian of the
-    sensor's blur."""
+    """A still scene over steps without a new frame: TFP shows the picture after one Gaussian blur."""
     scene = scene_of(still_layer(photo(height=200, width=200)))
     sample = simulate(scene, np.random.default_rng(0), 801, {"key": 400}, Sensor(frames_every=1000, blur=1.5))
     light = sample["spikes"][:400].mean(0) * 255 / 0.6
@@ -180,7 +179,7 @@ def test_the_light_between_source_frames_is_blurred_once():
 
 
 class Plain:
-    """A scene of one grey level that grows by a hundredth a step."""
+    """A scene of one grey level, which grows by a hundredth a step."""
 
     def frame(self, time):
         return np.full((40, 60), 0.5 + time / 100, np.float32)
@@ -189,14 +188,14 @@ class Plain:
         return np.roll(texture, round(time) - round(start), axis=1)
 
 
-def test_source_frames_have_grain_of_their_own_that_moves_with_the_scene():
+def test_source_frames_have_their_own_grain_that_moves_with_the_scene():
     video = SourceFrames(Plain(), Sensor(frames_every=15, grain=3.0), np.random.default_rng(0))
     video.late = 0.0
     grain = {time: video.light(time) - video.light(time).mean() for time in (-13, 0, 1, 2, 8, 15, 16)}
     assert grain[1].std() == pytest.approx(3 / 255, rel=0.1)
     # the steps after a frame have its grain
     np.testing.assert_allclose(np.roll(grain[1], 8, 1), grain[8], atol=1e-5)
-    np.testing.assert_allclose(np.roll(grain[-13], 13, 1), grain[0], atol=1e-5)  # and so up to the next one
+    np.testing.assert_allclose(np.roll(grain[-13], 13, 1), grain[0], atol=1e-5)  # up to the next frame
     for before, after in ((0, 1), (15, 16)):
         assert abs((np.roll(grain[before], 1, 1) * grain[after]).mean()) < 0.1 * grain[1].var()
 
@@ -213,7 +212,7 @@ def test_a_source_frame_is_shown_sharp_one_step_late_and_is_the_picture():
     assert [time for time, value in contrast.items() if value > 0.9999] == [-14, 1, 16]
     assert contrast[2] > contrast[5] > contrast[9] == pytest.approx(contrast[15])
     np.testing.assert_allclose(video.picture(0), checks * 0.5 + 0.25)
-    # Its content is of a time at most one step late, not of the step that shows it.
+    # Its content is from at most one step earlier, not from the step that shows it.
     video = SourceFrames(Plain(), Sensor(frames_every=15), np.random.default_rng(0))
     assert 0.5 <= video.picture(0).mean() <= 0.509 and video.light(1).mean() == pytest.approx(
         video.picture(0).mean()
@@ -266,13 +265,13 @@ def test_shadows_move_slowly():
     assert 0.02 < np.median(speeds) < 0.08  # 0.3 of a layer's 0.15
 
 
-def test_a_cut_is_taken_where_the_photograph_has_texture():
+def test_objects_are_cut_where_the_photograph_has_texture():
     half = np.where(np.arange(420) < 210, 90, photo()).astype(np.uint8)
     cuts = [cut(half, 40, 60, 1.0, np.random.default_rng(seed)) for seed in range(60)]
     assert {one.shape for one in cuts} == {(40, 60)} and sum(one.std() == 0 for one in cuts) <= 3
 
 
-def test_photographs_are_turned_in_training_alone(photos, monkeypatch):
+def test_photographs_are_turned_only_in_training(photos, monkeypatch):
     monkeypatch.setattr(dataset, "draw_scene", lambda next_photo, *_: [next_photo().shape for _ in range(20)])
     for split, shapes in (("train", {(120, 160), (160, 120)}), ("val", {(120, 160)})):
         assert {*PhotoScenes(photos, split, 64, 64, 10).draw(np.random.default_rng(0), 20)} == shapes
@@ -287,7 +286,7 @@ def test_a_sample_has_the_pictures_that_its_key_id_asks_for(photos):
     )
 
 
-def test_scenes_depend_on_seed_epoch_and_index_alone(photos):
+def test_scenes_depend_only_on_seed_epoch_and_index(photos):
     def spikes(seed=0, epoch=0, index=0):
         return PhotoScenes(photos, "train", 40, 40, 10, seed).read(index, epoch)["spikes"]
 
@@ -332,7 +331,7 @@ def test_bad_folders_of_photographs(tmp_path):
     assert sum(bad.values()) == 3 and 0 < bad["train"] < len(parts["train"])
 
 
-def test_a_photograph_that_is_cut_short_is_unreadable_and_an_odd_name_is_not(tmp_path):
+def test_a_truncated_photograph_is_unreadable_and_an_odd_name_is_fine(tmp_path):
     whole = cv2.imencode(".jpg", photo())[1].tobytes()
     for name, data, fine in (
         ("a.jpg", whole, True),

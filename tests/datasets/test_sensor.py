@@ -19,7 +19,7 @@ from swinsf.models.classical import tfp
 
 
 def test_the_remainder_is_kept():
-    """Against the charge of a single pixel, counted by hand."""
+    """Compared with the charge of a single pixel, counted by hand."""
     rng = np.random.default_rng(3)
     start = np.random.default_rng(3).random((1, 1), np.float32)[0, 0]
     light = np.full((20, 1, 1), 0.9, np.float32)
@@ -61,8 +61,8 @@ def test_a_sensor_that_is_named_ideal_has_no_noise():
 
 
 def test_shot_noise_has_the_variance_of_its_electrons():
-    """Spikes in 400 steps: their variance over pixels is that of the photo-electrons, plus 1/6 of the random
-    first charge."""
+    """The variance over pixels of the spikes in 400 steps is that of the photo-electrons, plus 1/6 from the
+    random first charge."""
     sensor = Sensor(electrons=50)
     counts = integrate_and_fire(still(128, 400), np.random.default_rng(0), sensor).sum(0, dtype=float)
     expected = 0.6 * 128 / 255 * 400
@@ -85,7 +85,7 @@ def test_fixed_patterns():
     np.testing.assert_allclose(spikes.mean(0), pattern.gain * 200 / 255 / pattern.threshold, atol=0.004)
 
 
-def test_columns_and_rows_have_gains_of_their_own():
+def test_columns_and_rows_have_their_own_gains():
     sensor = Sensor(column_spread=0.05, row_spread=0.02)
     gain = draw_pattern(sensor, 400, 500, np.random.default_rng(0)).gain / 0.6
     assert gain.mean(0).std() == pytest.approx(0.05, rel=0.1) and gain.mean(1).std() == pytest.approx(
@@ -121,7 +121,7 @@ def test_a_sensor_is_drawn_from_its_ranges():
     )
 
 
-def test_a_quarter_of_the_cameras_are_noisy_ones():
+def test_a_quarter_of_the_cameras_are_noisy():
     rng = np.random.default_rng(0)
     drawn = [SENSORS["camera"].draw(rng) for _ in range(800)]
     noisy = np.array([sensor.electrons < 5000 for sensor in drawn])
@@ -145,14 +145,14 @@ def test_hot_and_dead_pixels():
     assert spikes.max() <= 1
 
 
-def test_what_a_pixel_gathers_beyond_a_spike_a_step_is_lost():
+def test_charge_beyond_one_spike_a_step_is_lost():
     light = [np.ones((4, 4), np.float32)] * 40 + [np.zeros((4, 4), np.float32)] * 20
     spikes = integrate_and_fire(light, np.random.default_rng(0), Sensor(rate=1.0, dark=0.5))
     assert spikes[:40].all() and spikes[41:].sum(0).max() <= 10
 
 
 class Ramp:
-    """Light by whole numbers, so that it is the same on every machine."""
+    """Light from integers, so that it is the same on every machine."""
 
     def frame(self, time):
         y, x = np.mgrid[0:24, 0:32]
@@ -174,24 +174,24 @@ class Ramp:
         ),
     ],
 )
-def test_ideal_and_reds_give_the_scenes_that_they_always_gave(name, spikes, picture):
-    """Hashes of what the code gave before sensors had a start, a spread of dark charge and optics."""
+def test_scenes_of_ideal_and_reds_are_unchanged(name, spikes, picture):
+    """Hashes of the scenes before sensors had a start, a spread of dark charge and optics."""
     rng = np.random.default_rng(5)
     sample = simulate(Ramp(), rng, sensor=SENSORS[name].draw(rng))
     found = [hashlib.sha256(sample[key].tobytes()).hexdigest()[:16] for key in ("spikes", "middle")]
     assert found == [spikes, picture]
 
 
-def test_in_phase_a_spike_is_where_the_charge_passes_a_whole_number():
-    """Closed form: the spikes up to step n are floor(0.6 x the light up to it), alike in all pixels of one
-    grey level."""
+def test_in_phase_pixels_fire_when_the_charge_passes_a_whole_number():
+    """Closed form: the number of spikes up to step n is floor(0.6 x the light up to it), the same in all
+    pixels of one grey level."""
     rng = np.random.default_rng(0)
     grey = (np.arange(64) * 4).astype(np.float32)
     light = [np.tile(np.roll(grey, step) / 255, (3, 1)) for step in range(41)]
     spikes = integrate_and_fire(light, rng, Sensor(start="zero"))
     total = 0.6 * np.cumsum([frame.astype(np.float64) for frame in light], 0)
     expected = np.diff(np.floor(total), axis=0, prepend=0)
-    sure = np.abs(total - np.round(total)).min(0) > 1e-4  # single precision decides the others
+    sure = np.abs(total - np.round(total)).min(0) > 1e-4  # the others depend on single precision
     assert sure.mean() > 0.7 and np.array_equal(spikes[:, sure], expected[:, sure])
     assert (spikes == spikes[:, :1]).all()  # rows are alike
     random = integrate_and_fire(light, rng, Sensor())
@@ -199,7 +199,7 @@ def test_in_phase_a_spike_is_where_the_charge_passes_a_whole_number():
 
 
 def test_a_start_before_the_stream():
-    """The stream is what an earlier one shows from a later step on."""
+    """The stream equals an earlier one from a later step on."""
     sample = simulate(Ramp(), np.random.default_rng(0), sensor=Sensor(start="zero", before=17))
     light = [Ramp().frame(time) for time in range(-20 - 17, 21)]
     assert np.array_equal(sample["spikes"], integrate_and_fire(light, None, Sensor(start="zero"))[17:])
@@ -208,7 +208,7 @@ def test_a_start_before_the_stream():
 
 
 def test_spikecv_fires_every_second_third_fourth_step():
-    """As its code does: grey level g fires every ceil(2 / g) steps, since the remainder is lost."""
+    """As in its code: grey level g fires every ceil(2 / g) steps, since the remainder is lost."""
     sensor = SENSORS["spikecv"].draw(None)
     greys = np.array([255, 200, 130, 120, 90, 80, 60], np.float32)
     spikes = integrate_and_fire([greys[None] / 255] * 120, None, sensor)[:, 0]
@@ -231,7 +231,7 @@ def test_dark_charge_is_log_normal():
         0.43, rel=0.02
     )
     assert ((dark - dark.mean()) ** 3).mean() / dark.std() ** 3 == pytest.approx(0, abs=0.03)
-    low, high = np.exp(np.percentile(dark, (1, 99)))  # a camera was measured to have 0.0013 and 0.0116
+    low, high = np.exp(np.percentile(dark, (1, 99)))  # a measured camera has 0.0013 and 0.0116
     assert low == pytest.approx(0.0015, rel=0.1) and high == pytest.approx(0.0109, rel=0.1)
 
 
@@ -253,7 +253,7 @@ def test_shading_is_smooth_and_of_mean_1():
     assert many[30, 45] > 1.02 and max(many[0, 0], many[-1, -1], many[0, -1], many[-1, 0]) < 0.95
 
 
-def test_dust_takes_light_from_a_few_spots():
+def test_dust_darkens_a_few_spots():
     through = [draw_dust(250, 400, 3.0, np.random.default_rng(seed)) for seed in range(60)]
     counts = [cv2.connectedComponents((one < 1).astype(np.uint8))[0] - 1 for one in through]
     assert np.mean(counts) == pytest.approx(3, abs=0.7)
@@ -275,7 +275,7 @@ def test_shot_noise_is_the_same_above_and_below_many_electrons(electrons):
     counts = integrate_and_fire(still(128, 1000, 80), np.random.default_rng(0), sensor).sum(0, dtype=float)
     expected = 0.6 * 128 / 255 * 1000
     assert counts.mean() == pytest.approx(expected, abs=0.03)
-    # 1/6: of the random first charge
+    # 1/6 from the random first charge
     assert counts.var() == pytest.approx(expected / electrons + 1 / 6, abs=0.03)
 
 
@@ -288,9 +288,8 @@ def test_the_step_after_a_spike_counts_less():
     assert rate(0.5) == pytest.approx(0.4, abs=0.003)  # 0.5 + 0.5 + 0.25: in five steps 2 thresholds
 
 
-def test_what_saturates_is_white_in_the_truth():
-    """At twice a spike a step, everything from half of white on fires at each step; the truth ends there
-    too."""
+def test_saturated_pixels_are_white_in_the_truth():
+    """At two spikes a step for white, half of white fires at each step; the truth is clipped there too."""
     sensor = Sensor(rate=1.0, exposure=2.0)
     sample = simulate(Ramp(), np.random.default_rng(0), sensor=sensor)
     light = 255 * Ramp().frame(0)
@@ -301,7 +300,7 @@ def test_what_saturates_is_white_in_the_truth():
     assert sample["middle"].max() == pytest.approx(425) and sample["white"] == pytest.approx(1 / 0.6)
 
 
-def test_pictures_have_the_shading_of_the_lens_but_for_a_calibrated_camera():
+def test_pictures_have_the_shading_of_the_lens_except_for_a_calibrated_camera():
     sensor = Sensor(shading=0.1, gain_spread=0.02, exposure=0.5)
     pattern = draw_pattern(sensor, 24, 32, np.random.default_rng(0))
     plain, flat = (

@@ -22,12 +22,12 @@ def texture(height=160, width=200):
 
 
 def shifted(pixels):
-    """The texture's inside, moved to the right by so many pixels."""
+    """The middle of the texture, moved to the right by a number of pixels."""
     matrix = np.array([[1, 0, pixels - 20.0], [0, 1, -20.0]])
     return cv2.warpAffine(texture(), matrix, (160, 120), flags=cv2.INTER_CUBIC)
 
 
-def test_a_frame_in_between_lies_in_between():
+def test_an_interpolated_frame_lies_in_between():
     first, second = (np.round(shifted(pixels)).astype(np.uint8) for pixels in (0, 4))
     flows = optical_flows(first, second)
     for part in (0.0, 0.25, 0.5, 1.0):
@@ -47,7 +47,7 @@ def test_a_scene_shows_each_frame_at_its_step():
         np.testing.assert_allclose(255 * light, grey, atol=1e-3)
 
 
-def test_before_a_clip_begins_its_first_frame_stands_still():
+def test_the_first_frame_is_still_before_a_clip_begins():
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 48)).astype(np.uint8)
     scene = VideoScene(frames, 20, 24, 32)
     first = scene.frame(-20)
@@ -65,7 +65,7 @@ def test_clips_leave_out_scene_cuts_and_fit_the_memory(tmp_path):
     np.testing.assert_allclose(
         [clip.frames[:, 20, 20] for clip in clips], [[10, 20, 30], [200, 210, 220]], atol=3
     )
-    # No clip over the cut between 40 and 200. With little memory the frames are read again, for half of them.
+    # No clip spans the cut between 40 and 200. With little memory, half of the frames are read again.
     (small,) = open_clips(footage, 0.5, None, 3 * 48 * 64)
     np.testing.assert_array_equal(small.frames, clips[0].frames)
 
@@ -79,7 +79,7 @@ def test_the_parts_of_a_video_share_no_frame_and_hold_the_longest_stream(count):
 
 
 def test_two_clips_of_sixty_frames_have_all_splits(tmp_path):
-    """9 frames in a row are needed for a stream of 301 steps; a tenth of 60 has 6."""
+    """A stream of 301 steps needs 9 frames in a row; a tenth of 60 has 6."""
     for name in "ab":
         write_video(tmp_path / f"{name}.avi", [np.round(shifted(i % 20)).astype(np.uint8) for i in range(60)])
     seen = {}

@@ -1,4 +1,4 @@
-"""The table of docs/testing.md: which call of which library gives our figures. Each row runs if its library is there."""
+"""The table in docs/testing.md: calls of other libraries that give our figures, if they are installed."""
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ OTHER = [("piq", piq_as_it_comes), ("kornia", kornia_as_it_comes), ("torchmetric
 
 @pytest.mark.parametrize("name, call", SAME)
 @pytest.mark.parametrize("size", [(250, 400), (400, 400)])
-def test_libraries_that_give_kair(name, call, size):
+def test_libraries_that_equal_kair(name, call, size):
     x, y = pair(*size)
     assert float(call(x, y, pytest.importorskip(name))) == pytest.approx(
         psnr_ssim(x, y, "kair").ssim, abs=1e-5
@@ -59,13 +59,13 @@ def test_libraries_that_give_kair(name, call, size):
 
 
 @pytest.mark.parametrize("name, call", OTHER)
-def test_libraries_that_give_something_else(name, call):
-    """piq shrinks large pictures; the two others average in a reflected border."""
+def test_libraries_that_differ(name, call):
+    """piq shrinks large pictures; the other two include a reflected border in the mean."""
     x, y = pair(400, 400)
     assert abs(float(call(x, y, pytest.importorskip(name))) - psnr_ssim(x, y, "kair").ssim) > 2e-5
 
 
-def test_skimage_gives_both_with_the_right_flags():
+def test_skimage_equals_both_with_the_right_flags():
     x, y = pair()
     gauss = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5}
     kair, released = psnr_ssim(x, y, "kair"), psnr_ssim(x, y, "released")
@@ -77,7 +77,7 @@ def test_skimage_gives_both_with_the_right_flags():
     assert peak_signal_noise_ratio(to_bytes(y), to_bytes(x)) == pytest.approx(released.psnr)
 
 
-def test_sewar_gives_neither():
+def test_sewar_equals_neither():
     sewar = pytest.importorskip("sewar")
     x, y = map(to_bytes, pair())
     for protocol in ("kair", "released"):

@@ -1,4 +1,4 @@
-"""Methods that are not ours, in test.py."""
+"""Other methods in test.py."""
 
 import csv
 import json
@@ -95,9 +95,8 @@ def test_the_mean_along_the_motion_is_sharper_than_a_mean_at_rest():
     assert detail[0] > 1.2 * detail[1]
 
 
-def test_a_calibration_corrects_the_pictures_of_others_too(place):
-    """As it does those of the baselines beside them: dark charge taken off, divided by the response, each
-    sample by its own."""
+def test_a_calibration_corrects_other_methods_too(place):
+    """As for the baselines: less dark charge, divided by the response, each sample with its own maps."""
     spikes = torch.from_numpy(np.random.default_rng(0).random((2, 41, 20, 30)) < 0.3)
     maps = torch.stack([torch.full((2, 20, 30), 0.06), torch.full((2, 20, 30), 0.8)], 1)
     maps[1, 1, :, :10] = 1.25
@@ -111,7 +110,7 @@ def test_a_calibration_corrects_the_pictures_of_others_too(place):
     torch.testing.assert_close(method_of("others_code:rate", CPU)(spikes, "middle", maps), ours)
 
 
-def test_what_cannot_be_scored(place):
+def test_methods_that_cannot_be_scored_are_refused(place):
     spikes = torch.zeros(2, 41, 20, 30)
     for name, words in (("none", "cannot be loaded"), ("number", "a int; name a function")):
         with pytest.raises(UserError, match=words):
@@ -128,7 +127,7 @@ def test_what_cannot_be_scored(place):
             own_methods([(taken, "others_code:rate")], CPU)
 
 
-def test_metrics_json_has_null_for_a_figure_that_is_not_known(tmp_path):
+def test_metrics_json_has_null_for_an_unknown_figure(tmp_path):
     figures = {"psnr": float("inf"), "ssim": 1.0, "seconds": float("nan")}
     write_metrics(tmp_path, [{"name": "a", "SwinSF": figures}], "SwinSF", {})
     means = json.loads((tmp_path / "metrics.json").read_text())["means"]

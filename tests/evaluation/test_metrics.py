@@ -14,7 +14,7 @@ def pictures(seed=0):
 
 
 def ssim_by_loop(x, y, weights):
-    """Mean SSIM over every whole window, as the formula says it (Wang et al., IEEE TIP 2004)."""
+    """Mean SSIM over every whole window, by the formula (Wang et al., IEEE TIP 2004)."""
     side, values = len(weights), []
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     for i in range(x.shape[0] - side + 1):
@@ -37,7 +37,7 @@ def test_released_truncates_to_bytes():
 
 
 def smooth():
-    """As `pictures`, flat enough for how a window's covariance is divided to show."""
+    """Like `pictures`, but flat enough to show how a window's covariance is normalised."""
     y, x = np.mgrid[0:40, 0:50]
     truth = (100 + 8 * np.sin(x / 6) + 8 * np.cos(y / 7)).astype(np.float32)
     return truth + 2 * np.random.default_rng(0).standard_normal(truth.shape).astype(np.float32), truth
@@ -85,7 +85,7 @@ def test_pictures_in_0_to_1_are_refused(protocol):
     ):
         with pytest.raises(ValueError, match=r"in 0\.\.1; .* multiply by 255"):
             psnr_ssim(*pair, protocol)
-    # what is dark, not scaled: a network's answer to black, and an answer that is nearly black
+    # dark, but not scaled: a network's picture of black, and a nearly black picture
     dark = np.random.default_rng(0).random(truth.shape)
     assert psnr_ssim(dark, np.zeros_like(truth), protocol).psnr > 40
     assert psnr_ssim(dark, np.round(dark), protocol).psnr > 40

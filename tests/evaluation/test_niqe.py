@@ -49,10 +49,10 @@ def photo(seed=0):
     return cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def test_the_distance_is_taken_by_the_mean_of_both_covariances():
+def test_the_distance_uses_the_mean_of_both_covariances():
     table, _ = features(photo())
     mean = table.mean(0) - 0.1 * np.arange(36)
-    wide = np.diag(np.linspace(1e6, 2e6, 36))  # beside which the picture's own is nothing
+    wide = np.diag(np.linspace(1e6, 2e6, 36))  # the picture's own is negligible beside it
     assert niqe(photo(), (mean, wide)) == pytest.approx(
         np.sqrt(2 * np.sum((0.1 * np.arange(36)) ** 2 / np.diag(wide))), rel=1e-3
     )
@@ -69,7 +69,7 @@ def test_noise_and_blur_raise_the_score():
     assert niqe(cv2.GaussianBlur(picture, (0, 0), 3), statistics) > clean + 1
 
 
-def test_what_lies_beyond_whole_blocks_does_not_count():
+def test_pixels_beyond_whole_blocks_do_not_count():
     picture = photo()
     other = picture.copy()
     other[192:] = 0
@@ -82,7 +82,7 @@ def test_the_shipped_statistics():
     mean, covariance = read_statistics(PRISTINE)
     assert np.linalg.eigvalsh(covariance).min() > 0
     assert niqe(photo(), (mean, covariance)) > 0
-    # a flat picture is no crash
+    # a flat picture does not crash
     assert np.isfinite(niqe(np.full((250, 400), 7, np.uint8), (mean, covariance)))
 
 

@@ -1,4 +1,4 @@
-"""The page of a report, by its file and in a browser: Debian's chromium and chromium-driver."""
+"""The page of a report, as a file and in a browser (Debian's chromium and chromium-driver)."""
 
 import base64
 import json
@@ -100,7 +100,7 @@ def recording_page(tiny_weights, tmp_path_factory):
     return folder / "out.html"
 
 
-def test_a_page_has_everything_in_it(dataset_page):
+def test_a_page_contains_everything(dataset_page):
     path, other = dataset_page
     text, data = path.read_text(), contents(path)
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?!data:)\w+:?//|@import|url\(", text)
@@ -113,8 +113,8 @@ def test_a_page_has_everything_in_it(dataset_page):
     metrics = json.loads((path.parent / "metrics.json").read_text())
     assert data["means"]["SwinSF"]["psnr"] == metrics["means"]["SwinSF"]["psnr"]
     assert data["about"]["command"].startswith("python ") and data["about"]["protocol"] == "released"
-    # The compared method is scored as ours is: equal to the truth, and off by 10 grey levels on a tenth of
-    # the picture.
+    # The compared method is scored like ours: equal to the truth, and off by 10 grey levels on a tenth of the
+    # picture.
     first, second = (row["figures"]["<b>Other</b>"] for row in data["rows"])
     assert first["psnr"] == "∞" and first["ssim"] == 1 and first["seconds"] is None
     assert second["psnr"] == pytest.approx(10 * math.log10(255**2 / (10 * 10 * 0.1)))
@@ -122,7 +122,7 @@ def test_a_page_has_everything_in_it(dataset_page):
     for stream, row in zip(data["streams"], data["rows"]):
         pictures = stream["frames"][0]["pictures"]
         assert list(pictures) == ["spikes", *data["methods"], "ground truth"]
-        # To the last bit.
+        # bit-identical
         shown = cv2.imread(str(path.parent / f"{row['name']}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(decode(pictures["SwinSF"]), shown)
         compared = cv2.imread(str(other / f"{row['name']}.png"), cv2.IMREAD_UNCHANGED)
@@ -171,8 +171,7 @@ WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture
 def sized(driver):
-    """A function that gives the browser's window the size of a desk's screen or a phone's, until the test
-    ends."""
+    """A function that sets the browser's window to the size of a desktop or a phone, until the test ends."""
 
     def set_size(name, scale=1):
         width, height = WIDTHS[name]
@@ -201,7 +200,7 @@ class Browser:
         WebDriverWait(self.driver, 20).until(lambda _: condition())
 
     def grey(self, x, y, stage=0):
-        """The red, green and blue that a stage's canvas shows at parts x and y of its sides."""
+        """The red, green and blue of a stage's canvas at the fractions x and y of its sides."""
         script = """const [i, x, y] = arguments, shown = stages[i].canvas, copy = document.createElement('canvas');
             const context = copy.getContext('2d', { willReadFrequently: true });
             context.drawImage(shown, Math.floor(x * shown.width), Math.floor(y * shown.height), 1, 1, 0, 0, 1, 1);
@@ -222,7 +221,7 @@ class Browser:
         next(button for button in buttons if button.get_attribute("aria-label") == name).click()
 
     def drag(self, from_x, to_x, y=0.3):
-        """Press, move and let go, in parts of the first canvas' sides."""
+        """Press, move and release. Positions are fractions of the first canvas's sides."""
         canvas = self.all("canvas")[0]
         self.run("arguments[0].scrollIntoView({block: 'center'})", canvas)
         width, height = canvas.size["width"], canvas.size["height"]
@@ -249,7 +248,7 @@ def driver(tmp_path_factory):
 
 def test_in_a_browser_the_divider_moves(driver, dataset_page):
     browser = Browser(driver, dataset_page[0])
-    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # what is compared with ours
+    assert browser.run("return stages[0].titles") == ["<b>Other</b>", "SwinSF"]  # the compared method, ours
     Select(browser.all("section select")[0]).select_by_visible_text("TFP21")
     browser.wait(lambda: browser.all(".name")[0].text == "TFP21")
     pictures = {
@@ -261,7 +260,7 @@ def test_in_a_browser_the_divider_moves(driver, dataset_page):
     browser.drag(0.5, 0.9)
     assert browser.run("return stages[0].divider") == pytest.approx(0.9, abs=0.01)
     assert browser.grey(0.7512, 0.302) == [pictures["TFP21"][75, 300]] * 3
-    # By the keyboard too, and the others stay where they are.
+    # The keyboard moves it too, and the others stay.
     slider = browser.all(".viewer input[type=range]")[0]
     slider.send_keys(Keys.HOME)
     assert browser.run("return [stages[0].divider, stages[1].divider]") == [0, 0.5]
@@ -280,13 +279,13 @@ def test_in_a_browser_all_pictures_zoom_and_move_together(driver, dataset_page):
     browser.drag(0.2, 0.1, 0.8)  # far from the divider: the picture moves
     assert browser.run("return view.x") == pytest.approx(0.5 + 0.2 / 2.25, abs=0.01)
     assert browser.run("return stages[0].divider") == 0.5
-    # What lies in the middle is what the second stream shows there, too.
+    # The second stream has the same point in the middle.
     browser.run("document.querySelectorAll('section')[1].scrollIntoView()")
     browser.wait(lambda: browser.run("return stages[1].pictures !== undefined"))
     x, y = browser.run("return [view.x, view.y]")
     for i, stream in enumerate(contents(dataset_page[0])["streams"]):
         picture = decode(stream["frames"][0]["pictures"]["SwinSF"])
-        column, row = int(400 * (x + 0.25 / 2.25)), int(250 * y)  # looked at in the middle of the pixel
+        column, row = int(400 * (x + 0.25 / 2.25)), int(250 * y)  # in the middle of the pixel
         place = (0.5 + 2.25 * ((column + 0.5) / 400 - x), 0.5 + 2.25 * ((row + 0.5) / 250 - y))
         assert browser.grey(*place, i) == [picture[row, column]] * 3
     stage.send_keys("0")
@@ -309,7 +308,7 @@ def test_in_a_browser_tables_sort_and_errors_show(driver, dataset_page):
     assert ascending[-1] == "∞" and column("summary")[-1] == "<b>Other</b>"
     head.click()
     assert column("summary", 1) == ascending[::-1]
-    assert column("summary", 3)[0] == "\N{EN DASH}"  # seconds that are not known
+    assert column("summary", 3)[0] == "\N{EN DASH}"  # unknown seconds
     Select(browser.all("#figure")[0]).select_by_visible_text("SSIM")
     assert column("each", 2)[0] == "1.000"
     browser.all("#each th button")[0].click()
@@ -339,7 +338,7 @@ def test_in_a_browser_a_recording_has_a_strip_over_time(driver, recording_page):
 
 
 @pytest.mark.parametrize("size", WIDTHS)
-def test_in_a_browser_the_picture_comes_first_and_its_slider_is_in_view(
+def test_in_a_browser_the_picture_comes_first_with_its_slider_in_view(
     driver, sized, dataset_page, recording_page, size
 ):
     sized(size)
@@ -349,11 +348,11 @@ def test_in_a_browser_the_picture_comes_first_and_its_slider_is_in_view(
         assert stage["top"] < WIDTHS[size][1] / 3 and stage["width"] > 0.6 * WIDTHS[size][0]
         assert stage["bottom"] <= slider["top"] and slider["bottom"] <= WIDTHS[size][1]
         assert browser.box("#summary")["top"] > slider["bottom"]
-        # Ours is in sight, first of the methods.
+        # Ours is visible, the first of the methods.
         assert [head.text for head in browser.all("#each th")][1] == "SwinSF"
         assert browser.box("#each td", 1)["right"] <= WIDTHS[size][0]
         assert browser.all("#summary td")[0].text == "SwinSF"
-        for zoom in (1, 4):  # line and handle are as large, whatever else changes
+        for zoom in (1, 4):  # line and handle keep their size
             browser.run("setView(arguments[0], 0.5, 0.5)", zoom)
             line = browser.run(
                 "const style = getComputedStyle(stages[0].line, '::after'); return [style.width, style.height]"
@@ -363,7 +362,7 @@ def test_in_a_browser_the_picture_comes_first_and_its_slider_is_in_view(
             assert browser.box(".divider")["left"] + 1 == pytest.approx(middle, abs=0.6)
 
 
-def test_in_a_browser_one_to_one_is_a_pixel_a_pixel(driver, sized, recording_page):
+def test_in_a_browser_one_to_one_shows_one_pixel_on_one_pixel(driver, sized, recording_page):
     sized("desk")
     browser = Browser(driver, recording_page)
     pictures = {
@@ -423,9 +422,8 @@ def test_in_a_browser_an_enlarged_view_shows_pixels_or_smooths_them(driver, size
     assert driver.get_log("browser") == []
 
 
-def test_in_a_browser_bold_is_what_is_better(driver, dataset_page, recording_page):
-    """PSNR and SSIM, of which more is better; neither seconds nor NIQE, of which the page says what it can
-    tell."""
+def test_in_a_browser_the_best_figures_are_bold(driver, dataset_page, recording_page):
+    """PSNR and SSIM, where higher is better; neither seconds nor NIQE, whose limits the page explains."""
     browser = Browser(driver, dataset_page[0])
     bold = [
         [cell.get_attribute("class") for cell in row.find_elements(By.TAG_NAME, "td")]
@@ -458,7 +456,7 @@ def test_in_a_browser_exposure_brightens_all_pictures_but_no_error_map(driver, d
     browser.run("document.querySelectorAll('section')[1].scrollIntoView()")
     browser.wait(lambda: browser.run("return stages[1].pictures !== undefined"))
     assert browser.run("return stages[1].exposure.value") == "-2"
-    # it is drawn as it comes into view
+    # it is drawn when it comes into view
     browser.wait(lambda: browser.grey(0.7512, 0.302, 1) == [round(plain[1] / 4)] * 3)
     Select(browser.all("#streams select")[0]).select_by_visible_text("error of <b>Other</b>")
     browser.wait(lambda: browser.grey(0.1, 0.1, 1) == [120, 0, 0])
@@ -471,7 +469,7 @@ def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_p
     browser.all(".stage")[0].send_keys(Keys.ARROW_RIGHT * 2)
     assert browser.run(index) == 2
     browser.all(".stage")[0].send_keys(Keys.ARROW_LEFT * 3)
-    assert browser.run(index) == 11  # round
+    assert browser.run(index) == 11  # wraps around
     browser.run("arguments[0].scrollIntoView({block: 'center'})", browser.all(".strip")[0])
     browser.all(".strip button")[11].send_keys(Keys.ARROW_LEFT)
     assert (
@@ -480,7 +478,7 @@ def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_p
         == browser.run("return [...stages[0].strip.children].indexOf(document.activeElement)")
     )
     browser.click("Play the moments")
-    browser.wait(lambda: browser.run(index) == 1)  # over the end
+    browser.wait(lambda: browser.run(index) == 1)  # past the end
     browser.click("Pause")
     at = browser.run(index)
     picture = decode(contents(recording_page)["streams"][0]["frames"][at]["pictures"]["SwinSF"])
@@ -489,7 +487,7 @@ def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_p
         "return stages[0].moment.textContent"
     )
     assert browser.run("return new Promise(done => setTimeout(() => done(stages[0].index), 700))") == at
-    # A zoomed picture is moved by the keys instead.
+    # In a zoomed picture, the keys move the picture instead.
     browser.all(".stage")[0].send_keys("+" + Keys.ARROW_LEFT)
     assert browser.run(index) == at and browser.run("return view.x") < 0.5
     browser.all(".stage")[0].send_keys("0" + " ")
@@ -500,7 +498,7 @@ def test_in_a_browser_moments_play_and_follow_the_arrow_keys(driver, recording_p
 def test_a_printed_page_has_every_picture(driver, dataset_page, recording_page):
     for path in (dataset_page[0], recording_page):
         frames = [frame for stream in contents(path)["streams"] for frame in stream["frames"]]
-        # equal ones are stored once
+        # equal pictures are stored once
         different = {address for frame in frames for address in frame["pictures"].values()}
         browser = Browser(driver, path)
         browser.run(
@@ -550,8 +548,8 @@ def test_in_a_browser_a_page_fits_its_width_and_every_control_has_a_name(
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_in_a_browser_the_page_is_utf_8_and_says_so_before_all_else(driver, dataset_page):
-    """A browser of a Chinese system takes pages that name no encoding for GBK."""
+def test_in_a_browser_the_page_is_utf_8_and_declares_it_first(driver, dataset_page):
+    """On a Chinese system, a browser assumes GBK for pages that declare no encoding."""
     head = dataset_page[0].read_bytes()[:1024]
     assert b'<meta charset="utf-8">' in head and head.isascii()
     browser = Browser(driver, dataset_page[0])

@@ -1,4 +1,4 @@
-"""LPIPS: with the package lpips if it is installed, with a stand-in for it else."""
+"""LPIPS, with the package lpips if it is installed, otherwise with a stand-in."""
 
 import csv
 import functools
@@ -45,7 +45,7 @@ def options(path, weights, folder):
     return [*map(str, (part for pair in named.items() for part in pair)), *fixed]
 
 
-def test_it_is_a_figure_of_every_table(stand_in, reds, tiny_weights, tmp_path, capsys):
+def test_lpips_is_in_every_table(stand_in, reds, tiny_weights, tmp_path, capsys):
     assert script.main([*options(reds, tiny_weights, tmp_path), "--report"]) == 0
     assert "PSNR / SSIM / LPIPS (released)" in capsys.readouterr().out
     means = json.loads((tmp_path / "metrics.json").read_text())["means"]
@@ -67,7 +67,7 @@ def test_pictures_are_clamped_grey_levels(stand_in):
         distance(picture[1:], truth[1:])
 
 
-def test_what_is_missing_is_named(stand_in, tiny_weights, tmp_path, monkeypatch):
+def test_errors_name_what_is_missing(stand_in, tiny_weights, tmp_path, monkeypatch):
     (tmp_path / "classA/test").mkdir(parents=True)
     write_dat(tmp_path / "classA/test/car.dat", random_spikes(345, 250, 400))
     with pytest.raises(UserError, match="--lpips: there is no ground truth"):
@@ -84,8 +84,8 @@ def test_what_is_missing_is_named(stand_in, tiny_weights, tmp_path, monkeypatch)
         load_lpips()
 
 
-def test_it_is_that_of_the_package(monkeypatch):
-    """By a network of random weights, since the trained ones are a download."""
+def test_lpips_equals_that_of_the_package(monkeypatch):
+    """With random weights, since the trained ones are a download."""
     lpips = pytest.importorskip("lpips")
     monkeypatch.setattr(lpips, "LPIPS", functools.partial(lpips.LPIPS, pnet_rand=True))
     torch.manual_seed(0)

@@ -1,10 +1,8 @@
-"""Golden arrays of our own, for what is shipped and no released network has: tsa="paper", and skip="motion"
-and "aligned".
+"""Our own golden arrays, for options that no released network has: tsa="paper", skip="motion", "aligned".
 
-    python -m tests.golden.own      # makes them anew: only after a change that is meant to change pictures
+    python -m tests.golden.own      # makes them again; only after a change that should change pictures
 
-The weights are in closed form, as those of `formula`, so that no random generator is involved; so are the
-spikes, which move.
+Weights and moving spikes are in closed form, as in `formula`; no random generator is involved.
 """
 
 import numpy as np
@@ -22,7 +20,7 @@ SIZE = 24, 33  # padding on both sides
 
 
 def moving_spikes(height, width, steps=41):
-    """(1, 41, H, W) of 0 and 1: a pixel collects thousandths of light and fires at each whole; waves move
+    """(1, 41, H, W) of 0 and 1: pixels collect thousandths of light and fire at whole numbers; waves move
     right and up."""
     t, y, x = np.meshgrid(np.arange(steps), np.arange(height), np.arange(width), indexing="ij")
     light = 320 + 200 * np.sin(0.5 * (x - 0.3 * t)) * np.cos(0.4 * (y + 0.2 * t))
@@ -33,7 +31,7 @@ def moving_spikes(height, width, steps=41):
 
 
 def wave(name, shape, number):
-    """The weights of one name: a sine, as large as suits what they are."""
+    """The weights of one name: a sine, with an amplitude for this kind of weights."""
     values = np.sin(0.9 * np.arange(int(np.prod(shape)), dtype=np.float64) + 0.37 * number).reshape(shape)
     if name.endswith("relative_position_bias_table"):
         return 0.5 * values
@@ -45,7 +43,7 @@ def wave(name, shape, number):
 
 
 def pictures(case, dtype):
-    """name -> array (1, 1, H, W): what the network of a case makes of the spikes."""
+    """name -> array (1, 1, H, W): the pictures of the spikes by the network of a case."""
     model = SwinSF(CASES[case])
     names = sorted(model.state_dict())
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -54,7 +54,7 @@ def test_published_streams(name, tfp41, tfp21, by_tfi):
 
 
 class Recording:
-    """Spikes that may be sliced in order only, and no step twice."""
+    """Spikes that may only be sliced in order, each step once."""
 
     def __init__(self, spikes):
         self.spikes, self.position = spikes, 0
@@ -75,7 +75,7 @@ KEYS = {
 
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("window", [41, 20, 1])
-def test_tfp_of_a_recording_is_that_of_each_window(keys, window):
+def test_tfp_of_a_recording_equals_tfp_of_each_window(keys, window):
     spikes = random_spikes(700, 5, 9)
     pictures = list(tfp_pictures(Recording(spikes), KEYS[keys], window))
     assert len(pictures) == len(KEYS[keys])
@@ -86,7 +86,7 @@ def test_tfp_of_a_recording_is_that_of_each_window(keys, window):
 
 
 @pytest.mark.parametrize("keys", KEYS)
-def test_tfi_of_a_recording_is_that_of_a_search_for_each_picture(keys):
+def test_tfi_of_a_recording_equals_a_search_for_each_picture(keys):
     spikes = random_spikes(700, 5, 9, rate=0.1)
     spikes[:, 0, 0] = 0
     spikes[400, 0, 0] = 1  # a pixel that fires once

@@ -1,5 +1,4 @@
-"""The network on CUDA: by tensors that claim to lie there, on any machine, and by itself where there is a
-GPU."""
+"""The network on CUDA: with fake CUDA tensors on any machine, and with real ones if there is a GPU."""
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 
 class Watch(TorchDispatchMode):
-    """Collects the operations on tensors that do not lie on the GPU."""
+    """Collects the operations on tensors that are not on the GPU."""
 
     def __init__(self):
         super().__init__()
@@ -33,14 +32,14 @@ class Watch(TorchDispatchMode):
 
 @pytest.fixture
 def fake_cuda():
-    """A context within which tensors have a device, a shape and a type, and no numbers."""
+    """A context in which tensors have a device, a shape and a type, but no values."""
     fast.window_geometry.cache_clear()
     yield FakeTensorMode
     fast.window_geometry.cache_clear()
 
 
 def move(model):
-    """A model of the meta device, with such tensors in place of its own; `.to` cannot do that."""
+    """A model from the meta device with fake CUDA tensors; `.to` cannot make them."""
     for module in model.modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
@@ -54,7 +53,7 @@ def move(model):
 
 
 def fake_spikes(monkeypatch, batch=2, height=41, width=63):
-    """uint8 spikes of a size that were looked at before, as every one but the first is."""
+    """uint8 spikes of a size that was checked before, like all but the first of each size."""
     spikes = torch.empty(batch, 41, height, width, dtype=torch.uint8, device="cuda")
     monkeypatch.setattr("swinsf.utils.spikes._seen", {(spikes.device, spikes.dtype, spikes.shape)})
     return spikes
@@ -72,7 +71,7 @@ def fake_spikes(monkeypatch, batch=2, height=41, width=63):
     ],
 )
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
-def test_each_variant_runs_there(variant, skip, tsa, precision, monkeypatch, fake_cuda):
+def test_each_variant_runs_on_cuda(variant, skip, tsa, precision, monkeypatch, fake_cuda):
     with torch.device("meta"):
         model = build_model(variant, skip=skip, tsa=tsa, depths=(1, 2)).eval()
     model.set_precision(PRECISIONS[precision])
@@ -87,9 +86,9 @@ def test_each_variant_runs_there(variant, skip, tsa, precision, monkeypatch, fak
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
-def test_the_host_never_waits_for_a_forward(skip, training, monkeypatch, fake_cuda):
-    """From the second picture of a size on nothing is made on the host; what is read back or indexed by truth
-    raises here."""
+def test_the_host_never_waits_for_a_forward_pass(skip, training, monkeypatch, fake_cuda):
+    """From the second picture of a size on, nothing is made on the host. Reading back a value, or indexing
+    with a mask, raises here."""
     with torch.device("meta"):
         model = build_model("small", channels=8, skip=skip, depths=(2, 1), drop_path=0.1).train(training)
     run = fast.forward if training else fast.infer
@@ -100,11 +99,11 @@ def test_the_host_never_waits_for_a_forward(skip, training, monkeypatch, fake_cu
             run(model, spikes)
         with Watch() as second:
             run(model, spikes)
-    assert "aten._to_copy.default" in first.waits  # the geometry of a size is made on the host, once
+    assert "aten._to_copy.default" in first.waits  # the geometry of a size is made once, on the host
     assert second.waits == []
 
 
-def test_the_watch_sees_what_it_looks_for(fake_cuda):
+def test_the_watch_detects_waits(fake_cuda):
     with fake_cuda(), Watch() as watch:
         x = torch.empty(3, device="cuda")
         x * torch.arange(3, device="cpu").to(x.device)
@@ -116,8 +115,8 @@ def test_the_watch_sees_what_it_looks_for(fake_cuda):
 
 
 @pytest.mark.parametrize("variant", ["1000", "small"])
-def test_collapsed_kernels_are_computed_in_double_there(variant, fake_cuda):
-    """Float32 may be TF32, which costs a kernel 13 of its 24 bits."""
+def test_collapsed_kernels_are_computed_in_double_precision(variant, fake_cuda):
+    """float32 may be TF32, in which a kernel loses 13 of its 24 bits."""
     seen = []
 
     class Kinds(TorchDispatchMode):
@@ -140,13 +139,13 @@ def test_collapsed_kernels_are_computed_in_double_there(variant, fake_cuda):
 
 @needs_cuda
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
-def test_cuda_itself_says_that_the_host_never_waits(skip):
+def test_on_a_gpu_the_host_never_waits(skip):
     model = Forward(build_model("small", skip=skip, depths=(2, 1)).cuda())
     packed = torch.randint(0, 255, (2, 6, 40, 60), dtype=torch.uint8, device="cuda")
     for training in (False, True):
         model.train(training)
         with torch.set_grad_enabled(training):
-            model(packed)  # geometry is made, and this size of spikes looked at
+            model(packed)  # makes the geometry, and checks spikes of this size
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
             try:

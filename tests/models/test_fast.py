@@ -1,4 +1,4 @@
-"""`models.fast` compared with the network as it is written: pictures, gradients, memory."""
+"""`models.fast` compared with the plain network: pictures, gradients, memory."""
 
 import copy
 
@@ -45,8 +45,8 @@ def test_infer_equals_the_network_in_chunks_of_any_size(variant, tsa, height, wi
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
-def test_bands_of_rows_give_the_tokens_and_segments_of_the_whole(skip, patch, monkeypatch):
-    """Bands of a row of tokens, and one of three rows that leaves a rest."""
+def test_bands_of_rows_equal_the_whole_picture(skip, patch, monkeypatch):
+    """Bands of one row of tokens, and bands of three rows with a remainder."""
     model, x = random_model(skip=skip, patch=patch, depths=(1,)).eval(), spikes(2, 40, 60)
     with torch.inference_mode():
         seen, segments = model.see(x)
@@ -64,8 +64,8 @@ def test_bands_of_rows_give_the_tokens_and_segments_of_the_whole(skip, patch, mo
                     )
 
 
-def test_steps_along_the_motion_are_never_held_as_a_whole(monkeypatch):
-    """No piece of memory that a large picture's pass asks for is larger than its spikes."""
+def test_warped_steps_are_never_all_in_memory(monkeypatch):
+    """No block of memory that a pass over a large picture allocates is larger than its spikes."""
     model, x = tiny(skip="aligned", patch=4, depths=(1,)).float(), spikes(1, 200, 200).float()
     monkeypatch.setattr(bands, "BAND_PIXELS", 2**12)
     with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
@@ -89,7 +89,7 @@ def test_forward_has_the_networks_pictures_gradients_and_stochastic_depth(varian
 
 
 @pytest.mark.parametrize("tsa", ["released", "paper"])
-def test_a_calibration_acts_alike(tsa):
+def test_a_calibration_has_the_same_effect(tsa):
     model, x = random_model(tsa=tsa).eval(), spikes(1, 20, 25)
     calibration = torch.rand(1, 2, 20, 25, dtype=torch.float64) * 0.1 + torch.tensor([0.0, 1.0]).view(
         1, 2, 1, 1
@@ -101,7 +101,7 @@ def test_a_calibration_acts_alike(tsa):
 
 @pytest.mark.parametrize("recompute_from", [0, 2**40])
 def test_grad_checkpoint_changes_nothing(recompute_from, monkeypatch):
-    """Same pictures, gradients and stochastic depth, to the bit, so that a resumed run may switch it."""
+    """Bit-identical pictures, gradients and stochastic depth, so that a resumed run may switch it."""
     monkeypatch.setattr(fast, "RECOMPUTE_FROM", recompute_from)
     model, x = random_model(drop_path=0.5).float().train(), spikes(2, 25, 30).float()
     results = []
@@ -111,9 +111,9 @@ def test_grad_checkpoint_changes_nothing(recompute_from, monkeypatch):
     assert all(torch.equal(one, other) for one, other in zip(*results))
 
 
-def test_what_is_kept_for_the_backward_pass(monkeypatch):
-    """Of large tokens no N x N matrix and nothing of the MLP's width; with grad_checkpoint the inputs of
-    blocks alone."""
+def test_memory_kept_for_the_backward_pass(monkeypatch):
+    """For many tokens, no N x N matrix, nothing as wide as the MLP; with grad_checkpoint, only blocks'
+    inputs."""
     model = tiny(channels=16, depths=(6, 6)).float().train()
     x, token_bytes = spikes(2, 100, 100).float(), 3 * 2 * 100 * 100 * 16 * 4
     kept, matrices = {}, {}
@@ -162,7 +162,7 @@ def test_the_gradients_of_attention_by_finite_differences(kinds):
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
 def test_collapsed_convolutions_equal_the_layers_at_the_edges_too(patch):
-    """There the first convolution's and unproj's biases end."""
+    """At the edges, the biases of the first convolution and of unproj end."""
     model, x = random_model("1000", patch=patch, depths=(1,), skip="none").eval(), spikes(1, 20, 40)
     seen, _ = model.see(x)
     tokens = fast.embed(model, seen)
@@ -172,7 +172,7 @@ def test_collapsed_convolutions_equal_the_layers_at_the_edges_too(patch):
     )
 
 
-def test_geometry_is_made_once_for_a_size_and_serves_training():
+def test_geometry_is_made_once_per_size_and_works_in_training():
     device = torch.device("cpu")
     with torch.inference_mode():
         first = fast.window_geometry(3, 15, 10, 5, 2, device)
@@ -182,15 +182,15 @@ def test_geometry_is_made_once_for_a_size_and_serves_training():
 
 
 def test_the_masks_of_a_large_picture_take_no_memory():
-    """A mask of each window would have 100 MB."""
+    """A mask for each window would take 100 MB."""
     geometry = fast.window_geometry(3, 1000, 1000, 5, 2, torch.device("cpu"))
     assert geometry.masks.shape == (4, 25, 25) and geometry.kind.shape == (40_000,)
     fast.window_geometry.cache_clear()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_a_chunk_has_no_more_windows_than_a_gpus_attention_takes(batch):
-    # a device of neither kind: as on CUDA
+def test_a_chunk_has_no_more_windows_than_a_gpus_attention_allows(batch):
+    # the meta device is treated like CUDA
     tokens = torch.empty(3 * batch, 1000, 1000, 8, dtype=torch.bfloat16, device="meta")
     slices = fast.chunks(tokens, 5, fast.CHUNK_BYTES)
     assert max(part.stop - part.start for part in slices) == fast.FUSED_MOST
@@ -207,7 +207,7 @@ def test_under_autocast_training_keeps_tokens_in_bfloat16_and_pictures_in_float3
 
 
 def test_compiled_blocks(monkeypatch):
-    """The compiled function is the block's; a compiler is needed only at the first call, and not here."""
+    """The compiled function is the block's. Only its first call needs a compiler, and there is none here."""
     model, seen = tiny(skip="motion"), []
     x = torch.from_numpy(random_spikes(41, 25, 30, 0))[None].double()
 
@@ -220,19 +220,18 @@ def test_compiled_blocks(monkeypatch):
         fast.compile_blocks(model)
         copied = copy.deepcopy(model)
         assert torch.equal(fast.infer(copied, x).middle, plain)
-    # a copy, as the moving average is, runs its own blocks
+    # a copy, such as the moving average, runs its own blocks
     assert set(map(id, seen)) == set(map(id, copied.blocks))
 
 
 @pytest.mark.slow
-def test_no_size_is_left_uncompiled(monkeypatch):
-    """Training and testing at several sizes, in several chunks, take more graphs than the 8 after which
-    PyTorch gives up."""
+def test_every_size_is_compiled(monkeypatch):
+    """Several sizes and chunks in training and testing need more than PyTorch's limit of 8 graphs."""
     from torch._dynamo.utils import counters  # loads a compiler
 
     model, compile_ = tiny(patch=2, drop_path=0.1).float(), torch.compile
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    # no compiler is needed to count
+    # counting needs no compiler
     monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
     for limit in (fast.CHUNK_BYTES, fast.TRAINING_CHUNK_BYTES):
         monkeypatch.setitem(limit, "cpu", 20 * 4 * 3 * 25 * 8 * 4)
@@ -258,7 +257,7 @@ def test_hooks_see_every_layer_of_the_network_itself():
     assert unseen == containers
 
 
-def test_the_network_does_not_write_over_its_argument():
+def test_the_network_does_not_overwrite_its_argument():
     model = tiny()
     tokens = torch.randn(3, 10, 10, 8, dtype=torch.float64)
     before = tokens.clone()

@@ -1,4 +1,4 @@
-"""Loading weights: both kinds of file, and every way in which a file can be wrong."""
+"""Loading weights: both kinds of files, and every way in which a file can be wrong."""
 
 import dataclasses
 import os
@@ -27,8 +27,7 @@ from tests.golden import formula
 
 
 def released_file(path, variant, change=lambda net: net):
-    """A file as the paper's code writes it: DataParallel's prefix, derived buffers, the unused
-    convolution."""
+    """A file as from the paper's code: DataParallel's prefix, derived buffers, the unused convolution."""
     net = {f"module.{name}": torch.from_numpy(value) for name, value in formula.weights(variant).items()}
     block = "module.layers.0.residual_group.blocks.1."
     net[f"{block}attn_mask"] = torch.zeros(1000, 25, 25)
@@ -46,7 +45,7 @@ def test_a_released_file(tmp_path, variant, channels):
         assert torch.equal(model.state_dict()[name], value)
 
 
-def test_the_projects_own_checkpoint_brings_its_architecture(tmp_path):
+def test_the_projects_own_checkpoint_carries_its_architecture(tmp_path):
     model = SwinSF(SwinSFConfig(channels=8, depths=(1, 2, 1), patch=2, skip="motion"))
     checkpoint.save(
         {"config": dataclasses.asdict(model.config), "model": model.state_dict()}, tmp_path / "w.pth"
@@ -120,7 +119,7 @@ def test_damaged_files_are_named(tmp_path, damage):
         {"config": {}, "model": 5},
     ],
 )
-def test_files_that_hold_something_else(tmp_path, contents):
+def test_files_with_other_contents_are_refused(tmp_path, contents):
     torch.save(contents, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth"):
         load_model(tmp_path / "w.pth")
@@ -152,7 +151,7 @@ def test_float64_throughout():
     assert all(p.dtype == torch.float64 for p in model((torch.rand(1, 41, 20, 20) < 0.3).double()))
 
 
-def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
+def test_shipped_weights_are_half_precision_and_load_as_float32(tmp_path):
     model = SwinSF(SwinSFConfig(channels=8, depths=(1,), patch=2, skip="motion"))
     about = {
         "config": dataclasses.asdict(model.config),
@@ -177,7 +176,7 @@ def test_shipped_weights_are_halves_that_load_as_floats(tmp_path):
 
 
 def wrapped(state, how):
-    """A state_dict as other people's files have it."""
+    """A state_dict in the forms that other people's files have."""
     prefix = {
         "module": "module.",
         "compiled": "_orig_mod.",
@@ -192,7 +191,7 @@ HOW = ["plain", "params", "params_ema", "state_dict", "model", "net", "module", 
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_state_dict_of_a_shipped_architecture_loads_as_others_save_it(tmp_path, how):
+def test_a_state_dict_of_a_shipped_architecture_loads_in_all_common_forms(tmp_path, how):
     own = load_model(shipped_weights("small"))
     torch.save(wrapped(own.state_dict(), how), tmp_path / "w.pth")
     model = load_model(tmp_path / "w.pth")
@@ -201,7 +200,7 @@ def test_a_state_dict_of_a_shipped_architecture_loads_as_others_save_it(tmp_path
 
 
 @pytest.mark.parametrize("variant", ["250", "1000"])
-def test_a_plain_state_dict_tells_the_released_architecture_from_the_shipped_one(tmp_path, variant):
+def test_a_plain_state_dict_shows_whether_it_is_released_or_shipped(tmp_path, variant):
     own = load_model(shipped_weights(variant))
     torch.save(own.state_dict(), tmp_path / "own.pth")
     assert load_model(tmp_path / "own.pth").config == own.config
@@ -222,7 +221,7 @@ def test_safetensors_and_a_runs_folder(tmp_path):
     run.mkdir()
     with pytest.raises(UserError, match=r"run: a folder without best\.pth"):
         load_model(run)
-    for name in ("last.pth", "best.pth"):  # the best where there is one
+    for name in ("last.pth", "best.pth"):  # best.pth if there is one
         (run / name).write_bytes(shipped_weights("small").read_bytes())
         assert weights_file(run) == run / name
     assert_equal(load_model(run).state_dict(), own.state_dict())
@@ -249,12 +248,12 @@ def test_refusals_name_what_was_found_and_how_to_save_it_again(tmp_path):
         load_model(path)
 
 
-def test_auto_is_bfloat16_for_shipped_weights_where_that_is_fast(tmp_path, monkeypatch):
+def test_auto_is_bfloat16_for_shipped_weights_if_that_is_fast(tmp_path, monkeypatch):
     monkeypatch.setattr("swinsf.models.weights.bfloat16_is_fast", lambda device: device.type == "cuda")
     small = shipped_weights()
     assert choose_precision("auto", small, "cuda") == "bf16"
     assert choose_precision("auto", small, "cpu") == "fp32"
-    assert choose_precision("auto", tmp_path / small.name, "cuda") == "fp32"  # of which nothing is known
+    assert choose_precision("auto", tmp_path / small.name, "cuda") == "fp32"  # unknown weights
     assert choose_precision("fp16", small, "cuda") == "fp16"
     with pytest.raises(UserError, match=r"--precision fp16 on a CPU: .* use bf16 or fp32"):
         load_model(small, "cpu", "fp16")

@@ -26,8 +26,8 @@ def texture(height=200, width=240, seed=0):
 
 
 def moving(speed, seed=0, height=96, width=128):
-    """(spikes (1, 41, H, W), true pictures by output, velocity (x, y) in pixels a step) of a texture that
-    moves as a whole."""
+    """(spikes (1, 41, H, W), {output: true picture}, velocity (x, y) in pixels a step) of a moving
+    texture."""
     rng = np.random.default_rng(seed)
     motion = draw_motion(height, width, speed, rng, KINDS["translation"])
     sample = simulate(PhotoScene([Layer(texture(seed=seed), motion)], height, width), rng)
@@ -46,7 +46,7 @@ def test_segments_of_a_constant_rate_have_its_light():
         )
 
 
-def test_a_segment_sees_its_own_steps_alone():
+def test_a_segment_sees_only_its_own_steps():
     x = torch.zeros(1, 41, 20, 20)
     x[:, 5] = 1  # 15 steps before the key frame: the middle of the first segment
     counts = cut_segments(x, 20).counts[0, :, 0, 0]
@@ -54,7 +54,7 @@ def test_a_segment_sees_its_own_steps_alone():
     assert middles(x).tolist() == [-15, -10, -5, 0, 5, 10, 15]
 
 
-def test_hanns_windows_are_far_cleaner_than_boxes_on_a_still_scene():
+def test_hann_windows_are_far_cleaner_than_boxes_on_a_still_scene():
     x, sample, _ = moving(0.0)
     truth = torch.from_numpy(sample["middle"]).float()
     weights = (
@@ -83,9 +83,9 @@ def test_along_the_motion_a_long_mean_is_sharp_at_all_three_key_frames():
         assert aligned < 3 and aligned < 0.4 * lying, output
 
 
-def test_aligned_steps_show_what_the_key_frame_shows():
-    """The mean of a few aligned steps far from the key frame fits its picture; that of the steps as they lie
-    does not."""
+def test_aligned_steps_match_the_key_frame():
+    """The mean of a few aligned steps far from the key frame fits its picture; that of original steps does
+    not."""
     x, sample, _ = moving(0.4, 5)
     inside = (slice(20, -20), slice(20, -20))
     lying, aligned = along_motion(x, aligned=False), along_motion(x, aligned=True)
@@ -108,9 +108,8 @@ def test_aligned_steps_show_what_the_key_frame_shows():
             assert errors[0] < 0.5 * errors[1], output
 
 
-def test_nothing_is_read_back_from_the_device_while_looking_along_the_motion():
-    """No operation whose result has to be waited for, nor one that indexes by data: on a GPU each would stop
-    the queue."""
+def test_motion_compensation_reads_nothing_back_from_the_device():
+    """No operation waits for a result or indexes by data: on a GPU each would stall the queue."""
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -127,12 +126,12 @@ def test_nothing_is_read_back_from_the_device_while_looking_along_the_motion():
         along_motion(torch.ones(1, 41, 30, 30), aligned=True)
 
 
-def test_nothing_to_see_is_no_motion():
+def test_an_empty_scene_has_no_motion():
     assert estimate_velocity(torch.full((1, 7, 30, 30), 90.0), middles(torch.zeros(1))).abs().max() < 1e-6
 
 
-def test_no_motion_is_faster_than_the_fastest():
-    """A slope of 5 grey levels a pixel that gets lighter by 20 a step: 4 pixels a step, if it were motion."""
+def test_motion_never_exceeds_the_limit():
+    """A slope of 5 grey levels a pixel that brightens by 20 a step would be a motion of 4 pixels a step."""
     x = torch.arange(40.0).view(1, 1, 1, -1).expand(1, 7, 30, 40)
     times = middles(torch.zeros(1))
     velocity = estimate_velocity(5 * x + 20 * times.view(1, -1, 1, 1), times)
@@ -148,7 +147,7 @@ def test_warp_shifts_by_whole_pixels_exactly():
     torch.testing.assert_close(found[:, 2, 4:, :20], pictures[:, 2, :-4, 2:22], rtol=0, atol=1e-5)
 
 
-def test_beyond_the_edge_lies_the_pixel_at_the_edge():
+def test_warp_repeats_the_edge_pixel_beyond_the_edge():
     pictures = torch.rand(1, 1, 20, 24)
     velocity = torch.tensor([-7.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 20, 24)
     found = warp(pictures, velocity, torch.ones(1))

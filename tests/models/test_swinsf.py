@@ -22,7 +22,7 @@ def tiny(**overrides):
     torch.manual_seed(0)
     config = {"channels": 8, "depths": (2, 1), "drop_path": 0.0, "tsa": "paper", **overrides}
     model = SwinSF(SwinSFConfig(**config)).double().eval()
-    for parameter in model.parameters():  # no zeros that would hide a path, nor a ReLU that ends in zeros
+    for parameter in model.parameters():  # no zeros, which would hide a path or stop at a ReLU
         torch.nn.init.normal_(parameter, 0.05, 0.2)
     return model
 
@@ -61,14 +61,14 @@ def test_there_are_golden_arrays_of_both_variants():
 @pytest.mark.parametrize(
     "dtype, bar", [(torch.float64, 2e-5), (torch.float32, 5e-3)], ids=["float64", "float32"]
 )
-def test_golden_of_our_own(case, dtype, bar):
-    """What is shipped gives the pictures that it gave, in grey levels."""
+def test_own_golden_arrays(case, dtype, bar):
+    """The shipped options give the same pictures as before. bar: tolerance in grey levels."""
     golden, pictures = np.load(ROOT / "tests" / "golden" / f"own_{case}.npz"), own.pictures(case, dtype)
     for output in OUTPUTS:
         assert np.abs(pictures[output] - golden[output]).max() <= bar, output
 
 
-def test_the_golden_arrays_of_our_own_differ():
+def test_own_golden_arrays_differ_from_each_other():
     arrays = {case: np.load(ROOT / "tests" / "golden" / f"own_{case}.npz")["middle"] for case in own.CASES}
     assert np.abs(arrays["motion"] - arrays["aligned"]).max() > 0.1 and arrays["paper"].std() > 0.1
 
@@ -188,7 +188,7 @@ def test_tsa_against_a_plain_loop(tsa, masked):
 
 
 def test_side_streams_of_a_block():
-    """released: the scrambled window is added; paper: nothing is. Seen with an MLP that adds nothing."""
+    """released adds the scrambled window, paper adds nothing. Tested with an MLP that adds nothing."""
     for tsa in ("released", "paper"):
         block = tiny(tsa=tsa).layers[0].residual_group.blocks[0]
         torch.nn.init.zeros_(block.mlp.fc2.weight)
@@ -215,7 +215,7 @@ def test_scramble_is_a_permutation():
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tsa", ["released", "paper"])
 @pytest.mark.parametrize("skip", SKIP_CHOICES)
-def test_what_requires_a_gradient_is_used(variant, tsa, skip):
+def test_every_trainable_parameter_is_used(variant, tsa, skip):
     model = build_model(variant, tsa=tsa, skip=skip, depths=(1, 1), channels=8, drop_path=0.0)
     pictures = model(spikes(1, 20, 20).float())
     sum((p - 100).square().mean() for p in pictures).backward()
@@ -235,7 +235,7 @@ def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
     weights = model.segment_scores.detach().softmax(0).view(1, -1, 1, 1).expand(2, -1, 30, 40)
     for output, (_, segments) in along_motion(x, aligned=False).items():
         torch.testing.assert_close(getattr(pictures, output), segments.mean(weights), rtol=1e-5, atol=1e-3)
-    # The network takes part: its scores choose among the segments, in each pixel and for each output.
+    # The network has an effect: its scores choose among the segments, in each pixel and for each output.
     torch.nn.init.constant_(model.conv_lm[0].bias[5:6], 100.0)
     with torch.inference_mode():
         chosen = model(x).left
@@ -245,8 +245,7 @@ def test_a_fresh_network_with_a_skip_along_the_motion_is_a_mean_along_it(skip):
 
 
 def test_the_network_sees_the_segments():
-    """Two streams whose steps differ only in how they are aligned do not exist; so change what the network
-    sees of them."""
+    """No two streams differ only in their segments, so the test replaces the network's segments."""
     model, x = tiny(skip="motion"), spikes(1, 25, 30)
     with torch.inference_mode():
         before = model(x).middle
@@ -255,8 +254,7 @@ def test_the_network_sees_the_segments():
 
 
 def test_an_aligned_network_sees_its_steps_along_the_motion(monkeypatch):
-    """With steps that are aligned beforehand, the network that takes them as they lie gives what the aligned
-    one gives."""
+    """With steps aligned beforehand, the network for original steps gives the pictures of the aligned one."""
     x = spikes(1, 25, 30)
     model, plain = tiny(skip="aligned"), tiny(skip="motion")
     plain.load_state_dict(model.state_dict())
@@ -285,7 +283,7 @@ def test_stochastic_depth_is_drawn_for_each_sample_and_stream():
     for first in (0, 10, 20):
         added = (block(tokens) - tokens)[first : first + 10].flatten(1)
         assert len({round(item.sum().item(), 3) for item in added}) > 1
-        # Drawn outside the bands: a branch is there in all windows of a sample or in none.
+        # Drawn outside the bands: a branch is present in all windows of a sample or in none.
         assert all((item == 0).all() or (item != 0).float().mean() > 0.9 for item in added)
 
 
@@ -332,6 +330,6 @@ def test_a_calibration_undoes_dark_charge_and_response(skip):
             corrected = (x - dark) / response
             found = model(x, calibration).middle
             assert not torch.allclose(found, plain)
-            # training does not look at the values
+            # training does not check the values
             torch.testing.assert_close(found, model.train()(corrected).middle)
             model.eval()

@@ -40,8 +40,7 @@ def test_relative_position_index_by_brute_force(window):
 
 @pytest.mark.parametrize("height, width, window", SIZES)
 def test_shift_mask_by_brute_force(height, width, window):
-    """Two tokens of a window may attend to each other if they were neighbours before the roll: their distance
-    did not wrap."""
+    """Two tokens of a window may attend to each other if their distance did not wrap in the roll."""
     shift = window // 2
     mask = shift_masks(window, shift)[window_kinds(height, width, window)]
     position = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)

@@ -1,4 +1,4 @@
-"""Binning, and what a survey of a recording chooses."""
+"""Binning, and the choices made from a survey of a recording."""
 
 import io
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from swinsf.datasets.dat import camera_of
 from swinsf.datasets.simulation.sensor import Sensor, draw_pattern, integrate_and_fire
 from swinsf.models import Reconstruction
-from swinsf.recordings import PipedSpikes, choose_bin, choose_exposure, open_recording, survey
+from swinsf.recordings import PipedSpikes, choose_bin, choose_gain, open_recording, survey
 from swinsf.recordings.binning import bin_steps
 from swinsf.recordings.plan import FULL, LIT, STILL, check_bin, key_frames
 from swinsf.recordings.stream import reconstruct, reconstruct_binned
@@ -22,7 +22,7 @@ from tests.conftest import moving_scene, random_spikes
 
 
 class Charge:
-    """In place of a generator: what `integrate_and_fire` draws first is this charge."""
+    """Replaces a random generator: the first number drawn by `integrate_and_fire` is this charge."""
 
     def __init__(self, charge):
         self.charge = charge
@@ -34,8 +34,8 @@ class Charge:
 @given(st.integers(2, 12), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_a_dark_pixel_binned_is_a_bright_one_spike_for_spike(bin, seed):
-    """Light L, N steps a bin, equals light N L with the same charge. In 256ths of a threshold: float32 sums
-    are exact."""
+    """Light L with N steps a bin equals light N L with the same charge. Light is in 256ths of a threshold, so
+    float32 sums are exact."""
     rng = np.random.default_rng(seed)
     charge = rng.integers(0, 256, (9, 11)) / 256
     # up to one threshold in `bin` steps
@@ -49,7 +49,7 @@ def test_a_dark_pixel_binned_is_a_bright_one_spike_for_spike(bin, seed):
 
 @pytest.mark.parametrize("bin", [1, 2, 3, 7])
 @pytest.mark.parametrize("piped", [False, True])
-def test_bins_are_those_of_any_and_lie_round_their_keys(bin, piped):
+def test_a_bin_fires_if_any_of_its_steps_does_and_is_centred_on_its_key(bin, piped):
     spikes = random_spikes(200, 6, 16, rate=0.1)
     data = np.packbits(spikes.reshape(200, -1), axis=1, bitorder="little").tobytes()
     binned = bin_steps(PipedSpikes(io.BytesIO(data), camera_of(6, 16)) if piped else spikes, bin, 31)
@@ -65,7 +65,7 @@ def test_bins_are_those_of_any_and_lie_round_their_keys(bin, piped):
 
 
 def mean(spikes):
-    """In place of a network: the mean of its window."""
+    """Replaces a network: the mean of its window."""
     picture = spikes.float().mean(1, keepdim=True) * (255 / RATE)
     return Reconstruction(picture, picture, picture)
 
@@ -89,15 +89,15 @@ def test_pictures_have_the_recordings_grey_level_and_steps_whatever_the_bin():
         for key, picture in zip(keys, pictures):
             assert picture.mean() == pytest.approx(25.5, rel=0.03)
             first = key - bin // 2 - 20 * bin
-            steps = spikes[first : first + 41 * bin]  # its window, round the key frame
+            steps = spikes[first : first + 41 * bin]  # its window, around the key frame
             np.testing.assert_allclose(picture, steps.mean(0) * (255 / RATE), rtol=1e-5)
     with pytest.raises(UserError, match=r"--bin 3 with --stride 20: .* take --stride 18 or 21"):
         check_bin(3, 20)
 
 
 @pytest.mark.parametrize("outputs", ["middle", "all"])
-def test_key_frames_closer_than_a_bin_have_bins_of_their_own(outputs):
-    """At shared key frames they are those of a stride of a bin, number for number."""
+def test_key_frames_closer_than_a_bin_have_their_own_bins(outputs):
+    """At common key frames, the pictures equal those with a stride of one bin."""
     light = np.linspace(0.01, 0.06, 32, dtype=np.float32) * np.ones((24, 1), np.float32)
     spikes = integrate_and_fire([light] * 300, np.random.default_rng(0))
     close = reconstruct_binned(spikes, Mean(), key_frames(300, bin=5), 1, 5, outputs=outputs, batch_size=2)
@@ -129,7 +129,7 @@ def test_a_recording_is_opened_binned(tmp_path):
     assert opened.shape == (30, 16, 24)
 
 
-def test_what_is_no_recording_is_refused_at_once():
+def test_bad_recordings_are_refused_at_once():
     with pytest.raises(ValueError, match="no key frame: 60 steps; a picture needs 82 steps"):
         reconstruct(random_spikes(60, 24, 32), Mean(), bin=2)
     with pytest.raises(TypeError, match=r"rec\.dat: a str, not an array"):
@@ -138,7 +138,7 @@ def test_what_is_no_recording_is_refused_at_once():
 
 @pytest.mark.parametrize("rate", [0.6, 0.1, 0.03])
 @pytest.mark.parametrize("speed", [0.0, 0.1, 0.3])
-def test_light_and_motion_are_those_of_the_scene(rate, speed):
+def test_the_survey_measures_light_and_motion(rate, speed):
     sensor = Sensor(rate=rate, electrons=500, gain_spread=0.02, hot=5e-4)
     pattern = draw_pattern(sensor, 120, 160, np.random.default_rng(1))
     spikes = moving_scene(120, 160, 500, speed, sensor=sensor, pattern=pattern)
@@ -149,11 +149,11 @@ def test_light_and_motion_are_those_of_the_scene(rate, speed):
     assert bin == 1 or (bin * seen.bright <= (FULL if bin == 2 else LIT) and bin * seen.motion <= STILL)
     assert bin == {0.6: 1, 0.1: 2, 0.03: 4}[rate] or speed > 0
     assert f"{seen.bright:.2g} spikes a step" in reason
-    assert choose_exposure(seen) * seen.bright == pytest.approx(WHITE * RATE)
+    assert choose_gain(seen) * seen.bright == pytest.approx(WHITE * RATE)
 
 
-def test_a_survey_looks_at_the_steps_that_are_shown():
-    # it brightens half way
+def test_a_survey_covers_only_the_steps_shown():
+    # it brightens halfway
     light = np.repeat([[[0.1]], [[0.8]]], 500, 0).astype(np.float32) * np.ones((24, 32), np.float32)
     spikes = integrate_and_fire(light, np.random.default_rng(0))
     assert survey(spikes, 0, 450).rate == pytest.approx(0.06, rel=0.02)
@@ -161,10 +161,10 @@ def test_a_survey_looks_at_the_steps_that_are_shown():
     assert survey(spikes).rate == pytest.approx(0.27, rel=0.3)
 
 
-def test_an_exposure_has_its_limits():
+def test_the_gain_has_limits():
     seen = Survey(0.003, 0.004, 0.0, 10_000)
     bright = (0.0, 1e-6, 0.54, 1e3)
-    assert [choose_exposure(seen._replace(bright=rate)) for rate in bright] == [
+    assert [choose_gain(seen._replace(bright=rate)) for rate in bright] == [
         1.0,
         64.0,
         pytest.approx(1.0),
@@ -172,7 +172,7 @@ def test_an_exposure_has_its_limits():
     ]
 
 
-def test_a_bin_keeps_within_light_motion_and_length():
+def test_the_bin_is_limited_by_light_motion_and_length():
     still = Survey(0.003, 0.004, 0.0, 10_000)
     assert choose_bin(still, 20)[0] == 20 and choose_bin(still, 1) == choose_bin(still, 20)
     assert choose_bin(still._replace(bright=0.013), 7)[0] == 7 and choose_bin(still, 100)[0] == 25
@@ -182,12 +182,12 @@ def test_a_bin_keeps_within_light_motion_and_length():
         5,
         "bright pixels have 0.004 spikes a step, and things move by 0.06 pixels a step",
     )
-    # what is that dark may move as it likes
+    # in such darkness, the motion may be unknown
     assert choose_bin(still._replace(motion=None, steps=None), 20)[0] == 10
     assert choose_bin(still._replace(bright=0.1, motion=None), 20) == (
         1,
-        "bright pixels have 0.1 spikes a step, and motion cannot be told",
+        "bright pixels have 0.1 spikes a step, and the motion is unknown",
     )
     bin, reason = choose_bin(still._replace(steps=200), 20)
     assert bin == 4 and reason.endswith("needs more than 200 steps")
-    assert choose_bin(still, 20, first=9_900)[0] == 4  # 41 times as many have to fit behind it
+    assert choose_bin(still, 20, first=9_900)[0] == 4  # 41 bins must fit after it

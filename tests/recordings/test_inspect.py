@@ -20,7 +20,7 @@ SENSOR = Sensor(hot=0.003, dead=0.001)
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.1, 0.3])
-def test_motion_and_bad_pixels_are_those_of_the_simulation(speed):
+def test_motion_and_bad_pixels_match_the_simulation(speed):
     pattern = draw_pattern(SENSOR, 120, 160, np.random.default_rng(1))
     facts = inspect(moving_scene(120, 160, 150, speed, sensor=SENSOR, pattern=pattern))
     median, fast = facts["motion"]
@@ -29,7 +29,7 @@ def test_motion_and_bad_pixels_are_those_of_the_simulation(speed):
     hot, dead = facts["hot"], np.argwhere(np.isinf(pattern.threshold))
     assert len(strong) > 5 and len(dead) > 5
     found = {tuple(place) for place in hot}
-    # neighbours that are both hot hide one another
+    # neighbouring hot pixels hide each other
     assert found <= weak and len(strong & found) > 0.85 * len(strong)
     np.testing.assert_array_equal(facts["dead"], dead)
     text = "\n".join(describe(facts, 20000))
@@ -41,8 +41,8 @@ def test_motion_and_bad_pixels_are_those_of_the_simulation(speed):
 def test_rate_over_time_and_saturation(monkeypatch):
     spikes = np.zeros((410, 20, 32), np.uint8)
     spikes[::4] = 1
-    spikes[205:] = 0  # the light goes out
-    spikes[:, :5] = 1  # and a quarter of the picture is beyond the range
+    spikes[205:] = 0  # the light turns off
+    spikes[:, :5] = 1  # a quarter of the picture saturates
     facts = inspect(spikes)
     assert facts["rates"][0] == pytest.approx((0.25 * 41 + 0.75 * 11) / 41)
     assert facts["rates"][-1] == pytest.approx(0.25)
@@ -58,11 +58,11 @@ def test_rate_over_time_and_saturation(monkeypatch):
 def test_a_recording_shorter_than_a_window():
     facts = inspect(moving_scene(40, 48, 10))
     assert len(facts["rates"]) == 1 and facts["pictures"][0].shape == (40, 48)
-    assert len(facts["hot"]) == len(facts["dead"]) == 0  # of so few steps nothing can be told
+    assert len(facts["hot"]) == len(facts["dead"]) == 0  # too few steps for evidence
 
 
 def test_a_dark_recording_with_specks():
-    """Motion is told, specks are found, and a window is as long as the light wants it."""
+    """Motion is measured, specks are found, and windows are as long as the light requires."""
     sensor = Sensor(rate=0.06, hot=0.006)
     pattern = draw_pattern(sensor, 120, 160, np.random.default_rng(1))
     dim = pattern._replace(dark=pattern.dark / 6)  # specks that a bright scene would hide
@@ -70,7 +70,7 @@ def test_a_dark_recording_with_specks():
     assert facts["length"] == 328 and facts["motion"][0] == pytest.approx(0.1, abs=0.02)
     strong, found = places(pattern.dark > 0.2), {tuple(place) for place in facts["hot"]}
     assert len(strong) > 30 and found <= places(pattern.dark > 0)
-    assert len(strong & found) > 0.85 * len(strong)  # neighbours that are both hot hide one another
+    assert len(strong & found) > 0.85 * len(strong)  # neighbouring hot pixels hide each other
     assert "advice: --bin 2 (auto takes it), since bright pixels have 0.037" in "\n".join(
         describe(facts, 20000)
     )
@@ -84,7 +84,7 @@ def test_the_script(tmp_path, capsys):
         "60 steps of 250x400",
         "0.003 s at 20000",
         "firing rate: 0.3",
-        "motion: about 0.2",
+        "motion: median 0.2",
         "dead pixels: 0",
         "advice: ",
     ):
@@ -93,7 +93,7 @@ def test_the_script(tmp_path, capsys):
     assert {file.name for file in tmp_path.iterdir()} == {"rec.dat", "sheet.png"}
 
 
-def test_what_is_refused(tmp_path):
+def test_bad_flags_are_refused(tmp_path):
     write_dat(tmp_path / "a.dat", moving_scene(40, 48, 60))
     with pytest.raises(UserError, match="name a file"):
         script.main(["-", "--inspect"])
@@ -102,7 +102,7 @@ def test_what_is_refused(tmp_path):
             script.main([str(tmp_path / "a.dat"), "--inspect", "--output", str(tmp_path / path)])
 
 
-def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(tmp_path):
+def test_a_sheet_replaces_only_a_sheet(tmp_path):
     write_dat(tmp_path / "a.dat", moving_scene(40, 48, 60))
     truth = tmp_path / "truth.png"
     cv2.imwrite(str(truth), np.full((40, 48), 7, np.uint8))
@@ -118,7 +118,7 @@ def test_a_sheet_takes_the_place_of_a_sheet_and_of_nothing_else(tmp_path):
         str(truth),
     ]
     with pytest.raises(
-        UserError, match=r"truth\.png: is there already, and no sheet of --inspect; add --overwrite"
+        UserError, match=r"truth\.png: is there already, and not a sheet of --inspect; add --overwrite"
     ):
         script.main(arguments)
     assert truth.read_bytes() == before

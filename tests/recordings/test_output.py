@@ -32,7 +32,7 @@ def make(path, about=ABOUT, keys=KEYS):
     return open_output(path, about, (6, 10), keys)
 
 
-def test_the_grey_curve():
+def test_the_tone_curve():
     levels = np.float32([[-3, 0, 51, 102, 255, 400]])
     np.testing.assert_array_equal(ToneCurve()(levels), [[0, 0, 51, 102, 255, 255]])
     np.testing.assert_array_equal(ToneCurve(exposure=2)(levels), [[0, 0, 102, 204, 255, 255]])
@@ -48,14 +48,14 @@ def test_the_grey_curve():
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.avi", "x.mp4", "x"])
-def test_an_output_is_there_when_it_is_whole(tmp_path, name):
+def test_an_output_appears_once_it_is_complete(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
     fill(out, KEYS[:4])
     out.close()
     final = tmp_path / name / "reconstruct.json" if name == "x" else tmp_path / name
     assert not final.exists() or not json.loads(final.read_text())["whole"]
-    # Another process of the same settings resumes; what is done is kept, in whatever order it came.
+    # Another process with the same settings resumes; finished pictures are kept, in whatever order they came.
     again = make(tmp_path / name)
     again.claim()
     assert sorted(again.done()) == list(KEYS[:4])
@@ -77,8 +77,8 @@ def test_an_output_is_there_when_it_is_whole(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x"])
-def test_the_bytes_of_a_picture_of_16_bits_are_its_upper_ones(tmp_path, name):
-    """However dark it is."""
+def test_a_16_bit_picture_as_bytes_is_its_upper_byte(tmp_path, name):
+    """However dark the picture is."""
     out = open_output(tmp_path / name, ABOUT, (6, 10), KEYS, bits=16)
     out.claim()
     for key, upper in ((KEYS[1], picture(3)), (KEYS[2], picture(3) // 20)):
@@ -90,7 +90,7 @@ def test_the_bytes_of_a_picture_of_16_bits_are_its_upper_ones(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x"])
-def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
+def test_existing_files_are_replaced_only_with_overwrite(tmp_path, name):
     out = make(tmp_path / name)
     out.claim()
     fill(out)
@@ -101,7 +101,7 @@ def test_what_is_there_is_written_over_only_where_that_is_said(tmp_path, name):
     out = make(tmp_path / name)
     out.claim(overwrite=True)
     assert not out.done()
-    assert name == "x" or (tmp_path / name).exists()  # the old file stays until the new one is whole
+    assert name == "x" or (tmp_path / name).exists()  # the old file stays until the new one is complete
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x"])
@@ -112,7 +112,7 @@ def test_other_settings_do_not_resume_an_unfinished_output(tmp_path, name):
     out.close()
     other = make(tmp_path / name, {**ABOUT, "stride": 5})
     with pytest.raises(
-        UserError, match=r"an unfinished run lies there, with stride 10, not 5; .* --overwrite to start again"
+        UserError, match=r"has an unfinished run with stride 10, not 5; .* --overwrite to start again"
     ):
         other.claim()
     assert len(out.done()) == 3
@@ -145,7 +145,7 @@ def test_one_run_at_a_time(tmp_path, name):
     assert len(out.done()) == 3
 
 
-def test_of_a_recording_that_has_grown_it_says_how_to_resume(tmp_path):
+def test_a_recording_that_has_grown_gets_advice_on_resuming(tmp_path):
     about = {"first": 20, "stride": 10, "pictures": 10}
     out = make(tmp_path / "x.npy", about)
     out.claim()
@@ -157,7 +157,7 @@ def test_of_a_recording_that_has_grown_it_says_how_to_resume(tmp_path):
     assert len(range(20, 111, 10)) == 10
 
 
-def test_places_that_are_not_ours_are_refused(tmp_path):
+def test_foreign_files_and_folders_are_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/holiday.png").write_bytes(b"")
     (tmp_path / "file").write_bytes(b"")
@@ -173,7 +173,7 @@ def test_places_that_are_not_ours_are_refused(tmp_path):
     assert (tmp_path / "photos/holiday.png").exists()
 
 
-def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 599, "total": 10**6})()
     monkeypatch.setattr(workplace.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"x\.npy: 10 pictures need .* raise --stride"):
@@ -185,7 +185,7 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
         usage.free = need - 1
         with pytest.raises(UserError, match=r"y\.npy: 10 pictures need"):
             open_output(tmp_path / "y.npy", ABOUT, (6, 10), KEYS, bits=bits).claim()
-    usage.free = usage.total = 0  # as a network file system that does not know
+    usage.free = usage.total = 0  # as on a network file system that does not report it
     make(tmp_path / "z.npy").claim()
 
 
@@ -202,11 +202,11 @@ def test_a_stamp_is_white_with_a_black_outline_in_any_depth(kind):
             assert stamped.min() == 0  # the outline, which shows on white
         if level < white:
             assert stamped.max() == white
-    small = stamp(np.zeros((20, 20), kind), "step 151, 7.55 ms")  # cut, not refused
+    small = stamp(np.zeros((20, 20), kind), "step 151, 7.55 ms")  # cropped, not refused
     assert small.shape == (20, 20) and small.max() > 0.9 * white
 
 
-def test_a_stamp_of_16_bits_is_that_of_8_bits():
+def test_a_stamp_in_16_bits_equals_that_in_8_bits():
     picture = np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.uint8)
     eight = stamp(picture, "step 7")
     wide = stamp(257 * picture.astype(np.uint16), "step 7")
@@ -222,7 +222,7 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     def full(file, data, offset):
         if len(data) <= 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return pwrite(file, data[:20], offset)  # as a disk does that has room for a part
+        return pwrite(file, data[:20], offset)  # as on a disk with room for a part
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match=r"No space left .*x\.npy"):
@@ -234,9 +234,8 @@ def test_a_disk_that_fills_up_costs_one_picture(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), [picture(key) for key in KEYS])
 
 
-def test_a_run_that_is_killed_within_a_picture_makes_it_again(tmp_path, monkeypatch):
-    """The mark that a picture is there comes after it: a resumed run would else show one that is black or
-    torn."""
+def test_a_picture_torn_by_a_kill_is_made_again(tmp_path, monkeypatch):
+    """The mark of a picture is written after it; otherwise a resumed run would show a torn picture."""
     out = make(tmp_path / "x.npy")
     out.claim()
     write_at, writes = writers.write_at, []
@@ -262,7 +261,7 @@ def test_a_run_that_is_killed_within_a_picture_makes_it_again(tmp_path, monkeypa
 
 @pytest.mark.parametrize("shape", [(61, 81), (40, 81), (61, 80)])
 def test_h264_keeps_the_grey_levels_of_odd_sizes(tmp_path, shape):
-    """Flat pictures come back exactly, those outside 16..235 too, up to the last row and column."""
+    """Flat pictures come back exactly, even outside 16..235, up to the last row and column."""
     levels = (0, 1, 16, 128, 235, 254, 255)
     path = tmp_path / "x.mp4"
     encode_video(path, [np.full(shape, level, np.uint8) for level in levels], 25)
@@ -272,7 +271,7 @@ def test_h264_keeps_the_grey_levels_of_odd_sizes(tmp_path, shape):
         assert (frame[: shape[0], : shape[1]] == level).all(), level
 
 
-def test_motion_jpeg_is_as_fine_as_it_can_be(tmp_path):
+def test_motion_jpeg_has_the_highest_quality(tmp_path):
     pictures = [np.random.default_rng(i).integers(0, 256, (64, 96), dtype=np.uint8) for i in range(3)]
     encode_video(tmp_path / "x.avi", pictures, 25)
     with av.open(str(tmp_path / "x.avi")) as container:
@@ -281,7 +280,7 @@ def test_motion_jpeg_is_as_fine_as_it_can_be(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_every_picture_of_a_gif_lasts_as_long(tmp_path, count):
+def test_all_pictures_of_a_gif_last_equally_long(tmp_path, count):
     encode_video(tmp_path / "x.gif", [np.full((20, 30), 60 * i, np.uint8) for i in range(count)], 12.5)
     with Image.open(tmp_path / "x.gif") as gif:
         durations = [gif.seek(i) or gif.info["duration"] for i in range(gif.n_frames)]
@@ -290,7 +289,7 @@ def test_every_picture_of_a_gif_lasts_as_long(tmp_path, count):
 
 @pytest.mark.parametrize("suffix, codec, tolerance", [("mp4", "h264", 2.5), ("avi", "mjpeg", 1.5)])
 def test_a_video_plays_and_shows_the_pictures(tmp_path, suffix, codec, tolerance):
-    """At a size that is odd both ways; the grey levels keep their range."""
+    """With odd height and width; the grey levels keep their range."""
     noise = [np.random.default_rng(i).random((61, 81), np.float32) for i in range(12)]
     pictures = [
         cv2.normalize(cv2.GaussianBlur(n, None, 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
@@ -302,7 +301,7 @@ def test_a_video_plays_and_shows_the_pictures(tmp_path, suffix, codec, tolerance
         stream = container.streams.video[0]
         assert stream.codec_context.name == codec and float(stream.average_rate) == 12.5
         assert (stream.height, stream.width) == (62, 82)
-        if suffix == "mp4":  # what browsers play
+        if suffix == "mp4":  # the format that browsers play
             assert stream.codec_context.pix_fmt == "yuv420p" and path.read_bytes().index(
                 b"moov"
             ) < path.read_bytes().index(b"mdat")
@@ -314,7 +313,7 @@ def test_a_video_plays_and_shows_the_pictures(tmp_path, suffix, codec, tolerance
 
 
 def test_a_fast_video_has_all_its_pictures(tmp_path):
-    """Its edit list counts finer than milliseconds, or players leave out the last ones."""
+    """Its edit list must be finer than milliseconds, or players skip the last pictures."""
     for fps in (20_000, 20_000 / 7):
         path = tmp_path / f"{fps:.0f}.mp4"
         encode_video(path, [np.full((32, 48), 7 * i, np.uint8) for i in range(33)], fps)
@@ -353,7 +352,7 @@ def test_a_tiff_has_a_page_for_each_picture(tmp_path, bits, kind):
         open_output(tmp_path / "x.mp4", ABOUT, (6, 10), KEYS, bits=32)
 
 
-def test_a_png_is_of_one_moment(tmp_path):
+def test_a_png_shows_one_moment(tmp_path):
     out = open_output(tmp_path / "moment.png", ABOUT, (6, 10), KEYS[:1])
     out.claim()
     out.write(20, picture(20))

@@ -1,4 +1,4 @@
-"""What is chosen by the flags: strides given as times, gains."""
+"""Choices by the flags: strides given as times, and gains."""
 
 import re
 
@@ -9,7 +9,7 @@ import reconstruct as script
 from swinsf.datasets.simulation.sensor import integrate_and_fire
 from swinsf.models import shipped_weights
 from swinsf.recordings.calibration import make_calibration
-from swinsf.recordings.plan import choose_gain, describe_rounding
+from swinsf.recordings.plan import describe_rounding, resolve_gain
 from swinsf.recordings.survey import Survey
 from swinsf.utils.cli import UserError
 from tests.cameras import record
@@ -23,18 +23,21 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "stride, words",
     [
-        # 0.333 of 666.667 steps are 0.5 ms of a second, and 20 ms in 40 s
+        # 0.333 of 666.667 steps are 0.5 ms per second, or 20 ms in 40 s
         (
             "33.3333ms",
-            r"33\.3333 ms is 666\.666 steps; 667 are taken, 33\.35 ms, .* come 0\.501 ms later with each",
+            r"33\.3333 ms is 666\.666 steps, rounded to 667, 33\.35 ms; .* come 0\.501 ms later with each",
         ),
-        ("0.07ms", r"0\.07 ms is 1\.4 steps; 1 are taken, 0\.05 ms, .* come 286 ms earlier with each second"),
+        (
+            "0.07ms",
+            r"0\.07 ms is 1\.4 steps, rounded to 1, 0\.05 ms; .* come 286 ms earlier with each second",
+        ),
         ("0.5ms", None),
         ("7", None),
         (None, None),
     ],
 )
-def test_a_line_says_what_a_stride_in_time_is_rounded_to(stride, words):
+def test_a_line_reports_how_a_stride_in_time_is_rounded(stride, words):
     flags = ["--stride", stride] if stride else []
     lines = describe_rounding(script.parse_settings(["a.dat", *flags]))
     assert len(lines) == (words is not None) and all(re.search(words, line) for line in lines)
@@ -51,21 +54,21 @@ def test_more_than_8_bits_keep_the_scale_unless_told_otherwise():
         (["--rate", "0.3"], 1.0),
         (["--rate", "0.3", "--exposure", "auto"], 2.7),
     ):
-        assert choose_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
+        assert resolve_gain(seen, script.parse_settings(["a.dat", *flags]))[0] == pytest.approx(gain)
 
 
-def test_an_automatic_gain_is_for_the_light_and_not_for_the_dark_charge():
-    """Of 0.1 spikes a step 0.02 come without light, and calibrated pictures do not show them."""
+def test_an_automatic_gain_ignores_dark_charge():
+    """0.02 of 0.1 spikes a step come without light, and calibrated pictures do not show them."""
     seen = Survey(0.05, 0.1, 0.0, 1000)
     for flags in ([], ["--bits", "16", "--exposure", "auto"]):
-        gain, (line,) = choose_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
+        gain, (line,) = resolve_gain(seen, script.parse_settings(["a.dat", *flags]), dark=0.02)
         assert gain == pytest.approx(0.9 * 0.6 / 0.08) and "times 6.75, so that bright pixels" in line
     settings = script.parse_settings(["a.dat"])
-    assert choose_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
+    assert resolve_gain(seen, settings, dark=0.2)[0] == 1.0  # nothing but dark charge
 
 
 @pytest.mark.parametrize("exposure", [[], ["--exposure", "batch"]])
-def test_bright_pixels_are_white_where_half_of_the_spikes_are_of_dark_charge(tmp_path, exposure):
+def test_bright_pixels_are_white_even_if_half_of_the_spikes_are_dark_charge(tmp_path, exposure):
     camera = tuple(np.full((24, 32), value, np.float32) for value in (0.015, 1.0))
     make_calibration(*camera).save(tmp_path / "camera.npz")
     np.save(tmp_path / "a.npy", record(0.015, camera, 420))
@@ -112,7 +115,7 @@ def test_one_gain_for_a_batch_is_that_of_the_brightest(tmp_path, capsys):
     assert means["bright"] == pytest.approx(0.9 * 255, rel=0.08)
     assert means["dim"] == pytest.approx(means["bright"] / 5, rel=0.05)
     assert "in all 2 recordings" in capsys.readouterr().out
-    # a bad one stops itself alone
+    # a bad recording stops only itself
     assert run(tmp_path / "bad.npy", tmp_path / "dim.npy", *arguments, "--overwrite") == 2
     assert np.load(tmp_path / "dim_out.npy").mean() == pytest.approx(0.9 * 255, rel=0.08)
     with pytest.raises(UserError, match="--exposure batch with standard input"):

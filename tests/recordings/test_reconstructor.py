@@ -1,4 +1,4 @@
-"""A network that is held: windows, whole recordings, and what is refused."""
+"""`Reconstructor`: windows, whole recordings, and errors."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ def held():
     )
 
 
-def test_windows_and_batches_are_the_networks_pictures(held):
+def test_windows_and_batches_give_the_networks_pictures(held):
     batch = np.stack([uniform(0.3, 41), uniform(0.1, 41)])
     with torch.no_grad():
         truth = held.model(torch.from_numpy(batch)).middle[:, 0].numpy()
@@ -36,7 +36,7 @@ def test_windows_and_batches_are_the_networks_pictures(held):
     np.testing.assert_allclose(of_tensor.numpy(), truth[0], atol=0.01)
 
 
-def test_a_calibration_corrects_windows_as_it_does_recordings(held):
+def test_a_calibration_corrects_windows_like_recordings(held):
     light = np.full((24, 32), 0.5, np.float32)
     response = np.where(np.arange(32) < 16, 0.8, 1.2).astype(np.float32) * np.ones((24, 1), np.float32)
     spikes = integrate_and_fire([light * response] * 101, np.random.default_rng(0))
@@ -51,7 +51,7 @@ def test_a_calibration_corrects_windows_as_it_does_recordings(held):
     assert np.abs(shown - picture).max() < 1.01
 
 
-def test_a_recording_says_what_was_chosen(held):
+def test_a_recording_reports_the_choices(held):
     shown = held.recording(uniform(0.026, 500), stride=1)
     assert shown.bin == 2 and shown.gain == pytest.approx(0.9 * 0.6 / 0.026, rel=0.2)
     assert shown.steps == range(41, 460) and len(shown) == 419 and shown.size == (24, 32)
@@ -85,7 +85,7 @@ def test_values_out_of_range_are_errors_that_name_the_argument(held, arguments, 
     assert isinstance(caught.value, ValueError) and "--" not in str(caught.value)
 
 
-def test_what_is_no_window_or_weights_is_an_error(held, tmp_path):
+def test_bad_windows_and_weights_are_errors(held, tmp_path):
     for wrong in (np.zeros((24, 32)), np.zeros((40, 24, 32)), np.zeros((1, 1, 41, 24, 32))):
         with pytest.raises(swinsf.Error, match=r"expected a window \(41, H, W\)"):
             held(wrong)
@@ -104,7 +104,7 @@ def test_what_is_no_window_or_weights_is_an_error(held, tmp_path):
             swinsf.reconstruct(uniform(0.3, 101), held.model, **arguments)
 
 
-def test_saved_weights_are_those_that_are_loaded(held, tmp_path):
+def test_saved_weights_load_unchanged(held, tmp_path):
     swinsf.save_model(held.model, tmp_path / "own.pth")
     again = swinsf.Reconstructor(tmp_path / "own.pth", device="cpu", precision="fp32")
     assert again.weights == tmp_path / "own.pth" and again.model.config == held.model.config
@@ -130,7 +130,7 @@ def test_the_version_is_that_of_the_last_release():
     assert swinsf.__version__ == "0.1" and "__version__" in dir(swinsf)
 
 
-def test_the_recipes_run_as_they_stand(tmp_path, monkeypatch, capsys):
+def test_the_documented_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     np.save("rec.npy", uniform(0.3, 61))

@@ -22,7 +22,7 @@ def recorded(request, tmp_path_factory):
     return camera, path, spikes
 
 
-def test_the_size_is_found_out(recorded):
+def test_the_size_is_detected(recorded):
     camera, path, spikes = recorded
     assert guess_camera(path)[0] == camera
     opened, lines = open_recording(path)
@@ -35,7 +35,7 @@ def test_the_size_is_found_out(recorded):
     )
 
 
-def test_the_size_is_found_out_of_a_file_that_is_cut_short(recorded, tmp_path):
+def test_the_size_of_a_truncated_file_is_detected(recorded, tmp_path):
     camera, path, spikes = recorded
     (tmp_path / "cut.dat").write_bytes(path.read_bytes()[:-321])
     opened, lines = open_recording(tmp_path / "cut.dat")
@@ -47,7 +47,7 @@ def test_the_size_is_found_out_of_a_file_that_is_cut_short(recorded, tmp_path):
     )
 
 
-def test_what_is_given_overrides_what_would_be_found(recorded):
+def test_given_values_override_detected_ones(recorded):
     camera, path, spikes = recorded
     turned, _ = open_recording(path, flip=not camera.flip)
     np.testing.assert_array_equal(turned[3], spikes[3, ::-1])
@@ -72,7 +72,7 @@ def test_what_is_given_overrides_what_would_be_found(recorded):
     ],
     ids=("random", "zeros", "ones", "short", "empty", "missing"),
 )
-def test_where_it_cannot_tell_it_lists_the_candidates(tmp_path, data, words):
+def test_an_unclear_size_lists_the_candidates(tmp_path, data, words):
     if data is not None:
         (tmp_path / "a.dat").write_bytes(data)
     with pytest.raises(UserError, match=rf"a\.dat: .*{words}"):
@@ -80,13 +80,13 @@ def test_where_it_cannot_tell_it_lists_the_candidates(tmp_path, data, words):
 
 
 @pytest.mark.parametrize("value", [0, 1])
-def test_a_recording_that_shows_nothing_is_warned_of(tmp_path, value):
+def test_a_recording_that_shows_nothing_gives_a_warning(tmp_path, value):
     write_dat(tmp_path / "a.dat", np.full((50, 8, 8), value))
     _, lines = open_recording(tmp_path / "a.dat", 8, 8)
     assert lines[1].startswith("warning") and ("not one spike", "a spike of every pixel")[value] in lines[1]
 
 
-def test_half_a_size_and_a_size_of_no_whole_bytes(tmp_path):
+def test_incomplete_and_impossible_sizes_are_refused(tmp_path):
     write_dat(tmp_path / "a.dat", random_spikes(50, 8, 8))
     with pytest.raises(UserError, match="--height 8 --width None: give both"):
         open_recording(tmp_path / "a.dat", height=8)
@@ -110,12 +110,12 @@ def test_arrays(tmp_path, kind):
         open_recording(path, 7, 9)
 
 
-def test_arrays_that_are_none_of_spikes(tmp_path):
+def test_arrays_of_other_shapes_and_types_are_refused(tmp_path):
     path = tmp_path / "a.npy"
     for contents, words in (
         (np.zeros((3, 4)), r"an array \(3, 4\) of float64"),
         (np.array([[[{}]]]), "an array .* of object"),
-        (np.asfortranarray(random_spikes(3, 4, 5)), "an array .* by columns; .* in C order"),
+        (np.asfortranarray(random_spikes(3, 4, 5)), "an array .* in Fortran order; .* in C order"),
         (np.zeros((0, 4, 5)), r"an array \(0, 4, 5\)"),
     ):
         np.save(path, contents)
@@ -137,7 +137,7 @@ def test_a_pipe_is_read_in_order_to_its_end():
     data = np.packbits(spikes.reshape(30, -1), axis=1, bitorder="little").tobytes() + b"12345"
 
     class Dribble(io.BytesIO):
-        """Gives less than is asked for, as pipes do."""
+        """Returns fewer bytes than requested, as pipes do."""
 
         def read(self, count=-1):
             return super().read(min(count, 7))
@@ -145,7 +145,7 @@ def test_a_pipe_is_read_in_order_to_its_end():
     piped = PipedSpikes(Dribble(data), camera_of(6, 16))
     assert piped.shape == (None, 6, 16) and not hasattr(piped, "__len__")
     np.testing.assert_array_equal(piped[0:4], spikes[:4])
-    np.testing.assert_array_equal(piped[10:20], spikes[10:20])  # what lies between is passed over
+    np.testing.assert_array_equal(piped[10:20], spikes[10:20])  # the steps between are skipped
     np.testing.assert_array_equal(piped[20:99], spikes[20:])
     assert piped[99:120].shape == (0, 6, 16) and piped.left_over == 5
     with pytest.raises(ValueError, match="step 5 of a pipe"):
@@ -156,7 +156,7 @@ def test_a_pipe_is_read_in_order_to_its_end():
         PipedSpikes(io.BytesIO(), camera_of(3, 5))
 
 
-def test_the_part_of_a_pipe_is_what_a_look_ahead_sees_too():
+def test_peeking_at_a_cropped_pipe_shows_the_crop():
     spikes = random_spikes(30, 6, 16)
     data = np.packbits(spikes.reshape(30, -1), axis=1, bitorder="little").tobytes()
     piped = Recording(PipedSpikes(io.BytesIO(data), camera_of(6, 16)))
@@ -168,7 +168,7 @@ def test_the_part_of_a_pipe_is_what_a_look_ahead_sees_too():
         len(part)
 
 
-def test_the_trailer_of_a_raw_dump_is_left_out_of_a_pipe_too():
+def test_trailer_columns_are_left_out_of_a_pipe_too():
     camera = Camera(6, 16, 10, True)
     spikes = random_spikes(3, 6, 16)
     data = np.packbits(spikes[:, ::-1].reshape(3, -1), axis=1, bitorder="little").tobytes()
@@ -197,7 +197,7 @@ def test_a_folder_is_no_recording(tmp_path):
 
 @pytest.mark.parametrize("piped", [False, True])
 @pytest.mark.parametrize("order", ["little", "big"])
-def test_the_bit_order_is_found_out_or_given(tmp_path, monkeypatch, piped, order):
+def test_the_bit_order_is_detected_or_given(tmp_path, monkeypatch, piped, order):
     spikes = moving_scene(250, 400, 70)
     path = tmp_path / "a.dat"
     np.packbits(spikes[:, ::-1].reshape(70, -1), axis=1, bitorder=order).tofile(path)
@@ -216,9 +216,7 @@ def test_the_bit_order_is_found_out_or_given(tmp_path, monkeypatch, piped, order
     "height, width, right",
     [(400, 250, "250x400"), (250, 416, "250x400"), (500, 200, "250x400"), (160, 120, "120x160")],
 )
-def test_a_size_that_is_given_and_looks_wrong_is_warned_of(
-    tmp_path, monkeypatch, piped, height, width, right
-):
+def test_a_given_size_that_looks_wrong_gives_a_warning(tmp_path, monkeypatch, piped, height, width, right):
     write_dat(tmp_path / "a.dat", moving_scene(*map(int, right.split("x")), 120))
     with (tmp_path / "a.dat").open() as file:
         monkeypatch.setattr("sys.stdin", file)
@@ -261,7 +259,7 @@ def test_arrays_that_hold_something_else_are_refused(tmp_path, suffix):
             open_recording(tmp_path / f"a.{suffix}")
 
 
-def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_gzip_file_is_read_directly_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     spikes = moving_scene(250, 400, 90)
@@ -286,7 +284,7 @@ def test_a_gzip_file_is_read_as_it_is_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("given", [{}, {"height": 250, "width": 400}])
-def test_files_of_other_kinds_are_called_by_their_names(tmp_path, given):
+def test_the_error_for_another_type_of_file_names_it(tmp_path, given):
     for head, words in (
         (b"PK\x03\x04", "a zip archive"),
         (b"MATLAB 5.0 MAT-file", "a MATLAB file"),
@@ -298,5 +296,5 @@ def test_files_of_other_kinds_are_called_by_their_names(tmp_path, given):
         with pytest.raises(UserError, match=rf"a\.dat: is {words}, by its first bytes"):
             open_recording(tmp_path / "a.dat", **given)
     np.save(tmp_path / "b.npy", random_spikes(50, 24, 32))
-    (tmp_path / "b.npy").rename(tmp_path / "b.dat")  # an array under another name
+    (tmp_path / "b.npy").rename(tmp_path / "b.dat")  # an array with another suffix
     assert open_recording(tmp_path / "b.dat")[0].shape == (50, 24, 32)

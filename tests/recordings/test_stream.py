@@ -37,7 +37,7 @@ def test_a_tile_that_is_all_overlap(tile):
         tiled(None, torch.zeros(1, 41, 400, 400), tile, 5)
 
 
-def test_a_function_of_each_pixel_is_the_same_in_tiles():
+def test_tiles_do_not_change_a_pixelwise_function():
     spikes = torch.from_numpy(random_spikes(41, 130, 170))[None]
     shapes = []
 
@@ -81,7 +81,7 @@ def test_tiles_of_a_network_show_no_seam(variant, tile, skip, monkeypatch):
     [
         ((301, None, None, 20), range(20, 281, 20)),
         ((301, 0, 1000, 20), range(20, 281, 20)),
-        ((301, 7, 60, 20), range(27, 60, 20)),  # in the rhythm of the steps asked for
+        ((301, 7, 60, 20), range(27, 60, 20)),  # counted from `start`
         ((41, None, None, 1), range(20, 21)),
         ((40, None, None, 1), range(20, 20)),
         ((301, 290, None, 1), range(290, 290)),
@@ -106,7 +106,7 @@ def pictures_of(model, spikes, centre):
 
 
 @pytest.mark.parametrize("stride, batch_size", [(20, 1), (9, 3), (60, 2)])
-def test_each_picture_of_a_recording_is_that_of_its_window(network, stride, batch_size):
+def test_each_picture_of_a_recording_equals_that_of_its_window(network, stride, batch_size):
     spikes = random_spikes(200, 24, 32)
     pictures = list(reconstruct(Recording(spikes), network, stride, stop=181, batch_size=batch_size))
     assert len(pictures) == len(range(20, 180, stride))
@@ -116,9 +116,8 @@ def test_each_picture_of_a_recording_is_that_of_its_window(network, stride, batc
 
 
 @pytest.mark.parametrize("stride", [1, 7])
-def test_all_outputs_of_a_pass_are_taken_in_order(network, stride, monkeypatch):
-    """Key frames k, k + 7 and k + 14 come out of the pass at k + 7; those that are left at the end have a
-    pass each."""
+def test_all_outputs_of_a_pass_come_in_order(network, stride, monkeypatch):
+    """Key frames k, k + 7 and k + 14 come from the pass at k + 7; those left at the end have a pass each."""
     spikes, count = random_spikes(120, 24, 32), 0
     passes, infer = [], fast.infer
     monkeypatch.setattr(fast, "infer", lambda *arguments: (passes.append(1), infer(*arguments))[1])
@@ -137,8 +136,7 @@ def test_all_outputs_of_a_pass_are_taken_in_order(network, stride, monkeypatch):
 
 @pytest.mark.parametrize("steps", [62, 66, 70, 76, 81, 90])
 def test_all_outputs_of_a_recording_that_ends_within_a_group(network, steps):
-    """Its length is not known before: each key frame with a whole window has a picture, and is named with
-    it."""
+    """Its length is unknown: each key frame with a whole window has a picture, under its own name."""
     spikes = random_spikes(steps, 24, 32)
     for stride in (1, 7):
         keys = range(20, ENDLESS, stride)
@@ -164,7 +162,7 @@ def test_only_the_steps_of_windows_are_read(network, batch_size):
     assert read == [step for key in (20, 110, 200, 290) for step in range(key - 20, key + 21)]
 
 
-def test_what_a_recording_cannot_be_reconstructed_with(network):
+def test_unsuitable_strides_and_tiles_are_refused(network):
     with pytest.raises(UserError, match=r"--outputs all with --stride 5: .* take --stride 7 or 1"):
         reconstruct(random_spikes(50, 24, 32), network, 5, outputs="all")
     with pytest.raises(UserError, match="--tile 10"):
@@ -180,11 +178,11 @@ def test_items_come_in_order_and_few_wait():
             yield i
 
     for i, item in enumerate(prefetch(items())):
-        assert item == i and len(drawn) <= i + 3  # this one, one ready, one that waits for its place
+        assert item == i and len(drawn) <= i + 3  # this one, one ready, one waiting for the queue
     assert i == 99
 
 
-def test_an_error_in_the_thread_is_raised_where_the_items_are_taken():
+def test_an_error_in_the_thread_is_raised_for_the_consumer():
     def items():
         yield 1
         raise UserError("a.dat: became shorter")
@@ -213,7 +211,7 @@ def test_leaving_early_ends_the_threads():
     assert list(prefetch(items(), should_stop=lambda: True)) == []
 
 
-def test_what_gives_no_picture_is_an_error_and_not_nothing(tmp_path):
+def test_a_request_without_pictures_is_an_error(tmp_path):
     model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4))
     spikes = random_spikes(60, 24, 32)
     for too_short, options in (

@@ -1,13 +1,11 @@
-"""Hostile and broken input, by the thousand: every case ends in a result or in one clear line, and runs
-nothing of its own.
+"""Thousands of hostile and broken inputs: each ends with a result or one clear line, and runs no code.
 
     python -m tests.robustness.fuzz --cases 20000                  # make fuzz
     python -m tests.robustness.fuzz --seed 0 --only 123            # one case again, with its traceback
 
-Case i comes from (seed, i) alone. It is run in this process, under limits of time and memory, in a folder of
-its own. It passes where it ends in a result, in a UserError or an OSError that `utils.cli.run` prints as one
-line, or in SystemExit with 0 or 2; where the datasets next to it are untouched; and where no code was run
-that a file brought.
+Case i depends only on (seed, i). It runs in this process, in its own folder, under limits of time and memory.
+It passes if it ends with a result, with a UserError or an OSError that `utils.cli.run` prints as one line, or
+with SystemExit 0 or 2; if the datasets next to it are untouched; and if no code from a file was run.
 """
 
 import collections
@@ -34,11 +32,11 @@ from swinsf.utils import cli
 from swinsf.utils.cli import UserError
 from tests.robustness import hostile
 
-SECONDS = 20  # of a case
-# bytes at its peak, beside what the process had before; the largest picture takes 1200, in colour
+SECONDS = 20  # time limit of a case
+# peak memory of a case in bytes, above that of the process before; the largest colour picture takes 1200 MB
 MEMORY = 1500 * 10**6
-LONGEST = 1000  # characters of an error's line
-ORDER = (  # of kinds; case i is of ORDER[i % len(ORDER)]
+LONGEST = 1000  # characters in an error's line
+ORDER = (  # kinds of cases; case i has the kind ORDER[i % len(ORDER)]
     *(
         "recording",
         "picture",
@@ -57,7 +55,7 @@ KINDS = tuple(dict.fromkeys(ORDER))
 
 
 class OverTime(BaseException):
-    """A case has had its seconds; no `except Exception` on the way may keep it."""
+    """A case exceeded its time. A BaseException, so that no `except Exception` catches it."""
 
 
 def kind_of(index):
@@ -65,7 +63,7 @@ def kind_of(index):
 
 
 def run_case(ground, seed, index):
-    """(outcome, None or what is wrong with it, bytes that it added to the process at its peak) of one case.
+    """(outcome, None or the fault, peak memory added to the process in bytes) of one case.
 
     outcome: "result", "error" or "exit".
     """
@@ -73,7 +71,7 @@ def run_case(ground, seed, index):
     torch.manual_seed(index)
     folder = Path(tempfile.mkdtemp(dir=ground.root, prefix=f"case{index}_"))
     before = ground.signature()
-    place = folder / "a" / "b" / "c"  # so that ../.. is the case's own
+    place = folder / "a" / "b" / "c"  # so that ../.. stays inside the case's folder
     place.mkdir(parents=True)
     read_photo.clear()
     held = reset_peak()
@@ -113,7 +111,7 @@ def judged(case):
 
 
 def judged_line(line):
-    """What is wrong with an error's line, or None."""
+    """The fault in an error's line, or None."""
     if not line.strip() or not line.isprintable():
         return f"no line: {line!r}"
     if len(line) >= LONGEST:
@@ -125,9 +123,9 @@ def judged_line(line):
 
 @contextlib.contextmanager
 def quiet(place):
-    """Within `with`, the working folder is `place`, standard input is empty and nothing is printed."""
+    """Context manager: the working folder is `place`, standard input is empty and nothing is printed."""
     before, stdin = os.getcwd(), sys.stdin
-    # A real file: scripts ask standard output for its number and its encoding.
+    # A real file, since scripts use standard output's file number and encoding.
     with open(os.devnull) as nothing, open(os.devnull, "w") as sink, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.chdir(place)
@@ -142,8 +140,8 @@ def quiet(place):
 
 @contextlib.contextmanager
 def within(seconds):
-    """Raises OverTime in what takes longer; ends the process, with a traceback, where that is stuck in C for
-    a minute more."""
+    """Context manager that raises OverTime after the time limit. If the code is stuck in C for another
+    minute, it ends the process with a traceback."""
 
     def ring(*_):
         raise OverTime
@@ -160,9 +158,9 @@ def within(seconds):
 
 
 def reset_peak():
-    """Let the kernel restart its count of peak memory. Returns the bytes that the process has now; 0 where it
-    cannot."""
-    # what was freed counts again when it is used: glibc alone
+    """Let the kernel restart its count of peak memory. Returns the process's memory in bytes, or 0 if the
+    kernel cannot do so."""
+    # return freed memory, so that using it again counts; only glibc
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
@@ -178,7 +176,7 @@ def peak_memory():
 
 
 def run_cases(indices, seed, root, bar=False):
-    """(counts of (kind, outcome), faults: index -> text, the most bytes that a case added) of the cases."""
+    """(counts of (kind, outcome), {index: fault}, largest memory added by a case in bytes)."""
     counts, faults, most = collections.Counter(), {}, 0
     ground = hostile.Ground(Path(root))
     for index in tqdm(indices, "fuzz", unit="case", dynamic_ncols=True, disable=not bar):
@@ -201,9 +199,9 @@ def again(seed, index):
 def main(arguments=None):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--cases", type=cli.positive_int, default=2000, help="how many (default 2000)")
-    flag("--seed", type=cli.count, default=0, help="of all cases (default 0)")
-    flag("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only these (default all)")
+    flag("--cases", type=cli.positive_int, default=2000, help="number of cases (default 2000)")
+    flag("--seed", type=cli.count, default=0, help="seed of all cases (default 0)")
+    flag("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of cases to run (default all)")
     flag("--only", type=cli.count, help="this case alone")
     settings = parser.parse_args(arguments)
     indices = [index for index in range(settings.cases) if kind_of(index) in settings.kinds]

@@ -1,4 +1,4 @@
-"""The cases of `tests.robustness.fuzz`: what each kind of input can be, and what reads it."""
+"""The cases of `tests.robustness.fuzz`: inputs of each kind, and the code that reads them."""
 
 import copy
 import dataclasses
@@ -88,7 +88,7 @@ TAKES_LONG = {"compile", "parts", "variants", "runs", "lengths", "sizes"}
 
 
 class Evil:
-    """An object that would run a command where it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, command):
         self.command = command
@@ -98,7 +98,7 @@ class Evil:
 
 
 class Ground:
-    """What the cases share, and none may change: tiny datasets, photographs, weights and a run."""
+    """Files shared by the cases, which none may change: tiny datasets, photographs, weights and a run."""
 
     def __init__(self, root):
         self.root, self.marker = root, root / "code_was_run"
@@ -156,7 +156,7 @@ def pick(rng, options):
 
 
 def place_odd(rng, path):
-    """Put something at a path that is no plain file."""
+    """Put something other than a plain file at a path."""
     kind = pick(rng, ("pipe", "folder", "gone", "loop", "zero", "null", "empty", "sparse"))
     if kind == "pipe":
         os.mkfifo(path)
@@ -172,7 +172,7 @@ def place_odd(rng, path):
 
 
 def damaged(rng, data):
-    """Bytes that are cut short, changed here and there, doubled, or others altogether."""
+    """The data truncated, changed here and there, doubled, or replaced."""
     kind = pick(rng, ("cut", "flip", "flip", "zeros", "twice", "noise", "insert"))
     at = int(rng.integers(len(data) + 1))
     if kind == "cut":
@@ -192,7 +192,7 @@ def damaged(rng, data):
 
 
 def spoiled(rng, value):
-    """A copy of nested values with one of them, anywhere, replaced, removed or added."""
+    """A copy of nested values with one value, anywhere, replaced, removed or added."""
     value = copy.copy(value)
     inner = (
         list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
@@ -217,7 +217,7 @@ def spoiled(rng, value):
 
 
 def write_recording(rng, ground, place, suffix=".dat"):
-    """A recording that may be anything."""
+    """Write a recording with any contents."""
     path = place / (pick(rng, NAMES) + suffix)
     if rng.random() < 0.3:
         place_odd(rng, path)
@@ -267,7 +267,7 @@ def recording(rng, ground, place):
 
 
 def array(rng, ground, place):
-    """`.npy` and `.npz` files: odd shapes and types, headers that claim the moon, archives that do."""
+    """`.npy` and `.npz` files: odd shapes and types, and headers or archives that claim enormous sizes."""
     shape = [(50, 24, 32), (0, 3, 3), (41, 20, 20), (5,), (2, 3, 4, 5)][rng.integers(5)]
     kind = pick(rng, ("u1", "?", "f2", ">i4", "c8", "O", "U3", "V5", "f8"))
     values = (np.random.default_rng(0).random(shape) < 0.3).astype(np.uint8)
@@ -315,7 +315,7 @@ def array(rng, ground, place):
 
 
 def write_picture_file(rng, path):
-    """A picture that may be damaged, or claim to be large; returns its size."""
+    """Write a picture that may be damaged, or claim to be large; returns its size."""
     height, width = (int(side) for side in rng.integers(1, 70, 2))
     kind = pick(rng, ("PNG", "PNG", "JPEG", "TIFF", "BMP", "WEBP"))
     picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(
@@ -357,7 +357,7 @@ def picture(rng, ground, place):
 
 
 def dataset(rng, ground, place):
-    """A spike-REDS or classA folder with one to three things wrong; read, scored, or trained on."""
+    """A spike-REDS or classA folder with one to three faults; read, scored, or trained on."""
     root = place / pick(rng, ("data", "a\nb", "ü"))
     shutil.copytree(ground.reds, root, copy_function=os.symlink)
     if rng.random() < 0.2:
@@ -369,8 +369,8 @@ def dataset(rng, ground, place):
     split, mode = pick(rng, ("train", "test", "test", "val")), pick(rng, ("250", "250", "1000", "no_gt"))
     if rng.random() < 0.1:
         weights = ["--load_model", str(ground.weights), "--workers", "0", "--device", "cpu"]
-        # A folder that the dataset no longer links to is any folder of the user's: pictures are written where
-        # he says.
+        # Once the dataset no longer links to a folder, it is like any other, and the user may write pictures
+        # into it.
         folders = (f"test/{name}" for name in ("gt", "input"))
         linked = [
             ground.reds / folder for folder in folders if any(map(os.path.islink, (root / folder).glob("*")))
@@ -394,7 +394,7 @@ def dataset(rng, ground, place):
 
 
 def spoil_file(rng, path):
-    """Put another thing in the place of a file or folder of a dataset, or give it another name."""
+    """Replace or rename a file or folder of a dataset."""
     change = pick(rng, ("odd", "damaged", "name", "gone", "other"))
     data = path.read_bytes() if path.is_file() and path.stat().st_size < 10**8 else b""
     if change == "name":
@@ -410,8 +410,7 @@ def spoil_file(rng, path):
 
 
 def write_checkpoint(rng, ground, path, contents):
-    """Contents as a file of torch.save, of either format, whole or not, packed, or with a command to be
-    run."""
+    """Write contents by torch.save, in either format, whole or damaged, packed, or with a command to run."""
     if rng.random() < 0.1:
         contents = {
             **(contents if isinstance(contents, dict) else {}),
@@ -497,7 +496,7 @@ def statistics(rng, ground, place):
 
 
 def hostile_text(rng, value):
-    """The bytes of a JSON text in which something is wrong."""
+    """The bytes of a JSON text with a fault."""
     for _ in range(rng.integers(0, 3)):
         value = spoiled(rng, value)
     text = json.dumps(value, default=str)
@@ -550,7 +549,7 @@ def text(rng, ground, place):
 
 
 def script_flags(script):
-    if script == "train":  # with others it might train for long
+    if script == "train":  # other flags might train for long
         return ["device_ids", "run_name", "save_path"]
     place = {"test": "evaluation.settings"}.get(script, script)
     text = (ROOT / f"{place.replace('.', '/')}.py").read_text()
@@ -558,7 +557,7 @@ def script_flags(script):
 
 
 def scripts(ground, place):
-    """Name of a script -> (its main, arguments with which it ends soon)."""
+    """Name of a script -> (its main, arguments that keep it short)."""
     weights, device = ["--load_model", str(ground.weights)], ["--device", "cpu"]
     workers, recording = ["--workers", "0"], str(ground.recording)
     return {
@@ -575,14 +574,14 @@ def scripts(ground, place):
             simulate.main,
             ["--source", f"photos:{ground.photos}", "--save_path", "sim", "--count", "1", *workers],
         ),
-        "results": (results.main, ["--weights", "none.pth"]),  # it takes too long with any
+        "results": (results.main, ["--weights", "none.pth"]),  # any weights would take too long
         "benchmark": (benchmark.parse_settings, []),
         "benchmark_recordings": (benchmark_recordings.parse_settings, []),
     }
 
 
 def flags(rng, ground, place):
-    """A script with one to three flags of any value, or with words where none belong."""
+    """A script with one to three flags of any value, or with words in places where none belong."""
     (place / "file").write_text("x")
     (place / "folder").mkdir()
     os.mkfifo(place / "pipe")
@@ -599,7 +598,7 @@ def flags(rng, ground, place):
             "max_steps",
             "--epochs",
         }:
-            continue  # together they may ask for a long run
+            continue  # together they may start a long run
         arguments += pick(rng, 4 * ([f"--{flag}", word], [f"--{flag}={word}"]) + ([f"--{flag}"], [word]))
     if main in (benchmark.parse_settings, benchmark_recordings.parse_settings):
         main(arguments)

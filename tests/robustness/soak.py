@@ -1,10 +1,9 @@
-"""Train for 2,000 steps and see whether memory and open files stay what they were after 200.
+"""Train for 2,000 steps, and check that memory and open files stay as they were after 200.
 
     python -m tests.robustness.soak
 
-Epochs of 200 steps with workers, validation after each, saves within. Looked at is the training process at
-the end of each epoch. Linux alone has what is needed. Ends in exit status 1 where either grew by more than 2
-%.
+Epochs have 200 steps, with workers, saves within, and validation after each. The training process is measured
+at the end of each epoch. Linux only. The exit status is 1 if either grew by more than 2 %.
 """
 
 import gc
@@ -16,15 +15,15 @@ from pathlib import Path
 import train
 from tests.conftest import write_photos, write_tiny_weights
 
-EPOCHS, STEPS = 10, 200  # of an epoch
+EPOCHS, STEPS = 10, 200  # number of epochs, and steps in each
 MARGIN = 0.02
 
 
 def look():
-    """(megabytes that this process has resident, its open files)."""
+    """(resident memory of this process in MB, number of its open files)."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")) - 1  # one lists them
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")) - 1  # less the listing
 
 
 def main():

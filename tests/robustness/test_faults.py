@@ -1,5 +1,4 @@
-"""A run under what happens to long runs: warnings of the scheduler, kills, a full disk, a cut network.
-Nothing is lost."""
+"""Faults of long runs: a scheduler's warnings, kills, a full disk, a broken network. Nothing is lost."""
 
 import contextlib
 import errno
@@ -22,11 +21,11 @@ from swinsf.utils.cli import UserError
 from tests.conftest import ROOT, assert_equal, assert_one_line_error, quick, read_log, run_process, run_script
 from tests.robustness import two_hosts
 
-LONG = ["--epoch_length", "120"]  # 60 steps an epoch: time to meet a process in the midst of one
+LONG = ["--epoch_length", "120"]  # 60 steps an epoch: time to catch a process within one
 
 
 def read_until(process, pattern):
-    """Read the process's stderr until the pattern stands in it; returns what was read."""
+    """Read the process's stderr until the pattern appears; returns the text read."""
     seen = b""
     while not re.search(pattern, seen):
         byte = process.stderr.read(1)
@@ -36,7 +35,7 @@ def read_until(process, pattern):
 
 
 def assert_same_run(*folders):
-    """The runs ended in the same weights, optimiser, average and random states, and have the same log."""
+    """The runs ended with the same weights, optimiser, average, random states and log."""
     states = [checkpoint.load(folder / "last.pth")["training"] for folder in folders]
     for state in states:
         state.pop("totals")  # seconds
@@ -71,7 +70,7 @@ def torchrun(*arguments):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_resume_to_the_same_weights(photos, tiny_weights, tmp_path):
-    """torchrun hands SIGTERM on; a warning to one process alone, SIGUSR1, stops both and is no failure."""
+    """torchrun passes SIGTERM on. A warning to only one process, SIGUSR1, stops both and is no failure."""
     process = torchrun(*quick(photos, tiny_weights, tmp_path, "whole", *LONG))
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
@@ -104,15 +103,15 @@ def test_two_processes_stop_together_and_resume_to_the_same_weights(photos, tiny
 
 
 def torn(folder):
-    """Whether a save of last.pth is under way there, or was killed."""
+    """Whether a save of last.pth is under way in a folder, or was killed."""
     return any(name.startswith(".last.pth.") for name in os.listdir(folder))
 
 
 @pytest.mark.slow
 def test_thirty_kills_lose_nothing(photos, tiny_weights, tmp_path):
-    """SIGKILL while starting, within steps and within saves: last.pth can always be loaded, and the end is
-    the unbroken run's."""
-    # the second epoch ends in its middle
+    """SIGKILL at the start, within steps and within saves: last.pth can always be loaded, and the run ends
+    like the uninterrupted one."""
+    # the run ends in the middle of the second epoch
     options = ["--epoch_length", "1200", "--batch_size", "2", "--max_steps", "900"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "unbroken", *options)[1:]) == 0
     again = [
@@ -153,8 +152,8 @@ def test_thirty_kills_lose_nothing(photos, tiny_weights, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("name", ["last.pth", "best.pth", "log.jsonl"])
 def test_a_disk_that_refuses_for_a_while(photos, tiny_weights, tmp_path, monkeypatch, capsys, number, name):
-    """The run continues, the old file stays whole, and in the end all is as if nothing had been; one warning,
-    one all-clear."""
+    """The run continues, the old file stays whole, and the end is that of an undisturbed run, with one
+    warning and one all-clear."""
     options = [
         "--max_steps",
         "12",
@@ -233,7 +232,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_fills_up_within_a_file(small_disk):
-    """An OSError, which a run can live with, wherever in the file it is."""
+    """An OSError, which a run survives, at any place in the file."""
     checkpoint.save({"weights": torch.ones(3)}, small_disk / "file.pth")
     for count in (10**5, 3 * 10**5, 10**6):
         with pytest.raises(OSError, match=r"No space left .*file\.pth"):
@@ -245,7 +244,7 @@ def test_a_disk_that_fills_up_within_a_file(small_disk):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mount"), reason="no program mount")
 def test_a_disk_that_is_really_full(photos, tiny_weights, unbroken, small_disk):
-    """Full from the middle of the first epoch to that of the second, so that curves and log meet it too."""
+    """Full from the middle of the first epoch to that of the second, so curves and log are affected, too."""
     code = "import sys, train; from swinsf.utils import cli; from swinsf.training import run; run.RETRY = 0.2; cli.run(lambda: train.main(sys.argv[1:]))"
     arguments = quick(photos, tiny_weights, small_disk, "run", *LONG, "--save_minutes", "0")[1:]
     process = subprocess.Popen(
@@ -284,8 +283,8 @@ def test_the_last_epochs_are_kept_and_can_be_resumed(photos, tiny_weights, tmp_p
 
 
 def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
-    """The same command begins a run, also in an empty folder that a kill left, resumes it, and in the end
-    does nothing."""
+    """The same command starts a run, even in an empty folder that a kill left, resumes it, and does nothing
+    once it has ended."""
     arguments = quick(
         photos, tiny_weights, tmp_path, "run", "--epoch_length", "4", "--auto_resume", "--workers", "0"
     )[1:]
@@ -306,8 +305,8 @@ def test_a_job_that_starts_again_resumes(photos, tiny_weights, tmp_path):
         shutil.rmtree(tmp_path / "other")
 
 
-def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
-    """A link is not followed, a pipe hangs nothing."""
+def test_a_bad_lock_file(photos, tiny_weights, tmp_path):
+    """A link is not followed, and a pipe does not hang."""
     assert (
         train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:])
         == 0
@@ -327,7 +326,7 @@ def test_a_lock_that_is_none(photos, tiny_weights, tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_follows_another_resumes_from_its_last_save(photos, tiny_weights, tmp_path):
-    """The lock is waited for before last.pth is read."""
+    """It waits for the lock before it reads last.pth."""
     command = [
         sys.executable,
         *quick(photos, tiny_weights, tmp_path, "run", "--epoch_length", "9000", "--auto_resume"),
@@ -345,7 +344,7 @@ def test_a_job_that_follows_another_resumes_from_its_last_save(photos, tiny_weig
     first = start()
     read_until(first, rb"epoch 1: .*? [1-9]\d*/4500")
     second = start()
-    time.sleep(5)  # by then it has come to the lock
+    time.sleep(5)  # by then it waits for the lock
     step, _ = stop(first)
     read_until(second, rb"epoch 1: .*? [1-9]\d*/4500")
     later, said = stop(second)

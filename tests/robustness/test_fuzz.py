@@ -1,5 +1,4 @@
-"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and by name the worst that a file
-can be."""
+"""Hostile and broken input: three hundred cases of `tests.robustness.fuzz`, and the worst files."""
 
 import contextlib
 import io
@@ -43,10 +42,10 @@ def test_every_case_ends_in_a_result_or_in_one_line(kind, tmp_path):
     indices = [index for index in range(CASES) if fuzz.kind_of(index) == kind]
     counts, faults, _ = fuzz.run_cases(indices, 0, tmp_path)
     assert not faults, "\n".join(f"{fuzz.again(0, index)}: {fault}" for index, fault in faults.items())
-    assert len({outcome for _, outcome in counts}) > 1, counts  # cases of which all end alike try nothing
+    assert len({outcome for _, outcome in counts}) > 1, counts  # if all cases end alike, they test nothing
 
 
-def test_a_case_that_does_wrong_is_found_out(tmp_path, monkeypatch):
+def test_faults_of_a_case_are_detected(tmp_path, monkeypatch):
     ground = hostile.Ground(tmp_path)
     monkeypatch.setattr(fuzz, "SECONDS", 0.2)
 
@@ -71,14 +70,14 @@ def test_a_case_that_does_wrong_is_found_out(tmp_path, monkeypatch):
     assert "code of a file" in fault_of(ground.marker.touch)
     assert "was changed" in fault_of(lambda: ground.recording.write_bytes(b"x"))
     monkeypatch.setattr(fuzz, "MEMORY", 50 * 10**6)
-    held = [np.ones(10**7)]  # 80 MB that are there before
+    held = [np.ones(10**7)]  # 80 MB allocated before
     assert fault_of(lambda: 0) is None
     if fuzz.reset_peak():
         assert "memory: 0.08 GB more" in fault_of(lambda: held.append(np.ones(10**7)))
 
 
 def peak_of(call):
-    """How much memory a call takes that ends in a UserError, in bytes; and its text."""
+    """(peak memory in bytes, error text) of a call that ends with a UserError."""
     before = fuzz.reset_peak()
     with pytest.raises(UserError) as error:
         call()
@@ -117,7 +116,7 @@ def test_an_array_that_claims_more_than_there_is(tmp_path, shape):
 
 
 def repacked(source, target, packing, change=lambda name, data: data):
-    """A file of torch.save as a new zip archive."""
+    """Repack a file of torch.save as a new zip archive."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", packing) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
@@ -130,7 +129,7 @@ def test_a_packed_checkpoint(tiny_weights, tmp_path):
     memory, text = peak_of(lambda: load_model(tmp_path / "bomb.pth"))
     assert memory < 2**24 and "bomb.pth: refused, since it is packed" in text
     repacked(tiny_weights, tmp_path / "stored.pth", zipfile.ZIP_STORED)
-    load_model(tmp_path / "stored.pth")  # how a program packs it is of no matter
+    load_model(tmp_path / "stored.pth")  # stored, not compressed, as a program may repack it
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -151,7 +150,7 @@ def test_a_checkpoint_that_would_run_a_command(tiny_weights, tmp_path, new_forma
 
 
 def test_a_pickle_that_asks_for_memory(tmp_path):
-    """torch.load itself lets a bytearray of any size through."""
+    """torch.load itself allows a bytearray of any size."""
     torch.save({"config": {"depths": "HERE"}, "model": {}}, tmp_path / "whole.pth")
     asked = b"cbuiltins\nbytearray\n\x8a\x05" + (3 * 10**9).to_bytes(5, "little") + b"\x85R"
     here = b"X\x04\x00\x00\x00HERE"
@@ -203,7 +202,7 @@ def test_an_architecture_that_no_machine_has_room_for():
     [torch.zeros(1).expand(10**6, 10**6), torch.empty(10**12, device="meta"), torch.eye(3).to_sparse()],
     ids=["expanded", "meta", "sparse"],
 )
-def test_a_tensor_that_is_not_what_the_file_has(tiny_weights, tmp_path, tensor):
+def test_a_tensor_that_claims_more_than_the_file_has(tiny_weights, tmp_path, tensor):
     contents = checkpoint.load(tiny_weights)
     contents["model"]["norm.weight"] = tensor
     torch.save(contents, tmp_path / "w.pth")
@@ -212,7 +211,7 @@ def test_a_tensor_that_is_not_what_the_file_has(tiny_weights, tmp_path, tensor):
         assert memory < 2**26 and ("a tensor in it claims more" in text or "holds more than tensors" in text)
 
 
-def test_contents_that_are_nested_without_end(tmp_path):
+def test_endlessly_nested_contents(tmp_path):
     torch.save({"config": {"depths": "HERE"}, "model": {}}, tmp_path / "whole.pth")
     deep = b"]" + b"(]" * 10**5 + b"e" * 10**5  # [[[...]]]
     here = b"X\x04\x00\x00\x00HERE"
@@ -274,7 +273,7 @@ def test_a_picture_as_large_as_cameras_write(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, "9" * 10**5])
-def test_json_without_end(tmp_path, text, photos, tiny_weights):
+def test_endless_json(tmp_path, text, photos, tiny_weights):
     path = tmp_path / "meta.json"
     path.write_text(text)
     with pytest.raises(ValueError):
@@ -284,7 +283,7 @@ def test_json_without_end(tmp_path, text, photos, tiny_weights):
         simulate.main(["--source", f"photos:{photos}", "--save_path", str(tmp_path), "--workers", "0"])
 
 
-def test_a_pipe_hangs_nothing(tmp_path, photos, reds):
+def test_a_pipe_does_not_hang_a_script(tmp_path, photos, reds):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png", "c.png", "d.mp4", "e.dat", "f.npy", "reconstruct.json"):
         os.mkfifo(tmp_path / "photos" / name)
@@ -356,7 +355,7 @@ def run_contents(photos, tiny_weights, tmp_path_factory):
 
 
 def with_change(contents, path, value):
-    """A copy of nested dicts and lists with the value at a path of keys replaced."""
+    """A copy of nested dicts and lists, with the value at a path of keys replaced."""
     key, *rest = path
     changed = contents.copy()
     changed[key] = with_change(contents[key], rest, value) if rest else value
@@ -384,7 +383,7 @@ def with_change(contents, path, value):
     ],
     ids=lambda value: f"{value!s:.40}",
 )  # fmt: skip
-def test_a_run_whose_state_no_run_has(run_contents, tmp_path, path, value):
+def test_an_impossible_state_of_a_run_is_refused(run_contents, tmp_path, path, value):
     (tmp_path / "run").mkdir()
     torch.save(with_change(run_contents, path, value), tmp_path / "run" / "last.pth")
     with pytest.raises(UserError, match=r"run(/last\.pth)?: ") as error:
@@ -403,8 +402,8 @@ def contents_of(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_where_a_datasets_links_lead_nothing_is_written(tiny_weights, tmp_path):
-    """Streams and pictures may lie elsewhere: their folders are the dataset's too."""
+def test_nothing_is_written_to_the_targets_of_a_datasets_links(tiny_weights, tmp_path):
+    """Streams and pictures may be elsewhere: their folders belong to the dataset, too."""
     real = write_reds(tmp_path / "real", test=1)
     linked = tmp_path / "linked" / "test"
     (linked / "input").mkdir(parents=True)
@@ -460,7 +459,7 @@ def test_a_link_among_the_results_is_replaced_and_never_written_through(tiny_wei
 
 
 def test_a_list_of_names_that_lead_out_of_the_dataset(tmp_path):
-    """A folder reached by .. is the folder that it is."""
+    """A path with .. is resolved to its folder."""
     data = write_reds(tmp_path / "data", test=1)
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="is inside the dataset"):
@@ -474,7 +473,7 @@ def test_a_list_of_names_that_lead_out_of_the_dataset(tmp_path):
         )
 
 
-def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tmp_path):
+def test_reconstruct_and_simulate_never_write_through_a_link(tiny_weights, photos, tmp_path):
     write_dat(tmp_path / "rec.dat", random_spikes(45, 250, 400))
     data = tmp_path / "data"
     write_png(data / "precious.png", np.zeros((4, 4), np.uint8))
@@ -491,7 +490,9 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
         "cpu",
     ]
     (tmp_path / ".x.npy.parts").symlink_to(data)
-    with pytest.raises(UserError, match=r"\.x\.npy\.parts: is where pictures wait, but not of this script"):
+    with pytest.raises(
+        UserError, match=r"\.x\.npy\.parts: pictures would be collected here, but it is not from this script"
+    ):
         reconstruct.main([*options, "--output", str(tmp_path / "x.npy"), "--overwrite"])
     (tmp_path / "y.npy").symlink_to(data / "precious.png")
     assert reconstruct.main([*options, "--output", str(tmp_path / "y.npy"), "--overwrite"]) == 0
@@ -507,8 +508,8 @@ def test_reconstruct_and_simulate_write_through_no_link(tiny_weights, photos, tm
 
 
 def test_a_matlab_file_that_crashes_its_reader(tmp_path):
-    """Each byte of its head damaged in turn: statistics or one line, whatever scipy does, which now and then
-    ends the process."""
+    """Each byte of its header is damaged in turn. The result is statistics or one line, though scipy
+    sometimes crashes its process."""
     path = tmp_path / "s.mat"
     scipy.io.savemat(path, {"mean": np.zeros(36), "cov": np.eye(36)})
     whole = path.read_bytes()

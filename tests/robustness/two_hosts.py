@@ -1,11 +1,10 @@
-"""Train over two hosts through a cut link and a killed process, to the weights of the run that nothing
-disturbed.
+"""Train on two hosts through a cut link and a killed process, to the weights of an undisturbed run.
 
     python -m tests.robustness.two_hosts
 
-The hosts are two network namespaces joined by a veth pair (Linux, root, `ip` of Debian's iproute2); they
-share the disk. Each has its own torchrun, one process, and they meet by its rendezvous. Ends in exit status
-77 where namespaces cannot be made.
+The hosts are two network namespaces joined by a veth pair (Linux, root, `ip` from Debian's iproute2); they
+share the disk. Each runs torchrun with one process, and they meet through its rendezvous. The exit status is
+77 if namespaces cannot be made.
 """
 
 import contextlib
@@ -23,9 +22,9 @@ from swinsf.models import checkpoint
 from tests.conftest import ROOT, assert_equal, write_photos, write_tiny_weights
 
 SKIPPED = 77
-TIMEOUT = 5  # seconds that a process waits for the other
-CUT = 12  # seconds that the link is cut
-LIMIT = 300  # seconds that a job may take
+TIMEOUT = 5  # seconds for which a process waits for the other
+CUT = 12  # seconds for which the link is cut
+LIMIT = 300  # time limit of a job in seconds
 
 
 def ip(*arguments):
@@ -34,10 +33,10 @@ def ip(*arguments):
 
 @contextlib.contextmanager
 def hosts():
-    """Two namespaces, each with its end of a link, 10.77.0.1 and 10.77.0.2; gives their names. OSError where
-    that cannot be."""
+    """Yields the names of two namespaces, joined by a link from 10.77.0.1 to 10.77.0.2. Raises OSError if
+    they cannot be made."""
     if sys.platform != "linux" or os.geteuid() or not shutil.which("ip"):
-        raise OSError("two hosts want Linux, root and the program ip of iproute2")
+        raise OSError("two hosts need Linux, root and the program ip of iproute2")
     names = [f"host{number}-{os.getpid()}" for number in (1, 2)]
     try:
         for name in names:
@@ -69,7 +68,7 @@ def hosts():
 
 
 class Job:
-    """torchrun on both hosts, training the run NAME."""
+    """torchrun on both hosts, training one run."""
 
     def __init__(self, names, folder, run):
         self.names, self.folder = names, folder / run
@@ -131,7 +130,7 @@ class Job:
             return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def wait_for(self, pattern):
-        """Until the pattern stands in the first host's log; RuntimeError with both logs where it does not
+        """Wait for a pattern in the first host's log. Raises RuntimeError, with both logs, if it does not
         come."""
         while not re.search(pattern, self.logs[0].read_text()):
             if time.monotonic() - self.begin > LIMIT or any(agent.poll() for agent in self.agents):
@@ -155,7 +154,7 @@ class Job:
         raise RuntimeError(f"{self.folder.name}: {reason}\n{logs}")
 
     def workers(self, number):
-        """The ids of the training processes on a host, without their loaders' workers."""
+        """The ids of the training processes on a host, without their data-loading workers."""
         listed = subprocess.run(
             ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
         ).stdout
@@ -171,7 +170,7 @@ class Job:
 
 
 def disturb(job):
-    """Cut and mend the link in the first epoch; kill a process in the second."""
+    """Cut and restore the link in the first epoch; kill a process in the second."""
     job.wait_for(r"epoch 1: .*? [3-9]\d/100")
     ip("-n", job.names[1], "link", "set", "veth2", "down")
     print(f"link cut for {CUT} s", flush=True)

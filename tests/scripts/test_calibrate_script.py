@@ -27,8 +27,7 @@ def run(module, *arguments):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with dark.dat, flat.dat, rec.dat, other.dat by another camera, and camera.npz; not to be
-    written to."""
+    """A read-only folder with dark.dat, flat.dat, rec.dat, other.dat by another camera, and camera.npz."""
     folder = tmp_path_factory.mktemp("camera")
     recordings = {
         "dark": record(0, CAMERA, 1500, 1),
@@ -76,7 +75,7 @@ def test_maps_table_and_report(place, tmp_path, capsys):
 
 
 def made(place, folder, *flags, recording="rec.dat", calibrated=True):
-    """Pictures (N, H, W), float, of a recording that the script makes into a folder."""
+    """The pictures, float (N, H, W), that the script writes into a folder for a recording."""
     path = folder / f"{len([*folder.iterdir()])}.npy"
     more = ["--calibration", place / "camera.npz"] if calibrated else []
     size = SIZE if str(recording).endswith(".dat") else []
@@ -85,7 +84,7 @@ def made(place, folder, *flags, recording="rec.dat", calibrated=True):
 
 
 @pytest.mark.parametrize(("method", "gain"), [("tfp", 5), ("tfi", 1), ("swinsf", 3)])
-def test_calibrated_pictures_are_nearer_to_the_truth(place, tmp_path, method, gain):
+def test_calibrated_pictures_are_closer_to_the_truth(place, tmp_path, method, gain):
     flags = [
         "--method",
         method,
@@ -187,7 +186,7 @@ def test_inspection_and_page(place, tmp_path, capsys):
     assert (tmp_path / "z.html").is_file()
 
 
-def test_what_was_repaired_is_part_of_the_settings(place, tmp_path, capsys):
+def test_repaired_pixels_are_part_of_the_settings(place, tmp_path, capsys):
     flags = [place / "rec.dat", *SIZE, "--method", "tfp", "--output", tmp_path / "x"]
     run(reconstruct, *flags)
     assert "repair: 2 hot and 0 dead pixels" in capsys.readouterr().out
@@ -242,7 +241,7 @@ def test_published_arrays_are_converted(tmp_path, capsys):
     )
 
 
-def test_what_is_refused(place, tmp_path):
+def test_bad_recordings_and_flags_are_refused(place, tmp_path):
     dark, flat = ["--dark", place / "dark.dat"], ["--flat", place / "flat.dat"]
     np.save(tmp_path / "flat.npy", record(0.2, draw_camera(20, 30), 600))
     np.save(tmp_path / "dark.npy", record(0, CAMERA, 600))

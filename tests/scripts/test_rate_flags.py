@@ -1,4 +1,4 @@
-"""--rate in test.py, train.py and reconstruct.py, and datasets of another rate, as a user has them."""
+"""--rate in test.py, train.py and reconstruct.py, and datasets with other rates."""
 
 import csv
 import json
@@ -25,8 +25,7 @@ from tests.datasets.test_rates import fire, texture
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """A dataset whose white fires at each second step: 4 streams in train, 2 in test; not to be written
-    to."""
+    """A read-only dataset whose white fires at every second step: 4 streams in train, 2 in test."""
     folder = tmp_path_factory.mktemp("half") / "spikes"
     for split, count in (("train", 4), ("test", 2)):
         (folder / split / "input").mkdir(parents=True)
@@ -57,7 +56,7 @@ def score(dataset, weights, out, *more):
         return list(csv.DictReader(file))
 
 
-def test_test_py_measures_and_says_the_rate(half, tiny_weights, tmp_path, capsys):
+def test_test_py_measures_and_prints_the_rate(half, tiny_weights, tmp_path, capsys):
     measured = score(half, tiny_weights, tmp_path / "a")
     assert (
         "white fires 0.5 times a step in these streams (measured over 2; 0.6 is usual)"
@@ -77,7 +76,7 @@ def test_test_py_measures_and_says_the_rate(half, tiny_weights, tmp_path, capsys
         test_script.main(["--rate", "0.5"])
 
 
-def test_a_simulated_dataset_has_its_rate_on_record(photos, tiny_weights, tmp_path):
+def test_a_simulated_dataset_records_its_rate(photos, tiny_weights, tmp_path):
     flags = [
         "--save_path",
         str(tmp_path),
@@ -98,7 +97,7 @@ def test_a_simulated_dataset_has_its_rate_on_record(photos, tiny_weights, tmp_pa
 
 
 def run(folder, name, half, weights, *more):
-    """train.py over 6 steps of 3 epochs."""
+    """Run train.py for 6 steps in 3 epochs."""
     flags = [
         "--dataset_path",
         str(half),
@@ -141,17 +140,17 @@ def test_training_at_another_rate_validates_in_its_levels_and_resumes_exactly(
     ]
     assert_equal(*weights[:2])
     assert_equal(*weights[::2])
-    # best.pth is as any other: on the scale of 0.6, which test.py brings to the dataset's.
+    # best.pth is like any other: on the scale of 0.6, which test.py scales to that of the dataset.
     load_model(whole / "best.pth")
-    # The network begins with means of spikes. They fit at once if the pictures are brought to its scale.
+    # The network begins with means of spikes. They fit at once if the pictures are scaled to it.
     log, left = read_log(whole), read_log(run(tmp_path, "left", half, tiny_weights, "--rate", "0.6"))
     assert log[0]["train_loss"] < 0.5 * left[0]["train_loss"] and log[-1]["val_psnr"] > left[-1]["val_psnr"]
     with pytest.raises(UserError, match=r"--rate 0\.6: the run has None, and a resumed run keeps it"):
         train.main(["--resume_path", str(whole), "--rate", "0.6"])
 
 
-def test_a_run_of_an_older_version_keeps_the_rate_that_it_had(half, tiny_weights, tmp_path, capsys):
-    """It took every dataset to have 0.6, and its resumed weights are those of an unbroken run."""
+def test_a_run_of_an_older_version_keeps_its_rate(half, tiny_weights, tmp_path, capsys):
+    """It assumed 0.6 for every dataset; its resumed weights are those of an uninterrupted run."""
     left = run(tmp_path, "left", half, tiny_weights, "--rate", "0.6")
     run(tmp_path, "old", half, tiny_weights, "--rate", "0.6", "--max_steps", "3")
     state = checkpoint.load(tmp_path / "old/last.pth")
@@ -173,7 +172,7 @@ def test_the_loss_holds_the_network_to_its_own_scale():
     assert reconstruction_loss(pictures, batch, RECIPES["paper"].loss).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_reconstruct_py_takes_the_rate_that_is_white(tmp_path, capsys):
+def test_reconstruct_py_accepts_the_rate_of_white(tmp_path, capsys):
     np.save(tmp_path / "a.npy", uniform(0.2, 101, 40, 60))
 
     def mean(name, *flags):
@@ -182,7 +181,7 @@ def test_reconstruct_py_takes_the_rate_that_is_white(tmp_path, capsys):
         return np.load(tmp_path / name).mean()
 
     assert mean("plain.npy", "--exposure", 1) == pytest.approx(85, abs=2)
-    # who says what is white has no automatic exposure
+    # a given white turns off the automatic gain
     assert mean("half.npy", "--rate", 0.5) == pytest.approx(102, abs=2)
     assert mean("double.npy", "--rate", 0.5, "--exposure", 2) == pytest.approx(204, abs=3)
     assert mean("floats.npy", "--rate", 0.4, "--bits", 32) == pytest.approx(127.5, abs=2)
@@ -190,7 +189,7 @@ def test_reconstruct_py_takes_the_rate_that_is_white(tmp_path, capsys):
     assert mean("auto_half.npy", "--rate", 0.5, "--exposure", "auto") == pytest.approx(auto, abs=1)
 
 
-def test_pictures_and_reconstruct_take_it_too(tiny_weights):
+def test_pictures_and_reconstruct_accept_it_too(tiny_weights):
     model, spikes = load_model(tiny_weights), uniform(0.2, 61, 24, 32)
     whites = {rate: next(reconstruct_stream(spikes, model, rate=rate)) for rate in (0.6, 0.4)}
     np.testing.assert_allclose(whites[0.4], 1.5 * whites[0.6], rtol=1e-5)

@@ -39,7 +39,7 @@ STEPS = 150
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """(path, its spikes): a recording of 250x400; not to be written to."""
+    """(path, spikes) of a recording of 250x400; read-only."""
     spikes = moving_scene(250, 400, STEPS)
     path = tmp_path_factory.mktemp("rec") / "rec.dat"
     write_dat(path, spikes)
@@ -55,7 +55,7 @@ def run(*arguments):
     return script.main([*map(str, arguments)])
 
 
-def test_pictures_are_the_networks_and_lie_under_their_steps(
+def test_pictures_are_the_networks_and_named_by_their_steps(
     recording, options, tiny_weights, tmp_path, capsys
 ):
     path, spikes = recording
@@ -99,7 +99,7 @@ def test_the_classical_methods_and_times(recording, method, tmp_path):
         assert np.abs(picture.astype(int) - to_bytes(expected.numpy())).max() <= 1
 
 
-def test_dark_scenes_are_lit(tmp_path, capsys):
+def test_dark_scenes_are_brightened(tmp_path, capsys):
     dark, means = moving_scene(40, 60, 300, 0.0, sensor=Sensor(rate=0.06)), {}
     np.save(tmp_path / "dark.npy", dark)
     np.savez(tmp_path / "white.npz", 255 * dark)
@@ -146,9 +146,7 @@ def test_dark_scenes_are_lit(tmp_path, capsys):
 
 @pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
 @pytest.mark.parametrize("piped", [False, True])
-def test_binned_steps_have_the_same_steps_and_grey_levels(
-    method, piped, options, tmp_path, monkeypatch, capsys
-):
+def test_binning_keeps_key_frames_and_grey_levels(method, piped, options, tmp_path, monkeypatch, capsys):
     spikes = moving_scene(40, 64, 400, 0.05, sensor=Sensor(rate=0.06))
     write_dat(tmp_path / "rec.dat", spikes, flip=False)
     arguments = [
@@ -208,7 +206,7 @@ def test_binned_steps_have_the_same_steps_and_grey_levels(
         run(tmp_path / "rec.dat", *arguments, "--bin", 8, "--output", tmp_path / "none")
 
 
-def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkeypatch):
+def test_weights_are_named_with_their_purpose_and_warnings_outside_it(tmp_path, capsys, monkeypatch):
     from swinsf import models
 
     monkeypatch.setattr("swinsf.models.weights.SHIPPED", tmp_path)
@@ -233,7 +231,7 @@ def test_what_weights_are_for_and_what_is_outside_of_it(tmp_path, capsys, monkey
     assert models.weights_for("spike-X4K") == larger and models.weights_for("spike-REDS") == small
 
 
-def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp_path):
+def test_a_killed_run_resumes_to_the_same_output(recording, options, tmp_path):
     path, _ = recording
     arguments = [path, *options, "--stride", 1, "--stop", 100, "--output"]
     assert run(*arguments, tmp_path / "whole.npy") == 0
@@ -263,7 +261,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_end(recording, options, tmp
     }
 
 
-def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
+def test_finished_pictures_are_not_made_again(recording, options, tmp_path, capsys):
     path, _ = recording
     arguments = [path, *options, "--stride", 10, "--output", tmp_path / "x"]
     run(*arguments)
@@ -282,7 +280,7 @@ def test_what_is_done_is_not_done_again(recording, options, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
-def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tmp_path, capsys):
+def test_a_repeated_command_only_writes_the_page(recording, kind, tmp_path, capsys):
     path, _ = recording
     arguments = [path, "--method", "tfp", "--stride", 50, "--output", tmp_path / kind]
     run(*arguments)
@@ -302,7 +300,7 @@ def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tm
             np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_GRAYSCALE
         )
         assert np.abs(shown.astype(int) - picture).mean() < (4 if kind[-4:] in (".mp4", ".avi") else 0.01)
-    if kind != "x":  # another file under the name is not taken for ours
+    if kind != "x":  # another file with this name is not ours
         (tmp_path / kind).write_bytes(b"mine")
         with pytest.raises(UserError, match="is there already; add --overwrite"):
             run(*arguments)
@@ -316,7 +314,7 @@ def test_the_same_command_twice_has_nothing_to_do_but_a_page(recording, kind, tm
 @pytest.mark.parametrize("kind", ["x", "x.npy", "x.mp4", "x.avi"])
 @pytest.mark.parametrize("method", ["swinsf", "tfp", "tfi"])
 def test_a_pipe_into_any_output_ends(recording, options, kind, method, tmp_path, monkeypatch):
-    """Its key frames end at sys.maxsize: whoever walks over them never comes back."""
+    """Its key frames end at sys.maxsize, so a loop over all of them would never end."""
     path, _ = recording
     ended = []
 
@@ -351,11 +349,11 @@ def test_pictures_of_another_recording_of_the_same_name_are_not_resumed(options,
     run(*arguments, "--stop", 61)
     record = json.loads((tmp_path / "x/reconstruct.json").read_text())
     (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
-    write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32))  # the same, grown
+    write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32))  # the same recording, grown
     run(*arguments, "--stop", 61)
     (tmp_path / "x/reconstruct.json").write_text(json.dumps({**record, "whole": False}))
     write_dat(tmp_path / "rec.dat", random_spikes(140, 24, 32, seed=1))
-    with pytest.raises(UserError, match="an unfinished run lies there, with contents"):
+    with pytest.raises(UserError, match="has an unfinished run with contents"):
         run(*arguments, "--stop", 61)
 
 
@@ -363,7 +361,7 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     path, _ = recording
     arguments = [path, "--method", "tfp", "--stride", 50, "--report", "--output", tmp_path / "x.npy"]
     (tmp_path / "x.html").write_text("mine")
-    with pytest.raises(UserError, match=r"x\.html: is there already, and no page of this script"):
+    with pytest.raises(UserError, match=r"x\.html: is there already, and not a page of this script"):
         run(*arguments)
     assert (tmp_path / "x.html").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     (tmp_path / "x.html").unlink()
@@ -377,8 +375,8 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     np.testing.assert_array_equal(shown, np.load(tmp_path / "x.npy")[0])
 
 
-def test_several_recordings_by_one_command(tmp_path, capsys):
-    """Folders and patterns; names that collide carry their folder's; one that is bad stops itself alone."""
+def test_several_recordings_in_one_command(tmp_path, capsys):
+    """Folders and patterns; names that collide get their folder's name; a bad recording stops only itself."""
     for name in ("one/a.npy", "one/b.npy", "two/a.npy", "two/.hidden.npy"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / name, random_spikes(60 + len(name), 24, 32))
@@ -412,7 +410,7 @@ def test_one_model_serves_all_recordings(tmp_path, options, monkeypatch):
     assert len(loads) == 1 and (tmp_path / "a.avi").exists() and (tmp_path / "b.avi").exists()
 
 
-def test_slow_motion_fps_and_stride_make_one_another(tmp_path, capsys):
+def test_any_two_of_slowmo_fps_and_stride_set_the_third(tmp_path, capsys):
     np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
     for flags, words in (
         ([], "18 pictures of steps 20 to 360, .* at 25 pictures a second, 40 times slower than life"),
@@ -476,18 +474,18 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
     assert not (tmp_path / "y.mp4").exists()
 
 
-def test_a_moment_is_called_by_its_step_and_time():
+def test_a_moment_is_named_by_its_step_and_time():
     assert moment_name(150, 40000.0) == "step 150, 3.75 ms"
 
 
-def test_a_recording_is_not_written_over(tmp_path):
+def test_a_recording_is_never_overwritten(tmp_path):
     np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
     with pytest.raises(UserError, match="is the recording itself"):
         run(tmp_path / "rec.npy", "--method", "tfp", "--output", tmp_path / "rec.npy", "--overwrite")
     assert np.load(tmp_path / "rec.npy").shape == (60, 24, 32)
 
 
-def test_a_hole_in_the_pictures_is_no_whole_output(recording, tmp_path, monkeypatch):
+def test_missing_pictures_are_an_error(recording, tmp_path, monkeypatch):
     path, _ = recording
     monkeypatch.setattr(job.Job, "share", lambda one, *_: (list(one.plan.keys)[:2], 2))
     with pytest.raises(UserError, match="1 pictures are missing"):
@@ -543,7 +541,7 @@ def test_standard_input(recording, options, tmp_path):
             == 0
         )
         assert output.read_bytes() == (tmp_path / "file.npy").read_bytes()
-    # As is one that is shorter than --stop, or ends within a group of all outputs.
+    # A recording shorter than --stop, or one that ends within a group of all outputs, also works.
     for name, steps, *flags in (
         ("stop", 100, "--stop", "1000"),
         ("all", 70, "--stride", "1", "--outputs", "all"),
@@ -561,7 +559,7 @@ def test_standard_input(recording, options, tmp_path):
             "--overwrite",
         )
         assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "file.npy").read_bytes()
-    # As is a recording that ends within a step, or before the first window.
+    # A recording may end within a step, or before the first window.
     result = piped(12_500 * 60 + 5, "--method", "tfp", "--output", tmp_path / "cut.npy")
     assert result.returncode == 0 and "its last 5 bytes are no whole step" in result.stdout
     assert np.load(tmp_path / "cut.npy").shape == (1, 250, 400)
@@ -608,7 +606,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"small.dat", "pictures"}
 
 
-def test_a_recording_that_is_cut_short_meanwhile(tmp_path, options, monkeypatch):
+def test_a_recording_that_is_truncated_during_the_run(tmp_path, options, monkeypatch):
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     read = job.reconstruct_binned
 
@@ -655,7 +653,7 @@ def test_the_default_is_a_video_of_the_shipped_weights(recording):
 
 
 @pytest.mark.parametrize("method", ["tfp", "swinsf"])
-def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
+def test_a_stalled_pipe_can_be_interrupted(recording, options, method, tmp_path):
     path, _ = recording
     command = f"reconstruct.py - --height 250 --width 400 --stride 10 --method {method} {' '.join(options)}"
     arguments = [sys.executable, *command.split(), "--output", str(tmp_path / "x.npy")]
@@ -673,8 +671,8 @@ def test_a_pipe_that_stalls_can_be_left(recording, options, method, tmp_path):
         assert b"Traceback" not in (errors := process.stderr.read()) and b"terminate" not in errors
 
 
-def test_other_processes_take_the_key_frames_that_the_first_chose(tmp_path):
-    """Each opens the recording for itself, and it may have grown between."""
+def test_other_processes_use_the_key_frames_of_the_first(tmp_path):
+    """Each process opens the recording itself, and it may have grown in between."""
     write_dat(tmp_path / "rec.dat", random_spikes(100, 24, 32))
     flags = (
         "--height",
@@ -714,7 +712,7 @@ def test_tfp_is_shown_beside_each_picture(tmp_path):
             run(*flags, "--beside", "tfp", *more, "--output", tmp_path / "c.npy")
 
 
-def test_a_short_video_is_told_how_to_slow_down(tmp_path, capsys):
+def test_a_short_video_gets_advice_on_slow_motion(tmp_path, capsys):
     np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
     run(tmp_path / "a.npy", "--method", "tfp", "--output", tmp_path / "a.mp4")
     line = "video: 0.72 s; --slowmo 267 makes it about 4.5 s, with a picture every 3 steps"
@@ -742,7 +740,7 @@ def test_a_batch_ends_with_a_table(tmp_path, capsys):
     ]
 
 
-def test_a_png_is_the_picture_of_a_moment(tmp_path):
+def test_a_single_png_shows_one_moment(tmp_path):
     np.save(tmp_path / "a.npy", random_spikes(90, 24, 32))
     flags = [tmp_path / "a.npy", "--method", "tfp", "--exposure", 1]
     run(*flags, "--stride", 1, "--output", tmp_path / "all.npy")
@@ -753,7 +751,7 @@ def test_a_png_is_the_picture_of_a_moment(tmp_path):
 
 
 def test_pictures_up_to_the_ends(tmp_path, options, capsys):
-    """They are those of a recording that is mirrored in time by hand; the others stay as they are."""
+    """They equal those of a recording mirrored in time by hand; the other pictures stay the same."""
     spikes = random_spikes(90, 24, 32)
     np.save(tmp_path / "a.npy", spikes)
     np.save(tmp_path / "long.npy", np.concatenate([spikes[20:0:-1], spikes, spikes[-2:-22:-1]]))

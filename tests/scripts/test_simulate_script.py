@@ -1,4 +1,4 @@
-"""simulate.py as a user runs it."""
+"""simulate.py, run as a user would."""
 
 import errno
 import json
@@ -38,9 +38,9 @@ def grey_level(path):
     return float(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).mean())
 
 
-def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
-    """A video of uniform frames, one a step, each 4 grey levels lighter than the one before: an error of a
-    step is seen."""
+def test_pictures_and_spikes_match_the_step_of_their_id(tmp_path):
+    """A video of uniform frames, one per step, each 4 grey levels brighter, so that an error of one step
+    shows."""
     greys = [40 + 4 * i for i in range(41)] * 20
     path = write_video(
         tmp_path / "ramp.avi", [np.full((250, 400), grey, np.uint8) for grey in greys[: 41 * 12]]
@@ -61,7 +61,7 @@ def test_pictures_and_spikes_are_those_of_the_step_that_the_id_says(tmp_path):
         assert sample[output].mean() == pytest.approx(40 + 4 * step, abs=1.5)
 
 
-def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
+def test_the_picture_of_a_test_stream_shows_its_151st_step(tmp_path):
     greys = [min(255, 20 + 5 * abs(i - 150)) for i in range(301)]
     path = write_video(tmp_path / "valley.avi", [np.full((250, 400), grey, np.uint8) for grey in greys] * 3)
     options = ("--steps_per_frame", "1", "--count", "1", "--split", "test", "--sensor", "ideal")
@@ -76,7 +76,7 @@ def test_the_picture_of_a_test_stream_is_that_of_its_151st_step(tmp_path):
     )
 
 
-def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was_there(big_photos, tmp_path):
+def test_a_dataset_resumes_and_its_scenes_do_not_depend_on_existing_ones(big_photos, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert simulate(f"photos:{big_photos}", whole, "--count", "3").returncode == 0
     assert simulate(f"photos:{big_photos}", parts, "--count", "1").returncode == 0
@@ -92,7 +92,7 @@ def test_a_dataset_resumes_where_it_stopped_and_scenes_do_not_depend_on_what_was
     assert (parts / "train/input/scene000000id21.dat").stat().st_mtime_ns == kept
     meta = json.loads((whole / "meta.json").read_text())["splits"]["train"]
     assert meta["count"] == 3 and meta["seed"] == 0 and meta["sensor"] == "reds" and len(meta["sources"]) == 2
-    sensors = meta["sensors"]  # what was drawn for each scene
+    sensors = meta["sensors"]  # the sensor drawn for each scene
     assert list(sensors) == ["scene000000", "scene000001", "scene000002"]
     assert (
         len({sensor["grain"] for sensor in sensors.values()}) == 3 and sensors["scene000001"]["rate"] == 0.6
@@ -130,7 +130,7 @@ def test_layout_1000_with_a_noisy_sensor(big_photos, tmp_path):
     )
 
 
-def test_what_is_refused(big_photos, tmp_path):
+def test_bad_folders_and_flags_are_refused(big_photos, tmp_path):
     source = f"photos:{big_photos}"
 
     def refused(folder, *options, match, source=source):
@@ -151,7 +151,7 @@ def test_what_is_refused(big_photos, tmp_path):
     assert len(list((mine / "train/input").iterdir())) == 1
     meta = json.loads((mine / "meta.json").read_text())
     taken = next(iter(script.open_dataset(source, split="test").sources)).name
-    meta["splits"]["train"]["sources"][taken] = 1  # as where photographs were added between the splits
+    meta["splits"]["train"]["sources"][taken] = 1  # as if photographs were added between the splits
     (mine / "meta.json").write_text(json.dumps(meta))
     refused(
         mine,
@@ -179,7 +179,7 @@ def test_what_is_refused(big_photos, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_the_sensor_of_a_data_mode_and_flags_over_it():
+def test_flags_override_the_sensor_of_a_data_mode():
     def drawn(*flags):
         return script.draw_sensor(
             script.parse_settings(["--source", "photos:x", "--save_path", "y", *flags]), 0
@@ -196,7 +196,7 @@ def test_the_sensor_of_a_data_mode_and_flags_over_it():
 
 
 def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
-    """Its meta.json lists flags that were left out, as null, and has none of the later ones."""
+    """Its meta.json lists omitted flags as null, and has none of the later flags."""
     about = {"source": "photos:x", "data_mode": "250", "given": {"blur": 0.5}, "sources": {}, "count": 1}
     old = {
         **about,
@@ -216,9 +216,8 @@ def test_a_dataset_of_an_earlier_version_is_resumed(tmp_path):
         claim_folder(tmp_path, "train", {**about, "given": {"start": "zero"}, "sensors": {}})
 
 
-def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch):
-    """The disk is full at the third stream: the first two are whole, nothing torn is left, and the same
-    command resumes."""
+def test_a_full_disk_leaves_the_finished_streams(big_photos, tmp_path, monkeypatch):
+    """Full at the third stream: the first two are complete, no partial file is left, the command resumes."""
     written = []
     write = script.write_dat
 
@@ -249,7 +248,7 @@ def test_a_full_disk_leaves_what_was_finished(big_photos, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("long", [False, True])
 def test_grey_levels_of_pictures_are_rounded(tmp_path, long):
-    """Cut off, they would be too dark by half a level, and so would networks that are trained on them."""
+    """Truncated, they would be too dark by half a level, and so would networks trained on them."""
     for i in range(4 if long else 30):  # 0.55 x 101 = 55.55
         write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 101, np.uint8))
     source = ["--source", f"frames:{tmp_path / 'frames'}", "--save_path", str(tmp_path / "out")]
@@ -261,7 +260,7 @@ def test_grey_levels_of_pictures_are_rounded(tmp_path, long):
     assert {grey_level(path) for path in pictures} == {56}
 
 
-def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
+def test_a_whole_video_becomes_one_stream_with_a_picture_of_every_frame(tmp_path):
     for i in range(6):
         write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 40 + 20 * i, np.uint8))
     source = ("--source", f"frames:{tmp_path / 'frames'}", "--save_path", str(tmp_path / "out"), "--long")
@@ -272,7 +271,7 @@ def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
     np.testing.assert_allclose(spikes.mean((1, 2)), 0.5 * (40 + 2 * np.arange(51)) / 255, atol=0.004)
     pictures = sorted((tmp_path / "out/test/gt").iterdir())
     assert {grey_level(path) for path in pictures} == {40, 60, 80, 100, 120, 140}
-    # scored where 41 steps lie about a picture, by the rate that meta.json has
+    # pictures with 41 steps around them are scored, with the rate in meta.json
     dataset = open_dataset(tmp_path / "out")
     assert dataset.names == ["walk_key_id21", "walk_key_id31"] and set(dataset.rates.values()) == {0.5}
     sample = dataset.read(1)
@@ -288,7 +287,7 @@ def test_a_whole_video_as_one_stream_with_a_picture_of_every_frame(tmp_path):
         claim_folder(tmp_path / "out", "test", meta)
 
 
-def test_a_dataset_that_is_resumed_under_another_grid_says_so(big_photos, tmp_path, capsys):
+def test_resuming_a_dataset_under_another_grid_prints_a_line(big_photos, tmp_path, capsys):
     arguments = ["--source", f"photos:{big_photos}", "--save_path", str(tmp_path), "--workers", "0"]
     assert script.main([*arguments, "--count", "1"]) == 0
     meta = json.loads((tmp_path / "meta.json").read_text())
@@ -302,7 +301,7 @@ def test_a_dataset_that_is_resumed_under_another_grid_says_so(big_photos, tmp_pa
 
 
 def test_the_sampler_is_a_setting_of_the_dataset(big_photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(script.sampling, "SAMPLER", "bicubic")  # put back in the end
+    monkeypatch.setattr(script.sampling, "SAMPLER", "bicubic")  # restored at the end
     arguments = ["--source", f"photos:{big_photos}", "--count", "1", "--workers", "0", "--sensor", "ideal"]
     for sampler in ("bicubic", "spline"):
         folder = tmp_path / sampler

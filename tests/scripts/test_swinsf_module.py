@@ -1,5 +1,4 @@
-"""What a program of one's own imports: `pictures`, and what is said where another package has the name of one
-of ours."""
+"""The module that a user's program imports: `pictures`, and other packages with the names of ours."""
 
 import subprocess
 import sys
@@ -19,8 +18,7 @@ from tests.conftest import ROOT, uniform
 
 @pytest.fixture(scope="module")
 def model():
-    """A network whose pictures are means along the motion, so that it can be told what `pictures` makes of
-    them."""
+    """A network whose pictures are means along the motion, so that the results of `pictures` are known."""
     torch.manual_seed(0)
     return build_model("small", skip="motion", depths=(1,), channels=4, heads=2).eval()
 
@@ -54,7 +52,7 @@ def test_a_dark_recording_is_brightened_and_its_steps_binned(model, monkeypatch)
 
 
 def test_pictures_of_a_file_start_stop_and_gamma(model, tmp_path):
-    # by which the size is told
+    # texture that shows the size
     waves = 0.3 + 0.2 * np.sin(np.arange(400) / 9) * np.cos(np.arange(250) / 7)[:, None]
     spikes = uniform(waves, 120, 250, 400)
     write_dat(tmp_path / "rec.dat", spikes)
@@ -66,7 +64,7 @@ def test_pictures_of_a_file_start_stop_and_gamma(model, tmp_path):
     assert cv2.imwrite(str(tmp_path / "50.png"), made[50])
 
 
-def test_what_is_no_recording_is_one_clear_error(model, tmp_path):
+def test_a_bad_recording_is_one_clear_error(model, tmp_path):
     with pytest.raises(ValueError, match="a picture needs 41 steps"):
         swinsf.pictures(uniform(0.3, 40), bin=1, model=model)
     with pytest.raises(UserError, match="no such"):

@@ -1,4 +1,4 @@
-"""test.py as a user runs it."""
+"""test.py, run as a user would."""
 
 import csv
 import hashlib
@@ -68,7 +68,7 @@ def test_a_dataset_with_ground_truth(reds, tiny_weights, tmp_path):
     assert contents["means"]["SwinSF"]["psnr"] == pytest.approx(mean)
     assert contents["settings"]["dataset_path"] == str(reds)
     assert set(contents["means"]) == {"TFI", "TFP41", "TFP21", "SwinSF"}
-    # The table on the screen: a row a stream, a column a method.
+    # The table on the screen has a row for each stream and a column for each method.
     line = next(line for line in result.stdout.splitlines() if line.startswith(names[0]))
     assert line.split()[-3:] == [f"{float(rows[0]['psnr']):.2f}", "/", f"{float(rows[0]['ssim']):.3f}"]
 
@@ -82,7 +82,7 @@ def test_without_pictures_and_by_another_protocol(reds, tiny_weights, tmp_path):
 
 
 @pytest.mark.parametrize("key_id", [14, 28])
-def test_the_key_frame_that_is_written_is_that_of_the_scored_picture(tiny_weights, tmp_path, key_id):
+def test_the_written_key_frame_is_that_of_the_scored_picture(tiny_weights, tmp_path, key_id):
     data = write_reds(tmp_path / "data", test=1)
     options = [
         "--dataset_path",
@@ -153,7 +153,7 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
 
 
 def test_precision_and_tiles(reds, tiny_weights, tmp_path, bfloat16):
-    """Half precision and tiles leave the figures where they are; what was used is on record."""
+    """Half precision and tiles do not change the figures, and are recorded."""
     means = {}
     for name, options in {"plain": [], "bf16": ["--precision", "bf16"], "tiles": ["--tile", "200"]}.items():
         arguments = [
@@ -184,13 +184,13 @@ def test_streams_whose_pictures_would_share_a_name(tiny_weights, tmp_path, names
         script.main([*options, "--save_path", str(tmp_path / "out")])
 
 
-def test_results_may_not_lie_in_the_dataset(reds, tiny_weights):
+def test_results_may_not_be_inside_the_dataset(reds, tiny_weights):
     options = ["--dataset_path", str(reds), "--load_model", str(tiny_weights)]
     with pytest.raises(UserError, match="is inside the dataset"):
         script.main([*options, "--save_path", str(reds / "test" / "gt")])
 
 
-def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_path):
+def test_missing_shipped_weights_are_an_error_and_not_replaced_by_random_ones(monkeypatch, tmp_path):
     monkeypatch.setattr(models.weights, "SHIPPED", tmp_path)
     with pytest.raises(UserError, match=r"swinsf_small\.pth: no shipped weights"):
         script.main([])
@@ -199,7 +199,7 @@ def test_no_shipped_weights_is_an_error_and_never_random_ones(monkeypatch, tmp_p
 
 
 def assert_as_shown(means, column):
-    """The figures of test.py are those that the README's table shows in a column, to the last digit."""
+    """The figures of test.py equal those in a column of the README's table, to the last digit."""
     shown = read_shown(ROOT / "README.md")
     for method, row in {
         "SwinSF": "`swinsf_small.pth`",
@@ -208,12 +208,12 @@ def assert_as_shown(means, column):
         "TFP21": "TFP21",
     }.items():
         figures, (psnr, ssim) = means[method], map(float, shown[row][column].split(" / "))
-        # Half of the last digit, and a tenth of that for what another processor's rounding does.
+        # Half of the last digit, and a tenth of that for another processor's rounding.
         assert figures["psnr"] == pytest.approx(psnr, abs=0.0055), (method, column)
         assert figures["ssim"] == pytest.approx(ssim, abs=0.00055), (method, column)
 
 
-def test_the_demo_has_the_figures_that_the_readme_shows(tmp_path):
+def test_the_demo_has_the_figures_in_the_readme(tmp_path):
     result = run_script("test.py", "--save_path", tmp_path, "--device", "cpu")
     assert result.returncode == 0, result.stderr
     contents = json.loads((tmp_path / "metrics.json").read_text())
@@ -222,7 +222,7 @@ def test_the_demo_has_the_figures_that_the_readme_shows(tmp_path):
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no spike-REDS sample streams at {SAMPLE}")
-def test_the_published_streams_have_the_figures_that_the_readme_shows(tmp_path):
+def test_the_published_streams_have_the_figures_in_the_readme(tmp_path):
     options = ("--data_mode", "250", "--dataset_path", SAMPLE, "--save_path", tmp_path, "--device", "cpu")
     result = run_script("test.py", *options)
     assert result.returncode == 0, result.stderr
@@ -255,7 +255,7 @@ def score(dataset, weights, out, *more):
         return list(csv.DictReader(file))
 
 
-def test_upright_data_are_warned_of_and_turned_by_a_flag(tiny_weights, tmp_path, capsys):
+def test_upright_data_give_a_warning_and_a_flag_turns_them(tiny_weights, tmp_path, capsys):
     spikes = moving_scene(250, 400, 301)
     (tmp_path / "data/test/input").mkdir(parents=True)
     write_dat(tmp_path / "data/test/input/a_id60.dat", spikes, flip=False)
@@ -275,7 +275,7 @@ def test_upright_data_are_warned_of_and_turned_by_a_flag(tiny_weights, tmp_path,
     assert float(right["TFP21_psnr"]) > 50 > float(wrong["TFP21_psnr"]) and right["step"] == "60"
 
 
-def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights, tmp_path, monkeypatch):
+def test_another_dataset_of_the_same_name_does_not_replace_the_results(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("one", "two"):
         write_reds(tmp_path / place / "spike_reds", test=1)
@@ -288,7 +288,7 @@ def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights
     ):
         script.main([*base, "--dataset_path", "two/spike_reds"])
     assert (tmp_path / "results/spike_reds/metrics.json").read_bytes() == first
-    # the same, called by another path
+    # the same dataset by another path
     assert script.main([*base, "--dataset_path", str(tmp_path / "one/spike_reds")]) == 0
     assert script.main([*base, "--dataset_path", "two/spike_reds", "--overwrite"]) == 0
     assert (
@@ -298,7 +298,8 @@ def test_another_dataset_of_the_same_name_does_not_take_its_results(tiny_weights
 
 def test_the_sharpest_patch_is_where_the_detail_is():
     picture = np.full((60, 100), 90, np.float32)
-    picture[41:49, 21:49] = 255 * np.random.default_rng(0).random((8, 28))  # and its edges, a pixel each way
+    # the patch without its edges, one pixel on each side
+    picture[41:49, 21:49] = 255 * np.random.default_rng(0).random((8, 28))
     assert sharpest_patch(picture, 10, 30) == (40, 20)
 
 

@@ -1,5 +1,4 @@
-"""train.py as a user runs it: it learns, stops, resumes to the same weights, and never writes over
-anything."""
+"""train.py, run as a user would: it learns, stops, resumes to the same weights, and overwrites nothing."""
 
 import json
 import multiprocessing
@@ -41,7 +40,7 @@ from tests.conftest import (
 
 
 def points(folder, tag):
-    """[(step, value)] of a curve of TensorBoard."""
+    """[(step, value)] of a curve in TensorBoard's files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "tensorboard"))
@@ -89,7 +88,7 @@ def test_a_killed_and_resumed_run_equals_the_unbroken_one(
     assert points(unbroken, "train/loss") == points(tmp_path / "killed", "train/loss")
 
 
-def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights, tmp_path):
+def test_it_learns_on_a_dataset_and_writes_weights_that_test_py_loads(reds, tiny_weights, tmp_path):
     result = run_script(
         "train.py", "--data_mode", "250", "--dataset_path", reds, "--load_model", tiny_weights, "--lr", "3e-2",
         "--crop_size", "40", "--batch_size", "3", "--epochs", "30", "--val_every", "30", "--workers", "0", "--device", "cpu",
@@ -120,7 +119,7 @@ def test_it_learns_on_a_dataset_and_leaves_what_test_py_loads(reds, tiny_weights
     assert [event.step for event in events.Scalars("train/loss")] == [line["step"] for line in log]
 
 
-def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
+def test_a_run_never_overwrites_another(photos, tiny_weights, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/last.pth").write_text("precious")
     result = run_process(*quick(photos, tiny_weights, tmp_path, "taken"))
@@ -130,8 +129,7 @@ def test_a_run_never_writes_over_another(photos, tiny_weights, tmp_path):
 
 
 def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path, bfloat16):
-    """--grad_checkpoint leaves a run's weights what they are to the bit, so a resumed run may take it; --amp
-    nearly so."""
+    """--grad_checkpoint gives bit-identical weights, so a resumed run may use it; --amp nearly so."""
     losses = {}
     for name, options in {"plain": [], "checkpoint": ["--grad_checkpoint"], "amp": ["--amp"]}.items():
         command = quick(photos, tiny_weights, tmp_path, name, "--max_steps", "6", "--workers", "0", *options)
@@ -145,7 +143,7 @@ def test_grad_checkpoint_and_bfloat16_train_alike(photos, tiny_weights, tmp_path
 
 
 def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, tmp_path, monkeypatch):
-    """With stochastic depth, workers, a moving average and validation; with accumulation too."""
+    """With stochastic depth, workers, a moving average and validation, and also with accumulation."""
     monkeypatch.setattr(datasets, "FIXED_SCENES", 2)
     options = [
         "--deterministic",
@@ -195,7 +193,7 @@ def test_contradictions_are_refused_before_anything_is_written(reds, tmp_path, a
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_over_scenes_says_which_opencv_made_them(photos, tiny_weights, tmp_path, capsys):
+def test_a_run_over_scenes_records_which_opencv_made_them(photos, tiny_weights, tmp_path, capsys):
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1")[1:]) == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["made_with"]["grid"] in ("exact", "1/32 pixel")
@@ -227,13 +225,12 @@ def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
         train.main(["--resume_path", str(tiny_weights)])
     assert (
         train.main(["--resume_path", folder, "--batch_size", "2", "--save_path", str(tmp_path)]) == 0
-    )  # it is at its end: nothing left to do
+    )  # it has ended: nothing left to do
     assert checkpoint.load(tmp_path / "run/last.pth")["step"] == 2
 
 
-def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, tmp_path):
-    """Also from the middle of an epoch, and to the very weights of a run that was that long from the
-    start."""
+def test_a_run_under_the_papers_recipe_can_be_extended(photos, tiny_weights, tmp_path):
+    """Also from the middle of an epoch, with the same weights as a run of that length from the start."""
     options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
     for name, steps in (("short", "2"), ("long", "5")):
         assert (
@@ -252,14 +249,14 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
     assert len(losses[0]) == 2 and losses[0] == losses[1]
 
 
-def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_weights, tmp_path, capsys):
+def test_a_finished_run_under_the_papers_recipe_can_add_epochs(photos, tiny_weights, tmp_path, capsys):
     options = ["--recipe", "paper", "--epoch_length", "6", "--workers", "0", "--log_every", "2"]
     for name, epochs in (("short", "1"), ("long", "2")):
         assert train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--epochs", epochs)[1:]) == 0
     capsys.readouterr()
     assert train.main(["--resume_path", str(tmp_path / "short"), "--epochs", "2"]) == 0
     printed = capsys.readouterr()
-    # from 1 on the screen, from 0 in the log
+    # epochs count from 1 on the screen, from 0 in the log
     assert "\nepoch 2, step 6, " in printed.out and "epoch 2: " in printed.err
     assert "epoch 0" not in printed.out + printed.err
     short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
@@ -275,8 +272,8 @@ def test_a_finished_run_under_the_papers_recipe_takes_more_epochs(photos, tiny_w
         assert points(tmp_path / "short", tag) == points(tmp_path / "long", tag)
 
 
-def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weights, tmp_path):
-    """Its last.pth, since it has not validated."""
+def test_a_runs_folder_is_accepted_as_weights(photos, reds, tiny_weights, tmp_path):
+    """Its last.pth is used, since it has not validated."""
     options = ["--workers", "0", "--max_steps", "1"]
     assert train.main(quick(photos, tiny_weights, tmp_path, "run", *options)[1:]) == 0
     assert train.main(quick(photos, tmp_path / "run", tmp_path, "again", *options)[1:]) == 0
@@ -296,9 +293,8 @@ def test_a_runs_folder_is_taken_where_weights_are_wanted(photos, reds, tiny_weig
     )
 
 
-def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, tmp_path, monkeypatch):
-    """In log.jsonl and on TensorBoard, long before the epoch ends; each line is the mean since the one
-    before."""
+def test_the_first_step_is_logged_at_once(photos, tiny_weights, tmp_path, monkeypatch):
+    """In log.jsonl and TensorBoard, long before the epoch ends; each line is the mean since the last."""
     seen, is_due = [], RunFolder.is_due
 
     def spy(files, minutes):
@@ -322,11 +318,11 @@ def test_a_person_who_watches_sees_the_first_step_at_once(photos, tiny_weights, 
         [sums[0] / 2, (sums[1] - sums[0]) / 2, (sums[3] - sums[1]) / 4]
     )
     assert all(line["pictures_per_second"] > 0 and line["lr"] > 0 for line in log[:3])
-    assert read_lines(tmp_path / "run/log.jsonl") == log[3:] and log[3]["epoch"] == 0  # for who reads epochs
+    assert read_lines(tmp_path / "run/log.jsonl") == log[3:] and log[3]["epoch"] == 0  # for readers of epochs
 
 
 def test_validation_takes_no_longer_than_training(tmp_path, capsys):
-    """By default; a flag that was given holds."""
+    """By default; a given flag takes precedence."""
     data = write_reds(tmp_path, train=4)
     for flags, every in (
         ([], 1),
@@ -361,7 +357,7 @@ def short_run(reds, tiny_weights, folder, *more):
     return [*place, "--load_model", str(tiny_weights), *options, *more]
 
 
-def test_a_resumed_run_wants_the_same_dataset(reds, photos, tiny_weights, tmp_path):
+def test_a_resumed_run_needs_the_same_dataset(reds, photos, tiny_weights, tmp_path):
     assert train.main(short_run(reds, tiny_weights, tmp_path)) == 0
     smaller = write_reds(tmp_path / "smaller", train=2)
     for other in (str(smaller), f"photos:{photos}"):
@@ -378,10 +374,10 @@ def test_a_torn_log_does_not_stop_a_resumed_run(reds, tiny_weights, tmp_path):
 
 
 def at_step(monkeypatch, number, action):
-    """Have `action()` called as the run comes to optimiser step `number`, counted from 1."""
+    """Call `action()` when the run reaches iteration `number`, counted from 1."""
     steps, clip = [], torch.nn.utils.clip_grad_norm_
 
-    def clip_and_act(*arguments):  # once a step, whatever the recipe
+    def clip_and_act(*arguments):  # called once per iteration, in any recipe
         steps.append(1)
         if len(steps) == number:
             action()
@@ -390,13 +386,13 @@ def at_step(monkeypatch, number, action):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_and_act)
 
 
-def test_a_sample_that_goes_bad_ends_the_run_in_one_line_and_keeps_the_weights(
+def test_a_sample_that_becomes_damaged_ends_the_run_in_one_line_and_keeps_the_weights(
     tiny_weights, tmp_path, monkeypatch
 ):
-    """Found in a loader's worker; none is left, for which the process would wait."""
+    """The error is found in a worker; no worker is left for which the process would wait."""
     data = write_reds(tmp_path / "data", train=6)
     path = data / "train/input/003_part1_key_id21.dat"
-    # in one stroke, and found before it is read or while it is
+    # truncated at once; found before the file is read or while it is read
     at_step(monkeypatch, 7, lambda: os.truncate(path, 512497))
     options = ["--workers", "2", "--batch_size", "1", "--epochs", "500", "--max_steps", "0"]
     result = run_script("train.py", *short_run(data, tiny_weights, tmp_path, *options))
@@ -458,7 +454,7 @@ def test_the_papers_recipe_is_the_default():
     assert (settings.data_mode, settings.crop_size, settings.save_path) == ("250", 0, "checkpoint")
 
 
-def test_an_architecture_of_ones_own():
+def test_a_custom_architecture():
     def model(*flags):
         return fresh_model(new_settings(*parse_settings(["--variant", "small", *flags])))
 
@@ -480,7 +476,7 @@ def test_an_architecture_of_ones_own():
 
 
 def test_upright_streams_with_one_picture_each_train(tiny_weights, tmp_path, capsys):
-    """Spike-Zoo's layout, and a flag of test.py: what is warned of, and what the run has."""
+    """Spike-Zoo's layout, and a flag of test.py: the warnings, and the run's settings."""
     for i in range(3):
         spikes = moving_scene(250, 400, 41, seed=i)
         (tmp_path / "data/train/spike").mkdir(parents=True, exist_ok=True)

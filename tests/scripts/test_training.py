@@ -1,5 +1,4 @@
-"""What training does beyond a falling loss: precision, average, clipping, stochastic depth, learning rate,
-validation data."""
+"""Training: precision, average, clipping, stochastic depth, learning rate, validation data."""
 
 from unittest import mock
 
@@ -39,7 +38,7 @@ def make_state(*flags):
 
 
 def batches(count, bright=100.0):
-    """So many batches of one sample, random spikes with flat pictures."""
+    """`count` batches of one sample, random spikes with flat pictures."""
     for index in range(count):
         spikes = np.random.default_rng(index).random((1, 41, 20, 20)) < 0.3
         pictures = {key: torch.full((1, 1, 20, 20), bright) for key in ("middle", "left", "right")}
@@ -58,7 +57,7 @@ def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
 
     def spy(*arguments):
         seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
-        with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
+        with torch.autocast("cpu", enabled=False):  # bfloat16 products kill the process on some machines
             return forward(*arguments)
 
     monkeypatch.setattr(fast, "forward", spy)
@@ -81,8 +80,8 @@ def test_amp_computes_in_bfloat16(photos, tiny_weights, tmp_path, monkeypatch):
 
 
 def test_the_average_warms_up():
-    """After step n its decay is 1 - n^(-2/3): after the first step it is the weights, and the first ones are
-    soon forgotten."""
+    """After step n the decay is 1 - n^(-2/3): after the first step, the average equals the weights, and early
+    weights are soon forgotten."""
     state, settings = make_state()
     expected = {}
 
@@ -99,8 +98,7 @@ def test_the_average_warms_up():
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_pictures():
-    """A batch of two samples and one of a single sample, whose second piece is empty: at weight 0 it is no
-    picture."""
+    """A batch of two samples, and one of a single sample, whose second piece is empty and has weight 0."""
     state, settings = make_state("--accumulate", "2", "--lr", "1e-12")
     samples = [next(batches(1, bright)) for bright in (50.0, 100.0, 200.0)]
     forward = Forward(state.model)
@@ -127,7 +125,7 @@ class OneItem:
         return {"name": "one", "spikes": spikes, "middle": torch.full((1, 20, 20), 100.0)}
 
 
-def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
+def test_validation_and_best_pth_use_the_averaged_weights(tmp_path):
     state, settings = make_state("--workers", "0")
     (means, _), files = (
         validate(state, OneItem(), settings, CPU, lambda: False),
@@ -148,11 +146,11 @@ def test_validation_and_best_pth_are_of_the_averaged_weights(tmp_path):
     assert brighter["psnr"] < means["psnr"] - 1
     by_tfp, by_network, truth = np.split(comparison.astype(float), 3, axis=2)
     assert comparison.shape == (1, 20, 60) and (truth == 100).all()
-    assert by_network.mean() > by_tfp.mean() + 40  # of the averaged weights too
+    assert by_network.mean() > by_tfp.mean() + 40  # with the averaged weights, too
     assert validate(state, OneItem(), settings, CPU, lambda: True) is None
 
 
-def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
+def test_best_pth_comes_from_the_epoch_with_the_best_psnr(monkeypatch):
     state, settings = make_state()
     state.totals = {"loss": 1.0, "pictures": 1, "seconds": 1.0}
     files, kept = mock.Mock(keep_best=lambda: kept.append(state.best_psnr)), []
@@ -163,8 +161,7 @@ def test_best_pth_is_of_the_epoch_with_the_best_psnr(monkeypatch):
 
 
 def test_validation_has_a_figure_for_each_kind():
-    """And the network is given the calibration: without it the second kind would be as bad as it is
-    bright."""
+    """The network also gets the calibration: without it, the second kind would have a large error."""
     state, settings = make_state("--workers", "0")
     spikes = torch.from_numpy(np.random.default_rng(0).random((41, 60, 60)) < 0.3).to(torch.uint8)
     item = {"name": "one", "spikes": spikes, "middle": torch.full((1, 60, 60), 127.5), "white": 1.0}
@@ -180,7 +177,7 @@ def test_validation_has_a_figure_for_each_kind():
     means, _ = validate(state, [plain, halved, plain], settings, CPU, lambda: False)
     assert list(means) == ["psnr", "ssim", "loss", "psnr_plain", "psnr_calibrated"]
     assert means["psnr"] == pytest.approx((2 * means["psnr_plain"] + means["psnr_calibrated"]) / 3)
-    # The same noise, divided by 5 / 3, about the mean of (0.3 - 0.1) / (5 / 3) spikes a step.
+    # The same noise, divided by 5 / 3, around the mean of (0.3 - 0.1) / (5 / 3) spikes a step.
     assert means["psnr_calibrated"] - means["psnr_plain"] == pytest.approx(20 * np.log10(5 / 3), abs=0.5)
 
 
@@ -193,7 +190,7 @@ def test_the_modern_recipe_clips_the_gradient(recipe, largest):
     assert norm.item() == pytest.approx(1.0, rel=1e-3) if largest else norm > 10
 
 
-def test_the_learning_rate_of_a_step_is_that_steps():
+def test_each_step_has_its_own_learning_rate():
     state, settings = make_state("--lr", "0.01")
     seen = []
     state.optimizer.register_step_pre_hook(
@@ -204,9 +201,8 @@ def test_the_learning_rate_of_a_step_is_that_steps():
     assert seen[0] == {0.01 / 4}  # warm-up over 4 steps
 
 
-def test_stochastic_depth_grows_over_the_blocks_and_draws_for_each_branch():
-    """Beside what the drawn network does to one sample many times: of the branches that a block drops, each
-    by itself."""
+def test_stochastic_depth_grows_over_the_blocks_and_is_drawn_for_each_branch():
+    """Compared with many passes over one sample: a block drops each of its branches independently."""
     network = SwinSF(SwinSFConfig(channels=4, depths=(3, 2), patch=4, drop_path=0.4))
     assert [block.drop_path.drop_prob for block in network.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert VARIANTS["250"].drop_path == VARIANTS["1000"].drop_path == 0.1
@@ -223,8 +219,8 @@ def test_stochastic_depth_grows_over_the_blocks_and_draws_for_each_branch():
     )
     with torch.no_grad():
         pictures = model(x)
-    # Only the second block drops: an MLP in each stream, and attention in the middle one; the middle picture
-    # sees all three.
+    # Only the second block drops branches: the MLP in each stream, and attention in the middle one. The
+    # middle picture depends on all three streams.
     kinds = {
         output: len(getattr(pictures, output).sum((1, 2, 3)).mul(1e6).round().unique())
         for output in pictures._fields
@@ -246,7 +242,7 @@ def test_validation_is_on_other_photographs_and_scenes(photos, tmp_path):
 
 
 def test_the_papers_network_is_the_default():
-    """Variants 250 and 1000 as the paper describes them, small as ours; --tsa and --skip override."""
+    """Variants 250 and 1000 are as in the paper, small is ours; --tsa and --skip override them."""
     for flags, tsa, skip in (
         ([], "paper", "none"),
         (["--data_mode", "1000"], "paper", "none"),
@@ -256,12 +252,12 @@ def test_the_papers_network_is_the_default():
         settings = settings_of(*flags, "--architecture", "channels=4", "depths=1,")
         config = fresh_model(settings).config
         assert (config.tsa, config.skip) == (settings.tsa, settings.skip) == (tsa, skip)
-    # released files are loaded by these
+    # the options for released files
     assert (SwinSFConfig().tsa, SwinSFConfig().skip) == ("released", "none")
 
 
 def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
-    """It drew its order, crops and scenes otherwise; config.json says how this one does."""
+    """It drew its order, crops and scenes differently; config.json records how this version draws them."""
     assert (
         train.main(quick(photos, tiny_weights, tmp_path, "run", "--max_steps", "1", "--workers", "0")[1:])
         == 0
@@ -276,8 +272,8 @@ def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_workers_live_through_the_epochs(photos, tiny_weights, tmp_path, monkeypatch):
-    """One loader for all epochs, whose samples are those of a loader an epoch."""
+def test_workers_persist_over_the_epochs(photos, tiny_weights, tmp_path, monkeypatch):
+    """One loader for all epochs gives the same samples as one loader per epoch."""
     made, make_loader = [], train.make_loader
     monkeypatch.setattr(
         train, "make_loader", lambda *args, **options: made.append(make_loader(*args, **options)) or made[-1]
@@ -295,13 +291,13 @@ def test_workers_live_through_the_epochs(photos, tiny_weights, tmp_path, monkeyp
 
 
 def test_a_step_waits_for_the_device_once(monkeypatch):
-    """Loss, norm and count come as one list; else nothing reads a number out of a tensor."""
+    """Loss, norm and count are read as one list; nothing else reads a number from a tensor."""
     state, settings = make_state()
     reads, tolist, item = [], torch.Tensor.tolist, torch.Tensor.item
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append("tolist") or tolist(tensor))
     monkeypatch.setattr(torch.Tensor, "item", lambda tensor: reads.append("item") or item(tensor))
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: reads.append("bool") or bool(item(tensor)))
-    # it reads its count of steps, which lies on the CPU
+    # it reads its step count, which is on the CPU
     monkeypatch.setattr(state.optimizer, "step", lambda: None)
     train_on(state, settings, 3)
     assert reads == ["tolist"] * 3

@@ -59,7 +59,7 @@ def test_a_case_is_measured(part, skip, monkeypatch):
     assert f"small {part} 2x30x40" in format_results([result])
 
 
-def test_peak_memory_sees_what_was_freed_again():
+def test_peak_memory_includes_freed_memory():
     with PeakMemory(torch.device("cpu")) as memory:
         torch.ones(50_000_000).sum()
     assert 190e6 < memory.bytes < 260e6
@@ -100,7 +100,7 @@ def test_recordings(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_processes_beside_one(tmp_path):
+def test_several_processes_against_one(tmp_path):
     options = [
         "--processes",
         "2",

@@ -1,4 +1,4 @@
-"""bins.py: recordings by noisy cameras, each scored by every number of steps a bin."""
+"""bins.py: recordings by noisy cameras, each scored with every bin size."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from swinsf.utils.cli import UserError
 from tools import bins as script
 
 
-def test_a_recording_is_scored_by_every_number_of_steps(photos, tiny_weights):
+def test_a_recording_is_scored_with_every_bin_size(photos, tiny_weights):
     dataset = script.open_recordings(photos)
     dataset.height, dataset.width = 40, 64
     recording = script.draw_recording(dataset, 6)
@@ -22,7 +22,7 @@ def test_a_recording_is_scored_by_every_number_of_steps(photos, tiny_weights):
     assert len(psnr) == len(script.BINS) == 6 and np.isfinite(psnr).all()
 
 
-def test_the_table_has_means_by_light_and_of_what_auto_chose():
+def test_the_table_has_means_by_light_and_for_auto():
     dark = (0.01, 4, [20.0, 22.0, 26.0, 25.0, 10.0, 5.0])
     bright = [(0.3, 1, [30.0, 29.0, 20.0, 19.0, 10.0, 5.0]), (0.4, 1, [34.0, 35.0, 20.0, 19.0, 10.0, 5.0])]
     lines = script.make_table([dark, *bright])

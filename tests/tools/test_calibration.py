@@ -6,7 +6,7 @@ import numpy as np
 from tools import calibration as tool
 
 
-def test_the_drawn_camera_is_as_real_ones_were_measured():
+def test_the_random_camera_resembles_measured_ones():
     dark, response = tool.measured_camera(np.random.default_rng(0))
     assert 0.0039 < np.median(dark) < 0.0041 and 0.0005 < np.mean(dark > 0.02) < 0.002
     assert np.isclose(response.mean(), 1) and response[:, 0].mean() > 1.1
@@ -19,7 +19,7 @@ def test_scsims_camera_has_its_constants():
     assert np.isclose(response.std(), np.hypot(0.0577, 0.0455), rtol=0.03)
 
 
-def test_the_table_says_what_a_calibration_brings(photos, tiny_weights, tmp_path, monkeypatch, capsys):
+def test_the_table_shows_the_benefit_of_a_calibration(photos, tiny_weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "BINS", (1, 5))
     monkeypatch.setitem(tool.CAMERAS, "measured", lambda rng: tool.measured_camera(rng, 40, 60))
     flags = [

@@ -1,4 +1,4 @@
-"""The network out of the project: torch.export, and ONNX if its packages are installed."""
+"""Export of the network: torch.export, and ONNX if its packages are installed."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ def flags_of(step):
     return " ".join(step.command)
 
 
-def test_all_that_a_gpu_is_to_show_is_in_the_steps(tmp_path):
+def test_the_tasks_cover_all_checks_on_a_gpu(tmp_path):
     settings = parse_settings([*ALL, "--photos", "DIR", "--save_path", str(tmp_path)])
     steps = {step.name: flags_of(step) for step in list_tasks(settings, "cuda:0")}
     assert "tests/models" in steps["tests"]
@@ -37,7 +37,7 @@ def test_all_that_a_gpu_is_to_show_is_in_the_steps(tmp_path):
     )
 
 
-def test_a_training_goes_on_from_a_copy_of_an_earlier_calls(tmp_path):
+def test_a_training_resumes_from_a_copy_of_an_earlier_run(tmp_path):
     last = tmp_path / "one/runs/small/last.pth"
     last.parent.mkdir(parents=True)
     last.write_bytes(b"state")
@@ -60,7 +60,7 @@ def test_a_training_goes_on_from_a_copy_of_an_earlier_calls(tmp_path):
         list_tasks(parse_settings(["--parts", "train"]), "cpu")
 
 
-def test_a_step_that_takes_too_long_is_ended_and_what_it_said_is_kept(tmp_path, capsys, monkeypatch):
+def test_a_slow_task_is_stopped_and_its_output_kept(tmp_path, capsys, monkeypatch):
     slow = "import time; print('begun', flush=True); time.sleep(60)"
     fast, wrong = "print('quick')", "raise SystemExit(3)"
     steps = [Task(name, [sys.executable, "-S", "-c", code]) for name, code in zip("abc", (slow, fast, wrong))]
@@ -95,7 +95,7 @@ def test_a_step_that_takes_too_long_is_ended_and_what_it_said_is_kept(tmp_path, 
 
 
 @pytest.mark.slow
-def test_pieces_of_a_training(photos, tmp_path):
+def test_a_training_in_pieces(photos, tmp_path):
     options = [
         "--parts",
         "train",

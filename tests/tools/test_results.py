@@ -1,4 +1,4 @@
-"""results.py: the table, with what is not at hand named."""
+"""results.py: the table, with messages about missing columns."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_the_table(reds, tiny_weights, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
-def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
+def test_long_windows_of_tfp_are_only_in_the_row_of_the_best():
     figures = {
         "TFI": (20.0, 0.1),
         "TFP41": (22.0, 0.2),
@@ -66,16 +66,15 @@ def test_long_windows_of_tfp_are_in_the_row_of_the_best_alone():
     assert list(shown) == ["TFI", "TFP41", "TFP21", "TFP, best", "N"] and shown["TFP, best"] == (25.0, 0.4)
 
 
-def test_cameras_by_level_of_light():
+def test_cameras_by_light_level():
     rows = [{"name": f"scene{i}", "N": {"psnr": 30.0 + i}} for i in range(24)]
     lines = script.level_table(rows)
     assert lines[0] == "| PSNR, plain; spikes per step at white | 0.5 | 0.15 | 0.05 | 0.02 |"
     assert lines[2::4] == [f"| N | {n}.00 | {n + 1}.00 | {n + 2}.00 | {n + 3}.00 |" for n in (36, 40, 44)]
 
 
-def test_methods_on_a_long_stream_look_at_its_middle():
-    """A light that comes on at step 154 of 329: a window of 21 sees it alone, that of 161 a bit more than
-    half of it."""
+def test_methods_use_the_middle_of_a_long_stream():
+    """A light turns on at step 154 of 329: a window of 21 sees only lit steps, one of 161 just over half."""
     spikes = torch.zeros(1, script.LONG, 20, 20)
     spikes[:, 154:] = 1
     methods = script.methods_of("camera", {"N": lambda spikes, output, maps: spikes.float().mean(1)})
@@ -86,8 +85,7 @@ def test_methods_on_a_long_stream_look_at_its_middle():
 
 
 def test_a_network_bins_steps_of_a_dark_camera():
-    """A spike every hundred steps: five steps a bin have one in twenty, and the picture is what a single
-    step gathers."""
+    """With a spike every hundred steps, one of twenty bins of five fires. The picture has a step's light."""
     spikes, seen = torch.zeros(1, script.LONG, 20, 20), []
     spikes[:, ::100] = 1
     methods = script.methods_of(
@@ -97,7 +95,7 @@ def test_a_network_bins_steps_of_a_dark_camera():
     assert seen[0].shape == (1, 41, 20, 20) and seen[0].float().mean() == pytest.approx(0.05, rel=0.05)
 
 
-def test_an_empty_cell_where_a_network_does_not_fit_a_column():
+def test_a_cell_is_empty_if_a_network_does_not_fit_the_column():
     lines = script.make_table(
         {"demo": {"TFI": (20.0, 0.5), "N": (30.0, 0.9)}, "large": {"TFI": (21.0, 0.6)}}, {"N": (5, 1.5, 0.25)}
     )
@@ -140,7 +138,7 @@ def test_a_table_is_read_as_it_is_written():
     assert script.read_table("no table\n| a | b |\n") == {}
 
 
-def test_equal_tables_are_said_to_be_equal_whatever_the_seconds():
+def test_tables_that_differ_only_in_seconds_are_equal():
     assert held(README, README.replace("0.28", "3.50")) == (0, ["README.md: 4 cells compared, all equal"])
 
 
@@ -167,7 +165,7 @@ def test_one_digit_off_is_named(shown, now, where):
     ("", "the scenes may differ: OpenCV 4.10.0 samples on a grid of 1/32 pixel"),
     ("scenes by OpenCV 4.9.0, grid 1/32 pixel, sampler bicubic", "figures depend on photographs"),
 ])  # fmt: skip
-def test_a_difference_is_said_to_be_of_other_scenes(monkeypatch, text, words):
+def test_a_difference_is_explained_by_other_scenes(monkeypatch, text, words):
     monkeypatch.setattr(
         script.sampling, "maker", lambda: {"opencv": "4.10.0", "grid": "1/32 pixel", "sampler": "bicubic"}
     )
@@ -192,8 +190,8 @@ def test_a_column_without_data_is_unchecked():
     assert held(without, README)[1][1:] == ["unchecked, not in README.md: validation"]
 
 
-def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "SHIPPED", tmp_path)  # no weights: the demo by TFI and TFP alone
+def test_the_check_sets_the_exit_status(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "SHIPPED", tmp_path)  # no weights: only TFI and TFP on the demo
     table = script.read_table((ROOT / "README.md").read_text())
     baselines = {method: row["demo"] for method, row in table.items() if not method.startswith("`")}
     lines = ["| | demo |", "| --- | --- |", *(f"| {method} | {cell} |" for method, cell in baselines.items())]
@@ -216,7 +214,7 @@ def test_the_check_ends_the_script_in_its_status(tmp_path, monkeypatch, capsys):
     assert f"TFI, demo: was 24.50 / 0.617, is {baselines['TFI']}" in capsys.readouterr().out
 
 
-def test_what_cannot_be_checked_ends_in_one_line(tmp_path):
+def test_bad_arguments_of_the_check_end_in_one_line(tmp_path):
     out = ["--save_path", str(tmp_path / "out")]
     assert_one_line_error(
         run_script("-m", "tools.results", "--check", tmp_path / "none.md", *out),

@@ -42,7 +42,7 @@ def test_the_loss_on_0_to_1():
     assert charbonnier(truth + 51, truth).item() == pytest.approx(math.sqrt(0.04 + 1e-6))
 
 
-def test_errors_of_a_scene_count_by_the_root_of_its_white():
+def test_errors_of_a_scene_are_divided_by_the_root_of_its_white():
     truth = torch.full((2, 1, 4, 4), 20.0)
     batch = {
         "middle": truth,
@@ -51,11 +51,11 @@ def test_errors_of_a_scene_count_by_the_root_of_its_white():
         "white": torch.tensor([0.25, 1.0], dtype=torch.float64),
     }
     loss = reconstruction_loss(Reconstruction(truth + 3, truth, truth + 6), batch, RECIPES["paper"].loss)
-    # Errors of 3 and 6 are 6 and 12 at a white of a quarter; smooth L1 is half a level less.
+    # At a white of a quarter, errors of 3 and 6 become 6 and 12; smooth L1 is half a level less.
     assert loss.item() == pytest.approx((5.5 + 2.5) / 2 + 0.1 * (11.5 + 5.5) / 2)
 
 
-def test_a_scene_is_scored_as_if_it_were_exposed_up_to_its_white():
+def test_a_scene_is_scored_with_its_white_at_255():
     class Dark:
         def __len__(self):
             return 1
@@ -73,10 +73,10 @@ def test_a_scene_is_scored_as_if_it_were_exposed_up_to_its_white():
         methods, Dark(), torch.device("cpu"), lambda *both: dict(zip(("ours", "truth"), both))
     )
     assert (figures["grey"]["ours"] == 120).all() and (figures["grey"]["truth"] == 80).all()
-    assert (pictures["grey"] == 30).all()  # what is shown stays as dark as it is
+    assert (pictures["grey"] == 30).all()  # the picture to show stays dark
 
 
-def test_no_clamp_takes_the_gradient_above_255():
+def test_no_clamp_removes_the_gradient_above_255():
     picture = torch.full((1, 1, 2, 2), 300.0, requires_grad=True)
     smooth_l1(picture, torch.full((1, 1, 2, 2), 255.0)).backward()
     assert (picture.grad > 0).all()
@@ -96,7 +96,7 @@ def test_learning_rates():
     assert rates[-1] == pytest.approx(1e-5, rel=0.01)
 
 
-def test_a_recipes_record_says_what_its_moving_average_is_over():
+def test_a_recipes_record_describes_its_moving_average():
     record = RECIPES["modern"].describe()
     decay = make_average(torch.nn.Linear(1, 1), RECIPES["modern"]).get_decay(3500)
     assert decay == pytest.approx(0.9957, abs=5e-5)
@@ -119,7 +119,7 @@ def test_weight_decay_leaves_out_biases_norms_and_kernels():
 
 
 def packed(count=1, seed=0):
-    """Spikes of `count` samples of 20x20, as `Augmented` gives them."""
+    """Spikes of `count` samples of 20x20, packed as by `Augmented`."""
     spikes = np.random.default_rng(seed).random((count, 41, 20, 20)) < 0.3
     return torch.from_numpy(np.packbits(spikes, axis=1))
 
@@ -159,7 +159,7 @@ def test_evaluate_scores_the_output_that_has_a_picture():
 
 
 class Streams:
-    """Seven streams of two sizes; of the fifth and the sixth the left picture is known."""
+    """Seven streams of two sizes; the fifth and the sixth have a left picture."""
 
     def __len__(self):
         return 7
@@ -172,7 +172,7 @@ class Streams:
         return {"name": str(index), "spikes": spikes, output: torch.full((1, *spikes.shape[1:]), 128.0)}
 
 
-def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
+def test_batches_and_threads_change_neither_figures_nor_order():
     torch.manual_seed(0)
     sizes, scoring = [], set()
 
@@ -182,7 +182,7 @@ def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
 
     def score(picture, truth):
         scoring.add(threading.current_thread())
-        time.sleep(0.02 * np.random.rand())  # the first to begin is not the first to end
+        time.sleep(0.02 * np.random.rand())  # the first to start is not the first to finish
         return psnr_ssim(picture, truth)._asdict()
 
     def run(**options):
@@ -215,7 +215,7 @@ def test_several_at_a_time_and_threads_change_no_figure_and_no_order():
             assert all(one[m][1:] == other[m][1:] and np.array_equal(one[m][0], other[m][0]) for m in one)
 
 
-def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch):
+def test_seconds_exclude_scoring(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("swinsf.evaluation.evaluate.time.perf_counter", lambda: clock[0])
 
@@ -231,7 +231,7 @@ def test_seconds_are_those_of_the_reconstruction_without_its_scoring(monkeypatch
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(poison):
+def test_non_finite_values_stop_the_run_before_they_reach_the_weights(poison):
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(1,), patch=4, tsa="paper", skip="motion", drop_path=0.0))
     settings = argparse.Namespace(recipe="paper", lr=1e-3, weight_decay=0.0, amp=False, accumulate=1)

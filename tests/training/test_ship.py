@@ -9,7 +9,7 @@ from swinsf.utils.cli import UserError
 @pytest.mark.parametrize(
     ("path", "kept"), [("photos:/home/me/photos", "photos:photos"), ("/data/spike_reds", "spike_reds")]
 )
-def test_shipped_weights_are_halves_without_the_folders_of_the_machine(tiny_weights, tmp_path, path, kept):
+def test_shipped_weights_are_half_precision_without_local_folders(tiny_weights, tmp_path, path, kept):
     run = checkpoint.load(tiny_weights)
     settings = {"dataset_path": path, "load_model": "/home/me/a.pth", "save_path": "checkpoint", "seed": 3}
     run |= {"settings": settings, "samples": "abc", "step": 7, "best_psnr": 30.0}

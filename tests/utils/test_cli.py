@@ -47,7 +47,7 @@ def test_errors_end_in_one_line(capsys):
     assert ends(lambda: 0, capsys) == (0, "")
 
 
-def test_a_fault_of_ours_keeps_its_traceback():
+def test_an_internal_error_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run(raising(ZeroDivisionError()))
 
@@ -67,7 +67,7 @@ def test_out_of_memory_names_the_flag():
         raise RuntimeError("shapes do not fit")
 
 
-def test_the_work_continues_where_the_reader_of_its_output_has_gone(tmp_path):
+def test_the_work_continues_after_the_reader_of_its_output_has_gone(tmp_path):
     code = f"from swinsf.utils import cli; cli.show_log(); [cli.log('x' * 70000) for _ in range(9)]; open({str(tmp_path / 'done')!r}, 'w').close()"
     command = f"{sys.executable} -c {shlex.quote(code)} | head -c 1"
     result = subprocess.run(
@@ -99,7 +99,7 @@ def test_devices():
             pick_device(name)
 
 
-def test_each_process_of_torchrun_has_the_gpu_of_its_number_for_its_own(monkeypatch):
+def test_each_process_of_torchrun_uses_its_own_gpu(monkeypatch):
     current = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
@@ -163,7 +163,7 @@ def refused(arguments, parser):
     return str(error.value)
 
 
-def test_a_flag_that_there_is_not_is_no_other_flag():
+def test_an_unknown_flag_is_refused_with_the_nearest_ones():
     parser = cli.Parser("")
     for name in ("threshold_spread", "steps_per_frame", "stride", "output", "outputs"):
         parser.add_argument(f"--{name}")
@@ -178,7 +178,7 @@ def test_a_flag_that_there_is_not_is_no_other_flag():
 
 
 class Tee:
-    """What a program may put in place of sys.stdout to keep a log."""
+    """A replacement for sys.stdout with which a program keeps a log."""
 
     def __init__(self):
         self.texts = []
@@ -212,7 +212,7 @@ def test_a_line_goes_to_an_output_of_any_kind(monkeypatch):
     cli.log("to nobody")
 
 
-def test_trouble_goes_to_stderr_and_to_a_program_s_log(capsys, caplog):
+def test_trouble_goes_to_stderr_and_to_a_programs_log(capsys, caplog):
     cli.show_log()
     with caplog.at_level("INFO", "swinsf"):
         cli.log("warning: the disk is full", trouble=True)
@@ -223,7 +223,7 @@ def test_trouble_goes_to_stderr_and_to_a_program_s_log(capsys, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
 
 
-def test_sigterm_ends_a_step_that_never_does(tmp_path):
+def test_sigterm_ends_a_step_that_never_ends(tmp_path):
     code = "import time; from swinsf.utils.cli import Stopper; Stopper.GRACE = 0.3\n"
     code += "with Stopper() as stopper: print('begun', flush=True); [time.sleep(1) for _ in range(60)]"
     process = subprocess.Popen(
@@ -242,11 +242,11 @@ def test_a_step_that_ends_after_sigterm_is_left_alone():
         stopper.GRACE = 0.2
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopper()
-    time.sleep(0.4)  # the process is still there
+    time.sleep(0.4)  # the process is still running
 
 
 def test_a_python_without_the_packages_names_the_environment(tmp_path):
-    """`-S -I` leaves site-packages out, as another Python on the machine would have none of them."""
+    """`-S -I` leaves out site-packages, like another Python on the machine without them."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reconstruct.py', 'README.md']; "
     code += "import runpy; runpy.run_path('reconstruct.py', run_name='__main__')"
     result = subprocess.run(
@@ -257,7 +257,7 @@ def test_a_python_without_the_packages_names_the_environment(tmp_path):
     assert ".venv/bin/" in result.stderr
 
 
-def test_the_remedy_is_the_environment_that_is_there(tmp_path, monkeypatch):
+def test_the_remedy_names_an_existing_environment(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "utils/cli.py"))
     monkeypatch.setattr(cli, "PACKAGES", ("swinsf_no_such_package",))
     with pytest.raises(UserError, match="install them: python3 -m venv"):

@@ -1,4 +1,4 @@
-"""How many CPUs a process may use, and what is set before PyTorch is imported."""
+"""The number of CPUs that a process may use, and the settings made before PyTorch is imported."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def test_without_control_groups_the_affinity_counts(tmp_path, monkeypatch):
         ({"GOMP_SPINCOUNT": "7", "OMP_NUM_THREADS": "2"}, {"GOMP_SPINCOUNT": "7", "OMP_NUM_THREADS": "2"}),
     ],
 )
-def test_what_the_user_has_set_stays(given, expected, monkeypatch):
+def test_values_set_by_the_user_stay(given, expected, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(given))
     monkeypatch.setattr(cpus, "available_cpus", lambda: 3)
     cpus.set_wait_policy()

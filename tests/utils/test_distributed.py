@@ -1,4 +1,4 @@
-"""Several processes on the CPU do what one does: gradients, weights, scores."""
+"""Several processes on the CPU give the results of one: gradients, weights, scores."""
 
 import argparse
 import contextlib
@@ -59,7 +59,7 @@ NETWORKS = [
 
 
 def torchrun(count, *arguments, timeout=240):
-    """A script of the project under torchrun on this machine -> CompletedProcess with text output."""
+    """Run a script of the project under torchrun on this machine -> CompletedProcess with text output."""
     command = [
         sys.executable,
         "-m",
@@ -73,8 +73,8 @@ def torchrun(count, *arguments, timeout=240):
 
 
 def train_a_little(photos, pieces=1):
-    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals) in float64, as one
-    of the processes."""
+    """For each of NETWORKS: (gradients of the first batch, weights after 4 steps, totals), float64, in one
+    process."""
     rank, count = rank_and_size()
     results = []
     for config in NETWORKS:
@@ -86,7 +86,7 @@ def train_a_little(photos, pieces=1):
         state = TrainingState(model, make_optimizer(model, settings))
         forward = Forward(model)
         scenes = PhotoScenes(photos, "train", 20, 20, 13)
-        # of 4, 4, 4 and 1: a process may have none
+        # batches of 4, 4, 4 and 1: a process may have no sample
         batches = EpochBatches(13, 4, 0, 0, 0, rank, count, pieces)
         loader = make_loader(Augmented(scenes, 20, 0), 0, CPU, batch_sampler=batches)
         first = [piece for piece, _ in zip(loader, range(pieces))]
@@ -100,7 +100,7 @@ def train_a_little(photos, pieces=1):
 
 
 def one_of_several(rank, count, port, photos, pieces, path):
-    """What a process of torchrun's would be."""
+    """One process, as torchrun would start it."""
     torch.set_num_threads(1)
     place = {
         "RANK": rank,
@@ -121,7 +121,7 @@ def one_of_several(rank, count, port, photos, pieces, path):
 
 
 def start(function, arguments, nprocs):
-    """function(rank, *arguments) in so many processes, see `forks`."""
+    """Run function(rank, *arguments) in `nprocs` processes, see `forks`."""
     forks()
     torch.multiprocessing.start_processes(function, arguments, nprocs, start_method="forkserver")
 
@@ -132,7 +132,7 @@ def by_one(photos):
 
 
 @pytest.mark.parametrize("count, pieces", [(1, 2), (3, 1), (2, 2)])
-def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count, pieces):
+def test_processes_and_pieces_train_like_one(photos, by_one, tmp_path, count, pieces):
     """Gradients and weights to 1e-6 in float64, without stochastic depth, and the same loss."""
     if count == 1:
         results = [train_a_little(photos, pieces)]
@@ -151,8 +151,8 @@ def test_processes_and_pieces_train_as_one_does(photos, by_one, tmp_path, count,
 
 
 def resume_as_one_of_several(rank, port, photos, weights, folder):
-    """What each of 4 processes does: as one of 3, then as one of 4, a run of 6 steps unbroken and one that is
-    resumed after 3."""
+    """One of 4 processes. With 3, then with 4 processes, it trains a run of 6 steps without interruption, and
+    one that is resumed after 3."""
     torch.set_num_threads(1)
     os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"})
     options = [
@@ -178,9 +178,9 @@ def resume_as_one_of_several(rank, port, photos, weights, folder):
             assert train.main([*arguments, "--timeout", "100"]) == 0
 
 
-def test_more_than_two_processes_resume_to_the_very_weights(photos, tiny_weights, tmp_path):
-    """Of two the sum is the same in any order; of three and four only where gradients are added in the same
-    order again."""
+def test_more_than_two_processes_resume_to_the_same_weights(photos, tiny_weights, tmp_path):
+    """A sum of two is the same in any order. A sum of three or four is the same only if gradients are added
+    in the same order again."""
     arguments = (20000 + os.getpid() % 20000 + 100, photos, tiny_weights, tmp_path)
     start(resume_as_one_of_several, arguments, nprocs=4)
     for count in (3, 4):
@@ -195,7 +195,7 @@ def test_more_than_two_processes_resume_to_the_very_weights(photos, tiny_weights
 
 
 def on_cpu_alone(inputs, modules, monkeypatch):
-    """DataParallel's way of inputs through replicas to one output, with the CPU for each of its GPUs."""
+    """Replaces DataParallel's pass from inputs through replicas to one output, with the CPU for each GPU."""
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda device=None: contextlib.nullcontext())
     monkeypatch.setattr(torch.accelerator, "device_index", lambda index: contextlib.nullcontext())
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
@@ -206,9 +206,8 @@ def on_cpu_alone(inputs, modules, monkeypatch):
     return gather_outputs(parallel_apply(modules, scattered, devices=[0, 1]), "cpu")
 
 
-def test_what_data_parallel_does_to_the_network(monkeypatch):
-    """Packed spikes are scattered, replicas compute bfloat16 in their threads, and a `Reconstruction` is
-    gathered."""
+def test_data_parallel_runs_the_network(monkeypatch):
+    """Packed spikes are scattered, threads compute replicas in bfloat16, a `Reconstruction` is gathered."""
     torch.manual_seed(0)
     model = SwinSF(SwinSFConfig(channels=4, depths=(2,), patch=4, tsa="paper", drop_path=0.0))
     seen, forward = [], fast.forward
@@ -222,7 +221,7 @@ def test_what_data_parallel_does_to_the_network(monkeypatch):
                 x.shape,
             )
         )
-        with torch.autocast("cpu", enabled=False):  # bfloat16 products end the process on some machines
+        with torch.autocast("cpu", enabled=False):  # bfloat16 products kill the process on some machines
             return forward(model, x, calibration)
 
     packed = torch.from_numpy(np.packbits(np.random.default_rng(0).random((4, 41, 20, 20)) < 0.3, axis=1))
@@ -232,7 +231,7 @@ def test_what_data_parallel_does_to_the_network(monkeypatch):
     model.zero_grad()
     monkeypatch.setattr(fast, "forward", spy)
     for amp in (True, False):
-        # Replicas as `replicate` makes them, whose parameters are attributes.
+        # Like those of `replicate`, the replicas have their parameters as attributes.
         replicas = [replica_of(Forward(model, amp)) for _ in range(2)]
         pictures = on_cpu_alone(packed, replicas, monkeypatch)
         assert isinstance(pictures, Reconstruction)
@@ -248,8 +247,7 @@ def test_what_data_parallel_does_to_the_network(monkeypatch):
 
 
 def replica_of(module):
-    """A module as torch.nn.parallel.replicate copies it: parameters are no leaves, and attributes of their
-    own."""
+    """A copy of a module like those of torch.nn.parallel.replicate: parameters are attributes, not leaves."""
     replica = module._replicate_for_data_parallel()
     for name, child in module._modules.items():
         replica._modules[name] = child and replica_of(child)
@@ -260,7 +258,7 @@ def replica_of(module):
 
 
 def write_small_reds(folder, count):
-    """A spike-REDS test split of `count` streams of 41 steps, none like another."""
+    """Write a spike-REDS test split of `count` different streams of 41 steps."""
     (folder / "test/input").mkdir(parents=True)
     for i in range(count):
         spikes, picture = gradient_scene(i)
@@ -269,7 +267,7 @@ def write_small_reds(folder, count):
     return folder
 
 
-def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, tmp_path):
+def test_each_picture_is_scored_once_by_any_number_of_processes(tiny_weights, tmp_path):
     data = write_small_reds(tmp_path / "data", 5)
     options = [
         "--dataset_path",
@@ -308,12 +306,12 @@ def test_pictures_are_each_scored_once_by_any_number_of_processes(tiny_weights, 
     assert last[0] == last[1]
 
 
-# Of 22 samples the last of 6 batches has two.
+# 22 samples make 6 batches; the last has two.
 SHORT = ["--batch_size", "4", "--epoch_length", "22", "--epochs", "2", "--workers", "0"]
 
 
-def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path):
-    """The same log but for rounding, one writer, and a checkpoint with both random states; more processes may
+def test_a_run_of_two_processes_equals_that_of_one(photos, tiny_weights, tmp_path):
+    """The same log up to rounding, one writer, a checkpoint with both random states; more processes may
     resume it."""
     for name, count in (("one", 1), ("two", 2)):
         result = run_processes(count, *quick(photos, tiny_weights, tmp_path, name, *SHORT))
@@ -333,7 +331,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(photos, tiny_weights, tmp_path
 
 
 def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_path):
-    """One stream is held out of four; both processes know its figures, and the first shows it."""
+    """One of four streams is held out; both processes have its figures, and the first shows it."""
     options = [
         "--dataset_path",
         str(reds),
@@ -355,7 +353,7 @@ def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_p
     assert events.Tags()["images"]
 
 
-def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
+def test_an_error_is_printed_once(photos, tiny_weights, tmp_path):
     for run, options, words in (
         (run_processes, ["--batch_size", "1"], ["--batch_size 1", "2 processes"]),
         (run_processes, ["--device_ids", "01"], ["--device_ids 01", "torchrun"]),
@@ -368,21 +366,21 @@ def test_what_is_wrong_is_said_once(photos, tiny_weights, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_world_that_is_not_torchruns(photos, tiny_weights, tmp_path, monkeypatch):
+def test_a_world_size_without_a_rank_is_refused(photos, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert_one_line_error(
         run_script(*quick(photos, tiny_weights, tmp_path, "run")), "WORLD_SIZE=2 without RANK", "torchrun"
     )
 
 
-def test_a_job_that_restarts_wants_a_name(photos, tiny_weights, tmp_path):
+def test_auto_resume_needs_a_run_name(photos, tiny_weights, tmp_path):
     assert_one_line_error(
         run_script(*quick(photos, tiny_weights, tmp_path, "", "--auto_resume")), "--auto_resume", "--run_name"
     )
 
 
 def test_a_dead_process_ends_the_others_in_one_line(photos, tiny_weights, tmp_path):
-    """Started by hand, without torchrun to end them."""
+    """The processes are started by hand, without torchrun to end them."""
     place = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",

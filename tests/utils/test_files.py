@@ -1,4 +1,4 @@
-"""Pictures as grey levels, whatever their depth and colour; locks; paths."""
+"""Pictures of any depth and colour as grey levels; locks; paths."""
 
 import ast
 import errno
@@ -33,7 +33,7 @@ GREY = cv2.cvtColor(COLOUR, cv2.COLOR_BGR2GRAY)
 
 
 def png_with(data, kind, body):
-    """A PNG with a chunk more, after its header."""
+    """A PNG with another chunk after its header."""
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     return data[:33] + chunk + data[33:]
 
@@ -50,7 +50,7 @@ def test_a_png_has_the_same_grey_levels_with_any_gamma(tmp_path, picture, gamma)
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_picture_of_16_bits_has_the_range_that_is_there(tmp_path, bits, suffix):
+def test_the_range_of_a_16_bit_picture_is_detected(tmp_path, bits, suffix):
     for picture in (GREY, COLOUR):
         path = tmp_path / f"a{suffix}"
         bright = picture.copy()
@@ -90,8 +90,8 @@ def test_a_home_folder_in_any_argument(monkeypatch, tmp_path, argument, expected
     assert parser.parse_args(["--output", "~/x"]).output == tmp_path / "x"
 
 
-def test_locks_are_where_the_platform_has_them(tmp_path, monkeypatch):
-    """One module alone knows how; without fcntl, as on Windows, everything imports and nothing is locked."""
+def test_locks_are_used_if_the_platform_has_them(tmp_path, monkeypatch):
+    """Only one module uses them; without fcntl, as on Windows, everything imports and nothing is locked."""
     for path in (*ROOT.glob("*.py"), *(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))):
         names = {
             n.name
@@ -154,7 +154,9 @@ def refusing(number):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_is_not_mistaken_for_another_process(
+    tmp_path, monkeypatch, capsys, number
+):
     monkeypatch.setattr(files.fcntl, "lockf", refusing(number))
     monkeypatch.setattr(files.fcntl, "flock", refusing(number))
     cli.show_log()
@@ -168,21 +170,21 @@ def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, 
             RunLock().take(tmp_path)
 
 
-def test_a_file_system_that_refuses_chmod_or_fsync_is_written_to(tmp_path, monkeypatch):
+def test_a_file_system_that_refuses_chmod_or_fsync_can_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chmod", refusing(errno.EPERM))
     monkeypatch.setattr(os, "fsync", refusing(errno.EINVAL))
     with files.atomic_write(tmp_path / "a") as file:
         file.write(b"all of it")
     assert (tmp_path / "a").read_bytes() == b"all of it"
-    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))  # data that is lost is no such matter
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))  # lost data are a real error
     with pytest.raises(OSError, match=str(tmp_path / "a")), files.atomic_write(tmp_path / "a") as file:
         file.write(b"something else")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"all of it")]
 
 
 @pytest.mark.parametrize("umask, rights", [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
-def test_files_have_the_rights_of_the_umask(tmp_path, umask, rights):
-    """With 002 a group can resume a run: its lock file can be written to by all of them."""
+def test_files_have_the_permissions_of_the_umask(tmp_path, umask, rights):
+    """With 002 a group can resume a run, since all members can write to its lock file."""
     before = os.umask(umask)
     try:
         with files.atomic_write(tmp_path / "last.pth") as file:
@@ -201,7 +203,7 @@ def test_files_have_the_rights_of_the_umask(tmp_path, umask, rights):
 
 
 def test_text_is_utf_8_in_any_locale(tmp_path):
-    """As GBK on Chinese Windows is not: here ASCII, which Python is told to keep to."""
+    """A locale's encoding may be another one, such as GBK on Chinese Windows; here Python is set to ASCII."""
     code = "import sys; from swinsf.utils.files import atomic_write; file = atomic_write(sys.argv[1], 'w'); "
     code += "file.__enter__().write('\\u76f4\\u5347\\u673a \\xe9'); file.__exit__(None, None, None)"
     ascii_alone = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -210,7 +212,7 @@ def test_text_is_utf_8_in_any_locale(tmp_path):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found/", "._rec.dat"])
-def test_what_a_system_leaves_makes_no_folder_foreign(tmp_path, name):
+def test_system_files_do_not_make_a_folder_foreign(tmp_path, name):
     left = tmp_path / name
     if name.endswith("/"):
         left.mkdir()

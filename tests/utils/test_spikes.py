@@ -1,4 +1,4 @@
-"""What is taken for spikes, and what is not."""
+"""Which arrays are accepted as spikes."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_two_values_are_spikes(kind):
     for spikes in (SPIKES, torch.zeros_like(SPIKES), torch.ones_like(SPIKES), SPIKES[:0]):
         assert torch.equal(validate_spikes(spikes.to(kind)), spikes.to(kind))
         if kind != torch.bool:
-            bright = (255 * spikes.to(torch.int64)).to(kind)  # as pictures of spikes have them
+            bright = (255 * spikes.to(torch.int64)).to(kind)  # as in pictures of spikes
             assert torch.equal(validate_spikes(bright), spikes.to(kind))
 
 
@@ -36,7 +36,7 @@ def test_two_values_are_spikes(kind):
     (torch.tensor([0.0, float("nan")]), "NaN"),
     (torch.tensor([0.0, float("inf")]), "from 0 to inf"),
 ])  # fmt: skip
-def test_anything_else_is_refused_with_what_it_looks_like(values, words):
+def test_other_values_are_refused_with_what_they_look_like(values, words):
     with pytest.raises(ValueError, match=words):
         validate_spikes(values)
     with pytest.raises(ValueError, match=rf"an array .*{words}"):
@@ -47,8 +47,8 @@ def test_anything_else_is_refused_with_what_it_looks_like(values, words):
         write_dat("none.dat", np.resize(values.numpy(), (7, 4, 8)))
 
 
-def test_an_accelerator_is_looked_at_once_for_each_type_and_shape(monkeypatch):
-    """Stood in for by a device that is no CPU by name: a look makes the host wait."""
+def test_tensors_on_an_accelerator_are_checked_once_per_type_and_shape(monkeypatch):
+    """Tested with a fake device, since a check makes the host wait for the accelerator."""
     looks = []
 
     class Elsewhere(torch.Tensor):
@@ -76,9 +76,9 @@ RATE = np.stack([STREAM[max(0, t - 10) : t + 11].mean(0) for t in range(120)])
     (np.packbits(STREAM, axis=2), "grey pictures or packed bits"),
     (np.where(STREAM, 1.0, np.nan), "NaN"),
     (STREAM.astype(complex), "complex128; spikes are numbers"),
-    (np.concatenate([7 * STREAM[:30], STREAM[30:]]), "from 0 to 7"),  # not in the middle, where a first look is
+    (np.concatenate([7 * STREAM[:30], STREAM[30:]]), "from 0 to 7"),  # not in the middle, which is checked first
 ])  # fmt: skip
-def test_every_door_refuses_what_is_no_spikes(array, words, tiny_weights):
+def test_every_function_refuses_arrays_that_are_no_spikes(array, words, tiny_weights):
     model = load_model(tiny_weights)
     for door in (
         lambda: pictures(array, model=model, bin=1, repair="none"),
@@ -94,7 +94,7 @@ def test_every_door_refuses_what_is_no_spikes(array, words, tiny_weights):
 
 
 @pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
-def test_every_door_takes_spikes_of_any_type(kind, tiny_weights):
+def test_every_function_accepts_spikes_of_any_type(kind, tiny_weights):
     model = load_model(tiny_weights)
     for door in (
         lambda array: [p for _, p in pictures(array, model=model)],
@@ -108,7 +108,7 @@ def test_every_door_takes_spikes_of_any_type(kind, tiny_weights):
             np.testing.assert_array_equal(list(door(255 * STREAM.astype(kind))), right)
 
 
-def test_every_door_turns_an_array_whose_time_is_last(tiny_weights):
+def test_every_function_transposes_an_array_with_time_last(tiny_weights):
     model = load_model(tiny_weights)
     turned = np.moveaxis(STREAM, 0, -1)
     for door in (
@@ -116,5 +116,5 @@ def test_every_door_turns_an_array_whose_time_is_last(tiny_weights):
         lambda array: tfp_pictures(array, range(20, 100, 20)),
         lambda array: tfi_pictures(array, range(20, 100, 20)),
     ):
-        with pytest.warns(UserWarning, match=r"taken as \(H, W, T\)"):
+        with pytest.warns(UserWarning, match=r"read as \(H, W, T\)"):
             np.testing.assert_array_equal(list(door(turned)), list(door(STREAM)))
