@@ -33,7 +33,7 @@ def test_two_sizes_that_both_look_like_a_picture(smooth, tmp_path, steps, more):
     path = tmp_path / "a.dat"
     path.write_bytes(smooth[: 12_500 * steps + more])
     camera, text = guess_camera(path)
-    assert camera == SMALL and "by its pictures" in text
+    assert camera == SMALL and "from its pictures" in text
     alike = float(text.split("250x416 ")[1].split()[0].rstrip(",;"))
     assert alike > 0.6  # which once was too near
 
@@ -54,11 +54,11 @@ def test_of_pictures_of_nothing_the_length_decides_if_one_size_alone_fits(tmp_pa
     camera, text = guess_camera(
         tmp_path / "a.dat"
     )  # 60 steps are 6 of 1000x1000, of which no picture is made
-    assert camera == SMALL and "by its length alone, 60 whole steps of 250x400" in text
+    assert camera == SMALL and "from its length alone, 60 whole steps of 250x400" in text
     data = (tmp_path / "a.dat").read_bytes()
     for tie in (data[: 12_500 * 52], data[:-7]):  # 52 steps fit 250x416 too, and none fits a part of one
         (tmp_path / "b.dat").write_bytes(tie)
-        with pytest.raises(UserError, match=r"b\.dat: its size cannot be told"):
+        with pytest.raises(UserError, match=r"b\.dat: cannot determine its size"):
             guess_camera(tmp_path / "b.dat")
 
 
@@ -68,5 +68,5 @@ def test_of_pictures_of_nothing_the_length_decides_if_one_size_alone_fits(tmp_pa
 def test_other_sizes_are_not_taken_for_known_ones(tmp_path, height, width, steps):
     """Though their length may fit."""
     write_dat(tmp_path / "a.dat", moving_scene(height, width, steps))
-    with pytest.raises(UserError, match=r"a\.dat: its size cannot be told"):
+    with pytest.raises(UserError, match=r"a\.dat: cannot determine its size"):
         guess_camera(tmp_path / "a.dat")
