@@ -280,7 +280,7 @@ def test_json_without_end(tmp_path, text, photos, tiny_weights):
     with pytest.raises(ValueError):
         read_json(path)
     assert read_record(path) is None and read_lines(path) == []
-    with pytest.raises(UserError, match=r"meta\.json: not of simulate\.py"):
+    with pytest.raises(UserError, match=r"meta\.json: not from simulate\.py"):
         simulate.main(["--source", f"photos:{photos}", "--save_path", str(tmp_path), "--workers", "0"])
 
 

@@ -141,13 +141,15 @@ def test_what_is_refused(big_photos, tmp_path):
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     assert_one_line_error(
-        run_process("simulate.py", "--source", source, "--save_path", foreign), foreign, "not of simulate.py"
+        run_process("simulate.py", "--source", source, "--save_path", foreign),
+        foreign,
+        "not from simulate.py",
     )
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
     mine = tmp_path / "mine"
     assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0
     refused(mine, "--count", "2", "--seed", "5", match="made with seed 0, not 5")
-    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams are of --data_mode 250")
+    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams have --data_mode 250")
     assert len(list((mine / "train/input").iterdir())) == 1
     meta = json.loads((mine / "meta.json").read_text())
     taken = next(iter(script.open_dataset(source, split="test").sources)).name
@@ -162,7 +164,7 @@ def test_what_is_refused(big_photos, tmp_path):
         match=rf"its train streams have 1 of the test photographs, {taken}",
     )
     (mine / "meta.json").write_text("{")
-    refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
+    refused(mine, match=r"meta\.json: not from simulate\.py; give a new --save_path")
     refused(
         tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR"
     )
@@ -294,11 +296,11 @@ def test_a_dataset_that_is_resumed_under_another_grid_says_so(big_photos, tmp_pa
     meta = json.loads((tmp_path / "meta.json").read_text())
     made = meta["splits"]["train"]["made_with"]
     assert made["opencv"] == cv2.__version__ and made["sampler"] == "bicubic"
-    assert "begun with" not in capsys.readouterr().out
+    assert "started with" not in capsys.readouterr().out
     made.update(opencv="4.1.0", grid="1/7 pixel")
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     assert script.main([*arguments, "--count", "2"]) == 0
-    assert "begun with OpenCV 4.1.0 (grid 1/7 pixel), now" in capsys.readouterr().out
+    assert "started with OpenCV 4.1.0 (grid 1/7 pixel), now" in capsys.readouterr().out
 
 
 def test_the_sampler_is_a_setting_of_the_dataset(big_photos, tmp_path, monkeypatch):

@@ -200,12 +200,12 @@ def test_a_run_over_scenes_says_which_opencv_made_them(photos, tiny_weights, tmp
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["made_with"]["grid"] in ("exact", "1/32 pixel")
     resume = ["--resume_path", str(tmp_path / "run"), "--save_path", str(tmp_path)]
-    assert train.main(resume) == 0 and "begun with" not in capsys.readouterr().out
+    assert train.main(resume) == 0 and "started with" not in capsys.readouterr().out
     saved = checkpoint.load(tmp_path / "run/last.pth")
     saved["made_with"].update(opencv="4.1.0", grid="coarse")
     checkpoint.save(saved, tmp_path / "run/last.pth")
     assert train.main(resume) == 0
-    assert "begun with OpenCV 4.1.0 (grid coarse), now" in capsys.readouterr().out
+    assert "started with OpenCV 4.1.0 (grid coarse), now" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
