@@ -128,7 +128,7 @@ def test_a_packed_checkpoint(tiny_weights, tmp_path):
     repacked(tmp_path / "large.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED)
     assert (tmp_path / "bomb.pth").stat().st_size < 10**6
     memory, text = peak_of(lambda: load_model(tmp_path / "bomb.pth"))
-    assert memory < 2**24 and "bomb.pth: refused, since it is packed" in text
+    assert memory < 2**24 and "bomb.pth: refused, since it is compressed" in text
     repacked(tiny_weights, tmp_path / "stored.pth", zipfile.ZIP_STORED)
     load_model(tmp_path / "stored.pth")  # how a program packs it is of no matter
 

@@ -183,8 +183,8 @@ def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, 
         (["--load_model", "none.pth"], "none.pth"),
         (["--resume_path", "none"], "none"),
         (["--dataset_path", "none"], "none: no such dataset folder"),
-        (["--dataset_path", "none"], "spike streams simulated from the REDS videos"),
-        (["--dataset_path", "none"], "No dataset is needed for --dataset_path photos:DIR"),
+        (["--dataset_path", "none"], "simulated from the REDS videos"),
+        (["--dataset_path", "none"], "Without a dataset, use --dataset_path photos:DIR"),
         (["--dataset_path", "demo"], "demo"),
     ],
 )
@@ -240,7 +240,7 @@ def test_a_run_under_the_papers_recipe_can_be_made_longer(photos, tiny_weights, 
             train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
         )
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
-    with pytest.raises(UserError, match="ends at step 3, but is at 5"):
+    with pytest.raises(UserError, match="ends at step 3, but is already at 5"):
         train.main(["--resume_path", str(tmp_path / "short"), "--max_steps", "3"])
     short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
     assert long["step"] == 5
@@ -365,7 +365,7 @@ def test_a_resumed_run_wants_the_same_dataset(reds, photos, tiny_weights, tmp_pa
     assert train.main(short_run(reds, tiny_weights, tmp_path)) == 0
     smaller = write_reds(tmp_path / "smaller", train=2)
     for other in (str(smaller), f"photos:{photos}"):
-        with pytest.raises(UserError, match="not the samples that the run was made with"):
+        with pytest.raises(UserError, match="not the samples that the run started with"):
             train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", other, "--max_steps", "2"])
 
 
@@ -475,7 +475,7 @@ def test_an_architecture_of_ones_own():
         with pytest.raises(UserError, match="--architecture: "):
             model("--architecture", *flags)
     for flag, value in (("--skip", "motion"), ("--architecture", "channels=8")):
-        with pytest.raises(UserError, match="brings its own architecture"):
+        with pytest.raises(UserError, match="sets the architecture"):
             model("--load_model", "w.pth", flag, value)
 
 
