@@ -3,7 +3,7 @@
     python reconstruct.py REC.dat                                       # writes results/REC.mp4
     python reconstruct.py REC.dat --output DIR --start 0.1s --stop 0.2s --stride 7
     python reconstruct.py REC.dat --output X.npy --method tfi --stride 1
-    python reconstruct.py REC.dat --inspect                             # describes it, writes REC_inspect.png
+    python reconstruct.py REC.dat --inspect                             # describes it, in results/REC_inspect.png
     python reconstruct.py REC.dat --report                              # also writes a page, results/REC.html
     torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process does a share
     python reconstruct.py A.dat B.dat FOLDER --slowmo 100 --output 'DIR/{name}.mp4'          # several, with one model
