@@ -10,7 +10,7 @@ from swinsf.utils.cli import STOPPING, UserError, refuse
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # default sensor of simulated scenes, by data mode
-FIXED_SCENES = 20  # least number of scenes in val and test of photos:DIR, videos:DIR and frames:DIR
+FIXED_SCENES = 20  # minimum number of scenes in val and test of photos:DIR, videos:DIR and frames:DIR
 
 
 def open_dataset(

@@ -31,9 +31,9 @@ class Camera(NamedTuple):
 
 
 LOOK = 64  # steps in the middle of a recording that show its size and bit order
-# Least correlation of neighbouring pixels. Right sizes have 0.92 or more, wrong ones 0.55 or less.
+# Minimum correlation of neighbouring pixels. Right sizes have 0.92 or more, wrong ones 0.55 or less.
 LIKE_A_PICTURE = 0.6
-MARGIN = 0.2  # least lead of the best size's correlation over the next one's
+MARGIN = 0.2  # minimum lead of the best size's correlation over the next one's
 MOST_PIXELS = 2**21  # limit for a step; known cameras have a million
 # 250x400 cameras, their raw dump, spike-X4K
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))

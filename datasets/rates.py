@@ -17,10 +17,10 @@ TOLERANCE = 0.03
 # The steps that are counted. If all pixels start empty, a stream lacks half a spike per pixel in 41 steps,
 # and would measure 0.57 to 0.58 instead of 0.6. Without its first steps it measures 0.595 to 0.605.
 COUNTED = slice(7, 34)
-DARKEST = 16  # least mean grey level of a picture; in darker ones, dark charge outweighs light
+DARKEST = 16  # minimum mean grey level of a picture; in darker ones, dark charge outweighs light
 BLOCK = 8  # side in pixels of the blocks compared, about as far as objects move within the steps
-SPREAD = 1.15  # largest ratio of the rates of two streams
-# Least ratio of the rates in the dark and bright halves of a picture. Linear pictures have 1.00 to 1.02, and
+SPREAD = 1.15  # maximum ratio of two streams' rates
+# Minimum ratio of the rates in the dark and bright halves of a picture. Linear pictures have 1.00 to 1.02,
 # gamma-encoded ones mostly 0.6 to 0.8.
 BENT = 0.85
 

@@ -23,8 +23,8 @@ NOTHING = 0.015  # largest correlation of neighbours in pure noise: five standar
 CLOSER = 1 / 3  # a better size has at most this fraction of the other's distance from a correlation of 1, or
 TWICE = 2.0  # in the dark, at least this many times the other's correlation
 FAINT = 0.06  # pictures with a lower expected correlation do not show their size
-MOST_OF = 0.5  # least fraction of the expected correlation, since motion reduces it
-AS_ALIKE = 0.8  # least correlation along columns, relative to rows, under the right size
+MOST_OF = 0.5  # minimum fraction of the expected correlation, since motion reduces it
+AS_ALIKE = 0.8  # minimum correlation along columns, relative to rows, under the right size
 
 
 class Candidate(NamedTuple):

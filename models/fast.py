@@ -24,7 +24,7 @@ from swinsf.models.windows import shift_masks, window_kinds, window_order
 # larger ones take memory. A GPU needs many windows at once.
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-# most windows that fused attention on a GPU accepts: the limit of blocks along a launch's axis
+# maximum number of windows that fused attention on a GPU accepts: the limit of blocks along a launch's axis
 FUSED_MOST = 65_535
 # From this many bytes of tokens (3B, h, w, C) on, training recomputes attention matrices and hidden layers in
 # the backward pass. Keeping them would take about 20 times as many bytes per block.

@@ -55,11 +55,11 @@ class Fit:
 
 
 SHIPPED_FOR = {
-    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
+    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in low light", (0.03, 0.7), 0.5),
     "swinsf_calibrated.pth": Fit("recordings of calibrated cameras", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
-    "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
-    "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),
+    "swinsf_250.pth": Fit("spike-REDS, with the paper's network for 250x400", (0.2, 0.7), 0.5),
+    "swinsf_1000.pth": Fit("spike-X4K, with the paper's network for 1000x1000", (0.2, 0.7), 0.8),
 }
 CHOICE = {
     "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),

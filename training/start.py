@@ -47,7 +47,7 @@ class Prepared:
 
     @property
     def remedy(self) -> str:
-        """What to do if memory runs out."""
+        """Advice in case memory runs out."""
         batch, crop = self.settings.batch_size, self.settings.crop_size
         return f"lower --batch_size {batch}, or set a smaller --crop_size ({crop} now, 0: whole frames)"
 

@@ -50,7 +50,7 @@ class UsageError(UserError):
 
 
 def shown(text, most=900):
-    """Text as one printable line of at most `most` characters, even if it has a strange file name."""
+    """Text as one printable line, whatever file names it has; beyond `most` characters, the middle is cut."""
     text = "".join(
         c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :]
     )
@@ -269,7 +269,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal,
 
 class Stopper:
     """Within `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) request a stop after the current
-    iteration. Calling it tells whether a stop was requested.
+    iteration. Calling it returns whether a stop was requested.
 
     Schedulers signal a process and its group at once, so a signal may come twice; only one that comes after
     PATIENCE seconds ends the process immediately. After SIGTERM, the process ends after GRACE seconds at the

@@ -13,7 +13,7 @@ _seen: set[tuple[torch.device, torch.dtype, torch.Size]] = set()  # accelerator 
 
 
 def describe_values(least: float, most: float, more: bool) -> str:
-    """What is wrong with spikes that have this smallest and largest value, or "".
+    """Describe what is wrong with spikes that have this smallest and largest value, or return "".
 
     more: whether they have other values, too.
     """

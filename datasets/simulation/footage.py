@@ -21,8 +21,8 @@ SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, above w
 # the changes' 90th percentile.
 DOUBLED = (0.5, 0.1)
 STILL = 5  # with this many duplicates in a row, the scene stands still
-PADDED = 0.1  # least fraction of duplicates that a converter made, if the other frames are even
-LONGEST_GAP = 4  # usual intervals; a clip never spans a longer one
+PADDED = 0.1  # fraction of duplicates above which a converter made them, if the other frames are even
+LONGEST_GAP = 4  # typical intervals; a clip never spans a longer gap
 
 
 @dataclass

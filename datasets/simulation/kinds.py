@@ -12,9 +12,9 @@ import numpy as np
 from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
-MOST_BINNED = 20  # most steps per bin when training for cameras, as with --bin auto
-BRIGHTEST_BINNED = 1.2  # largest exposure after binning; --bin auto does not bin brighter recordings
-STEPS_BEFORE = 40  # most steps from a start in phase to a training stream's first step
+MOST_BINNED = 20  # maximum steps per bin when training for cameras, as with --bin auto
+BRIGHTEST_BINNED = 1.2  # maximum exposure after binning; --bin auto does not bin brighter recordings
+STEPS_BEFORE = 40  # maximum steps from a start in phase to a training stream's first step
 # range of steps in the dark and flat recordings that calibrate a training scene
 CALIBRATION_STEPS = (2000, 20000)
 FLAT_RATE = 0.3  # mean spikes per step and pixel in the flat recording

@@ -16,11 +16,11 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.guard import visible
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-MEMORY = 2**30  # most bytes of photographs kept in memory
+MEMORY = 2**30  # maximum bytes of photographs kept in memory
 # Photographs with numbered names are frames of a video if, in up to PAIRS pairs of neighbours, the median
 # correlation exceeds ALIKE.
 PAIRS, ALIKE = 9, 0.5
-SMALLEST = 16  # least side in pixels; OpenCV would mirror a picture one pixel wide forever
+SMALLEST = 16  # minimum side in pixels; OpenCV would mirror a picture one pixel wide forever
 
 
 class PhotoCache:

@@ -17,7 +17,7 @@ from swinsf.utils.timing import STEPS
 
 MEMORY = 2**30  # bytes of frames that a dataset keeps in memory
 LONGEST = 301  # steps of the longest stream; each split of a video is at least this long if possible
-DRAWS = 20  # most clips of frames on disk to try until one has no scene cut
+DRAWS = 20  # maximum number of clips on disk to try until one has no scene cut
 MARGIN = 16  # extra height and width in pixels of frames, for the optical flow
 
 
