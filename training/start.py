@@ -189,7 +189,7 @@ def claim(folder: Path, lock: RunLock) -> None:
 
 
 def check_length(settings: TrainSettings, step: int, total_steps: int) -> None:
-    """Raises UserError if a resumed run is beyond its end; logs a line if it has just reached it."""
+    """Raises UserError if a resumed run is beyond its end; logs a line if it has reached it."""
     length = (
         f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
     )

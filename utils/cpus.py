@@ -15,8 +15,7 @@ SPINS = 1000
 def available_cpus(root: str | Path = "/") -> int:
     """The number of CPUs this process may use, limited by its affinity and its control groups' quotas.
 
-       A quota of 2.5 counts as 2.
-    root: the folder of /proc and /sys.
+    A quota of 2.5 counts as 2. root: the folder of /proc and /sys.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *map(int, quotas(Path(root)))]))

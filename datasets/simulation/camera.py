@@ -53,8 +53,8 @@ def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
 
 
 def homography(rates, height, width, time, bend, reach):
-    """The homography at a time of a motion. rates, per step: shift in x and y, angle, log of scale, tilt in x
-    and y."""
+    """A motion's homography at a time. rates, per step: shift in x and y, angle, log of scale, tilt in x and
+    y."""
     time = time * (1 + bend * time / (2 * reach))
     scale, cos, sin = np.exp(rates[3] * time), np.cos(rates[2] * time), np.sin(rates[2] * time)
     from_centre = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]])

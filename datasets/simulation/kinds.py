@@ -118,12 +118,11 @@ def draw_binned(sensor, rng):
 
 
 def measure(kind, pattern, rng):
-    """Simulate a calibration from dark and flat recordings of `kind.calibration` steps.
+    """Simulate a calibration, (dark, response), from dark and flat recordings of `kind.calibration` steps.
 
-       Returns (dark, response), each (H, W) float32.
-    dark: charge per step of the sensor without light, in thresholds. response: spikes per light, relative to
-       the mean over pixels, shading included. So (spike - dark) / response is flat under flat light, and on
-       average equals the light that the ground truth shows.
+    dark (H, W) float32: charge per step of the sensor without light, in thresholds. response (H, W) float32:
+    spikes per light, relative to the mean over pixels, shading included. So (spike - dark) / response is flat
+    under flat light, and on average equals the light that the ground truth shows.
     """
     sensor = kind.sensor
     true_dark = pattern.dark / pattern.threshold / kind.bin  # per step of the camera

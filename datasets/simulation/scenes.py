@@ -99,7 +99,7 @@ def from_middle(source):
 def cut(photo, height, width, shrink, rng):
     """A float32 crop of about height x width with texture, from a photograph shrunk by area averaging.
 
-    It is smaller if the photograph is too small, which is never enlarged.
+    Photographs are never enlarged, so a small one gives a smaller crop.
     """
     need = np.array([height, width])
     shrink = min(1.0, max(shrink, *(need / photo.shape)))

@@ -53,9 +53,9 @@ class Sensor:
     # Gaussian sigma, in pixels, by which the sensor's light is blurred, but not the ground truth
     blur: float = 0.0
     # The following apply if the light comes from a video; see `SourceFrames`.
-    frames_every: int = 0  # steps between two frames of the video; 0: none
+    frames_every: int = 0  # steps between two frames of the video; 0: no video
     grain: float = 0.0  # standard deviation of each frame's noise, in grey levels
-    drift: float = 0.0  # relative standard deviation of each frame's slow change of brightness
+    drift: float = 0.0  # relative standard deviation of each frame's smooth change of brightness
     displacement: float = 0.0  # displacement of each frame, in pixels
 
 
@@ -256,7 +256,7 @@ def fire(light, rng, sensor=IDEAL, pattern=None):
 
 
 def with_shot_noise(gathered, electrons, rng):
-    """A step's charge, in thresholds of `electrons` each, with shot noise: Poisson, or its normal limit."""
+    """Add shot noise, Poisson or its normal limit, to a step's charge in thresholds of `electrons` each."""
     if electrons < MANY_ELECTRONS:
         return rng.poisson(gathered * electrons).astype(np.float32) / np.float32(electrons)
     return gathered + np.sqrt(gathered / np.float32(electrons)) * rng.standard_normal(
