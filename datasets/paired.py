@@ -211,31 +211,31 @@ class SpikeREDS(SpikeDataset):
         truth = Truth(folder)
         for path in dat_files(folder):
             pictures = {output: truth.of_id(path, key_id) for key_id, output in KEY_IDS.items()}
-            there = [output for output, picture in pictures.items() if picture.is_file()]
+            available = [output for output, picture in pictures.items() if picture.is_file()]
             same = truth.named(path.stem)
             if self.split != "train" and not same.is_file() and (windows := self.windows(path, truth)):
                 yield from windows
                 continue
-            alone = not there or (same.is_file() and len(there) == 1)
+            alone = not available or (same.is_file() and len(available) == 1)
             start = 0
             if alone and (self.split != "train" or same.is_file()):
                 # A stream with one picture: place the window so that the chosen output falls on its step.
-                wanted = [KEY_IDS[self.key_id or 21]]
-                pictures = {wanted[0]: same}
-                start = self.scored_step(path) - 1 - KEY_FRAMES[wanted[0]]
+                outputs = [KEY_IDS[self.key_id or 21]]
+                pictures = {outputs[0]: same}
+                start = self.scored_step(path) - 1 - KEY_FRAMES[outputs[0]]
             elif self.split == "train":
-                wanted = list(pictures)
+                outputs = list(pictures)
             elif self.key_id is not None:
-                wanted = [KEY_IDS[self.key_id]]
+                outputs = [KEY_IDS[self.key_id]]
             else:
-                wanted = there if len(there) == 1 else ["middle"]
-            for output in wanted:
+                outputs = available if len(available) == 1 else ["middle"]
+            for output in outputs:
                 if not pictures[output].is_file():
                     raise UserError(
                         f"{path}: its picture {pictures[output]} is missing; add it, or remove the stream "
                         "(see --key_id)"
                     )
-            yield Stream(path, start, {output: pictures[output] for output in wanted})
+            yield Stream(path, start, {output: pictures[output] for output in outputs})
 
     def windows(self, path, truth):
         """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat (`simulate.py --long`).

@@ -129,8 +129,8 @@ class Footage:
         """The frames (n, h, w) of each clip; a video is decoded only once."""
         if self.pictures:
             return [self.read_pictures(first, last) for first, last in clips]
-        wanted = {index for first, last in clips for index in self.indices[first : last + 1]}
-        frames = {i: frame for i, (_, frame) in enumerate(decode(self.path)) if i in wanted}
+        needed = {index for first, last in clips for index in self.indices[first : last + 1]}
+        frames = {i: frame for i, (_, frame) in enumerate(decode(self.path)) if i in needed}
         return [np.stack([frames[i] for i in self.indices[first : last + 1]]) for first, last in clips]
 
     def read_pictures(self, first, last):

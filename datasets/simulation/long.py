@@ -61,8 +61,8 @@ def frames_of(footage, indices):
                 )
             yield frame
         return
-    wanted = set(indices.tolist())
-    yield from (frame for index, (_, frame) in enumerate(decode(footage.path)) if index in wanted)
+    needed = set(indices.tolist())
+    yield from (frame for index, (_, frame) in enumerate(decode(footage.path)) if index in needed)
 
 
 def view_of(shape, height, width):

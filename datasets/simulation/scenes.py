@@ -87,8 +87,10 @@ class PhotoScene:
     def carry(self, texture, start, time):
         """Move a texture (H, W) with the scene's background, from time `start` to `time`."""
         motion = self.layers[0].motion
-        way = np.linalg.inv(motion(start)) @ motion(time)  # coordinates at `time` -> coordinates at `start`
-        return Picture(texture).through(way, *texture.shape)
+        to_start = np.linalg.inv(motion(start)) @ motion(
+            time
+        )  # coordinates at `time` -> coordinates at `start`
+        return Picture(texture).through(to_start, *texture.shape)
 
 
 def from_middle(source):
