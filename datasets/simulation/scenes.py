@@ -87,9 +87,7 @@ class PhotoScene:
     def carry(self, texture, start, time):
         """Move a texture (H, W) with the scene's background, from time `start` to `time`."""
         motion = self.layers[0].motion
-        to_start = np.linalg.inv(motion(start)) @ motion(
-            time
-        )  # coordinates at `time` -> coordinates at `start`
+        to_start = np.linalg.inv(motion(start)) @ motion(time)  # coordinates at `time` -> at `start`
         return Picture(texture).through(to_start, *texture.shape)
 
 
