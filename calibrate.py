@@ -1,14 +1,14 @@
-"""Measure a spike camera: the dark charge and the response of each pixel, and its bad pixels.
+"""Calibrate a spike camera: measure each pixel's dark charge and response, and find bad pixels.
 
     python calibrate.py --dark DARK.dat --flat FLAT.dat --output CAMERA.npz
     python calibrate.py --dark DARK.dat --flat DIM.dat BRIGHT.dat --output CAMERA.npz --keep_shading
     python calibrate.py --published data.npz --output CAMERA.npz
     python reconstruct.py REC.dat --calibration CAMERA.npz
 
-DARK: a recording with the lens capped. FLAT: one or more of an evenly lit, still surface. 500 steps or more
-of each, 5,000 are better; of any kind that reconstruct.py takes, but no pipe. Next to CAMERA.npz: CAMERA.png,
-the maps and histograms, and CAMERA.csv, the bad pixels. data.npz: arrays Nd, Nl and D_light as published with
-RSIR; taken as of pixels that only integrate, whose 1 / rate is in proportion to 1 / (light + dark).
+DARK: a recording with the lens capped. FLAT: one or more recordings of an evenly lit, still surface. Each
+needs 500 steps or more, better 5,000, in any format that reconstruct.py reads except a pipe. Also writes
+CAMERA.png (maps and histograms) and CAMERA.csv (bad pixels). data.npz: arrays Nd, Nl and D_light as published
+with RSIR; 1 / rate is assumed to be proportional to 1 / (light + dark), as for pixels that only integrate.
 """
 
 import csv
@@ -43,7 +43,7 @@ def parse_settings(arguments):
         help="file to write, CAMERA.npz; CAMERA.png and CAMERA.csv go next to it",
     )
     flag("--overwrite", action="store_true", help="replace existing files")
-    flag("--keep_shading", action="store_true", help="leave smooth shading by lens and lamp in the pictures")
+    flag("--keep_shading", action="store_true", help="do not correct smooth shading by lens and lamp")
     flag("--height", type=cli.side, help="height of a .dat file (default: detected)")
     flag("--width", type=cli.side, help="width of a .dat file (default: detected)")
     flag(
@@ -60,7 +60,7 @@ def parse_settings(arguments):
 
 
 def look():
-    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    """Parse the flags and check their paths, for `cli.begin`."""
     settings = parse_settings(None)
     for recording in (settings.dark, *settings.flat):
         if recording:
@@ -69,7 +69,7 @@ def look():
 
 
 if __name__ == "__main__":
-    cli.begin(look)  # before the imports that take seconds
+    cli.begin(look)  # before the slow imports
 
 import numpy as np
 
@@ -83,13 +83,13 @@ from swinsf.utils.files import atomic_write
 
 
 def check_flags(settings):
-    """Raises UserError for flags that do not go together, and for files that would be written over."""
+    """Raises UserError for conflicting flags, and for files that would be overwritten."""
     output, recorded = settings.output, settings.dark or settings.flat
     read = [Path(path) for path in (settings.dark, *settings.flat, settings.published) if path]
     rules = (
         (
             settings.published and recorded,
-            f"--published {settings.published} with --dark or --flat: take one of them",
+            f"--published {settings.published} with --dark or --flat: use one or the other",
         ),
         (
             not settings.published and not (settings.dark and settings.flat),
@@ -97,36 +97,36 @@ def check_flags(settings):
         ),
         (
             "-" in (settings.dark, *settings.flat),
-            "standard input: it cannot be looked at twice; name a file",
+            "standard input: it cannot be read twice; give a file",
         ),
         (
             output.suffix.lower() != ".npz",
-            f"--output {output}: a calibration is an .npz file; take a name that ends so",
+            f"--output {output}: a calibration is an .npz file; choose a name that ends in .npz",
         ),
     )
     refuse(rules)
     for path in (output, output.with_suffix(".png"), output.with_suffix(".csv")):
         read_too = any(path.exists() and source.exists() and path.samefile(source) for source in read)
         if read_too or (path.exists() and not settings.overwrite):
-            remedy = "is what is read; take" if read_too else "is there already; add --overwrite, or take"
+            remedy = "is an input; choose" if read_too else "is there already; add --overwrite, or choose"
             raise UserError(f"--output {output}: {path} {remedy} another name")
 
 
 def open_all(settings):
-    """((name, spikes (T, H, W)) of the dark recording, [the same of the flats]). Raises UserError if their
-    sizes differ."""
+    """((name, spikes (T, H, W)) of the dark recording, [the same for each flat]). Raises UserError if sizes
+    differ."""
     flats = [(name, open_one(name, settings)) for name in settings.flat]
     dark = settings.dark, open_one(settings.dark, settings, flats[0][1])
     shapes = {tuple(spikes.shape[1:]): name for name, spikes in (*flats, dark)}
     if len(shapes) > 1:
         texts = [f"{name} is {height}x{width}" for (height, width), name in shapes.items()]
-        raise UserError(f"{' and '.join(texts)}; take recordings of one camera")
+        raise UserError(f"{' and '.join(texts)}; use recordings of one camera")
     return dark, flats
 
 
 def open_one(name, settings, like=None):
-    """The spikes of a recording. like: one whose format a `.dat` file has, if the flags leave it open: the
-    dark shows nothing."""
+    """The spikes of a recording. like: a recording whose format a `.dat` file gets if flags do not set it,
+    because the dark does not show its size."""
     height, width, order = settings.height, settings.width, settings.bit_order
     if (
         like is not None
@@ -148,8 +148,10 @@ def describe(calibration):
     pattern = response / smooth(calibration.response, good)[good]
     kinds = [f"{np.count_nonzero(calibration.bad == kind)} {name}" for kind, name in enumerate(KINDS) if kind]
     lines = [
-        f"dark charge: median {np.median(dark):.3g} thresholds a step, 90 % of the pixels {quantiles(dark, 0.05, 0.95)}",
-        f"response: 90 % of the pixels {quantiles(response, 0.05, 0.95)} of the mean, {robust(pattern):.2%} from pixel to pixel",
+        f"dark charge: median {np.median(dark):.3g} thresholds per step, 90 % of the pixels "
+        f"{quantiles(dark, 0.05, 0.95)}",
+        f"response: 90 % of the pixels {quantiles(response, 0.05, 0.95)} of the mean, {robust(pattern):.2%} "
+        "from pixel to pixel",
         f"bad pixels: {np.count_nonzero(~good)} ({', '.join(kinds)})",
     ]
     if np.isfinite(calibration.dark_error).any():
@@ -165,12 +167,12 @@ def quantiles(values, *parts):
 
 
 def robust(values):
-    """The standard deviation of most values, by the median of distances from the median."""
+    """A robust standard deviation, from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def write_table(path, calibration):
-    """The bad pixels as CSV: row, column, kind, dark, response."""
+    """Write the bad pixels as CSV: row, column, kind, dark, response."""
     with atomic_write(path, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["row", "column", "kind", "dark", "response"])
@@ -181,8 +183,8 @@ def write_table(path, calibration):
 
 
 def write_report(path, calibration, title):
-    """A PNG of both maps, with the bad pixels marked, and their histograms."""
-    from matplotlib.figure import Figure  # takes its time to import
+    """Write a PNG of both maps, with bad pixels marked, and their histograms."""
+    from matplotlib.figure import Figure  # slow to import
 
     figure = Figure((11, 8), layout="constrained")
     figure.suptitle(cli.shown(title), parse_math=False)
@@ -190,7 +192,7 @@ def write_report(path, calibration, title):
     good = calibration.bad == 0
     places = np.argwhere(~good)
     units = {
-        "dark charge, thresholds a step": calibration.dark,
+        "dark charge, thresholds per step": calibration.dark,
         "response, relative to the mean": calibration.response,
     }
     for (name, values), (above, below) in zip(units.items(), axes.T):
@@ -210,18 +212,20 @@ def main(arguments=None):
     if settings.published:
         calibration = load_calibration(settings.published)
         cli.log(
-            "1 / rate is taken to be in proportion to 1 / (light + dark), as of pixels that only integrate"
+            "assuming that 1 / rate is proportional to 1 / (light + dark), as for pixels that only integrate"
         )
     else:
         dark, flats = open_all(settings)
         calibration, facts = calibrate(dark, flats, settings.keep_shading)
         levels = ", ".join(f"{level:.3g}" for level in facts["levels"])
         cli.log(
-            f"light of the flats: {levels} spikes a step; noise {facts['noise']:.2%} of an interval between two spikes"
+            f"light of the flats: {levels} spikes per step; noise {facts['noise']:.2%} of an interval between "
+            "two spikes"
         )
         least, most = facts["shading"]
         cli.log(
-            f"shading: {least:.3g} to {most:.3g} of the mean, {'left in' if settings.keep_shading else 'corrected too'}"
+            f"shading: {least:.3g} to {most:.3g} of the mean, "
+            f"{'not corrected' if settings.keep_shading else 'corrected too'}"
         )
     for line in describe(calibration):
         cli.log(line)

@@ -1,18 +1,18 @@
 """Turn a recording of a spike camera into pictures or a video.
 
-    python reconstruct.py REC.dat                                       # results/REC.mp4, by the shipped weights
+    python reconstruct.py REC.dat                                       # writes results/REC.mp4
     python reconstruct.py REC.dat --output DIR --start 0.1s --stop 0.2s --stride 7
     python reconstruct.py REC.dat --output X.npy --method tfi --stride 1
-    python reconstruct.py REC.dat --inspect                             # what it is like, and results/REC_inspect.png
-    python reconstruct.py REC.dat --report                              # and a page to look at, results/REC.html
-    torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process takes a share
+    python reconstruct.py REC.dat --inspect                             # describes it, in results/REC_inspect.png
+    python reconstruct.py REC.dat --report                              # also writes a page, results/REC.html
+    torchrun --nproc_per_node 2 reconstruct.py REC.dat --output X.mp4   # each process does a share
     python reconstruct.py A.dat B.dat FOLDER --slowmo 100 --output 'DIR/{name}.mp4'          # several, with one model
     zcat REC.dat.gz | python reconstruct.py - --height 250 --width 400 --output X.mp4
 
-REC: `.dat` (also in gzip), `.npy` or `.npz` of spikes (T, H, W), a folder of them, a pattern, or - for
+REC: `.dat` (also gzipped), `.npy` or `.npz` with spikes (T, H, W), a folder of them, a pattern, or - for
 standard input. OUTPUT: X.mp4 (H.264), X.avi (Motion JPEG), X.gif, X.npy (N, H, W), X.tif, a folder of PNGs
-named by their steps, or X.png of one moment. Only the steps of a window are in memory. The same command resumes
-after an interruption. Dark recordings are brightened, and their steps are binned; a line says what was chosen.
+named by step, or X.png for one moment. Only the steps of a window are in memory. The same command resumes
+after an interruption. Dark recordings are brightened and their steps binned; a line says by how much.
 --exposure 1 and --bin 1 turn this off.
 """
 
@@ -22,11 +22,11 @@ from swinsf.utils import choices, cli
 from swinsf.utils.timing import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
-BIN = "number of steps in a bin, more for darker recordings, or auto (default auto; 1 for tfp and tfi)"
+BIN = "number of steps per bin; auto: more for darker recordings (default auto; 1 for tfp and tfi)"
 OUTPUT = "(default: results/{name}.mp4)"
 EXPOSURE = (
-    "gain of the grey levels; auto: bright pixels become white; batch: one gain for all recordings, by the brightest "
-    "(default auto; 1 with --rate, --bits 16 or 32)"
+    "gain of the grey levels; auto: bright pixels become white; batch: one gain for all recordings, set by the "
+    "brightest (default auto; 1 with --rate, --bits 16 or 32)"
 )
 WEIGHTS = f"weights: a file, a run's folder, or one of {', '.join(choices.SHIPPED)} (default: the shipped ones for recordings)"
 
@@ -43,8 +43,8 @@ def parse_settings(arguments):
     flag(
         "--output",
         type=Path,
-        help="X.mp4, X.avi (no browser plays it), X.gif, X.npy, X.tif, X.png (one moment) or folder of PNGs to write; "
-        "{name}: the recording's name " + OUTPUT,
+        help="file to write: X.mp4, X.avi (browsers do not play it), X.gif, X.npy, X.tif, X.png (one moment), "
+        "or a folder of PNGs; {name}: the recording's name " + OUTPUT,
     )
     flag("--overwrite", action="store_true", help="replace an existing output")
     flag("--height", type=cli.side, help="height of a .dat file (default: detected)")
@@ -64,7 +64,7 @@ def parse_settings(arguments):
         type=cli.moment,
         help="first step to show, or a time such as 0.5s or 20ms (default: the first possible)",
     )
-    flag("--stop", type=cli.moment, help="step or time before which to end (default: the end)")
+    flag("--stop", type=cli.moment, help="step or time to stop before (default: the end)")
     flag("--crop", type=cli.part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
     flag("--stride", type=cli.moment, help="steps or time between pictures (default 20)")
     flag(
@@ -77,10 +77,10 @@ def parse_settings(arguments):
     flag(
         "--slowmo",
         type=cli.number(float, 1e-3, 1e9),
-        help="factor by which the video is slower than life; sets the stride, with --fps",
+        help="factor by which the video is slower than real time; sets the stride, with --fps",
     )
     flag("--method", default="swinsf", choices=METHODS, help="method of reconstruction (default swinsf)")
-    flag("--ends", action="store_true", help="show the first and last steps, too, from mirrored windows")
+    flag("--ends", action="store_true", help="also show the first and last steps, from mirrored windows")
     flag("--beside", choices=("tfp",), help="show TFP (over --window steps) left of each picture")
     flag("--bin", type=cli.word_or(cli.number(int, 1, 1000), "auto"), default="auto", help=BIN)
     flag("--load_model", type=Path, help=WEIGHTS)
@@ -90,18 +90,20 @@ def parse_settings(arguments):
         choices=("middle", "all"),
         help="outputs of the network to use; all: three pictures per pass, with --stride 1 or 7 (default middle)",
     )
-    flag("--calibration", type=Path, help="the camera's calibration, a file of calibrate.py (default: none)")
+    flag(
+        "--calibration", type=Path, help="the camera's calibration, a file from calibrate.py (default: none)"
+    )
     flag(
         "--repair",
         default="auto",
         choices=choices.REPAIRS,
-        help="what to do with bad pixels; auto: fill them from their neighbours (default auto)",
+        help="repair of bad pixels; auto: fill them from their neighbours (default auto)",
     )
     flag(
         "--window",
         type=cli.number(int, 1, 10**6),
         default=STEPS,
-        help=f"number of steps that tfp averages, after --bin (default {STEPS})",
+        help=f"number of (binned) steps that tfp averages (default {STEPS})",
     )
     flag(
         "--precision",
@@ -113,7 +115,7 @@ def parse_settings(arguments):
         "--tile",
         type=cli.count,
         default=0,
-        help="largest side of the tiles that pictures are cut into; 0: whole (default 0)",
+        help="largest side of the tiles that pictures are cut into, in pixels; 0: no tiles (default 0)",
     )
     flag("--batch_size", type=cli.batch_size, default=1, help="number of windows in a batch (default 1)")
     flag("--device", help="device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one)")
@@ -121,7 +123,7 @@ def parse_settings(arguments):
         "--gamma",
         type=cli.number(float, 0.1, 10),
         default=1.0,
-        help="gamma of the pictures: grey levels are raised to the power of 1/gamma (default 1)",
+        help="gamma of the pictures: grey levels are raised to the power 1/gamma (default 1)",
     )
     flag("--exposure", type=cli.word_or(cli.number(float, 1e-3, 1e4), "auto", "batch"), help=EXPOSURE)
     flag("--rate", type=cli.rate, help="firing rate of white, in spikes per step (default 0.6)")
@@ -136,28 +138,28 @@ def parse_settings(arguments):
     flag(
         "--inspect",
         action="store_true",
-        help="only describe the recording, and write an overview of it as a PNG",
+        help="only describe the recording, and write an overview PNG",
     )
     flag(
         "--bad_pixels",
         type=Path,
         metavar="FILE.csv",
-        help="with --inspect: file for a table of the bad pixels (row, column, spikes per step, kind)",
+        help="file for a table of bad pixels (row, column, spikes per step, kind), with --inspect",
     )
-    flag("--report", action="store_true", help="write a page with the methods side by side")
+    flag("--report", action="store_true", help="write an HTML page with the methods side by side")
     flag(
         "--compare",
         type=cli.named_folder,
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="folder of another method's pictures, for the page",
+        help="folder of another method's pictures to show on the page",
     )
     return parser.parse_args(arguments)
 
 
 def look():
-    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    """Parse the flags and check their paths, for `cli.begin`."""
     settings = parse_settings(None)
     for recording in settings.recordings:
         choices.look_at_recording(recording)
@@ -166,7 +168,7 @@ def look():
 
 
 if __name__ == "__main__":
-    cli.begin(look)  # before the imports that take seconds
+    cli.begin(look)  # before the slow imports
 
 from swinsf.recordings.batch import inspect_all, list_jobs, reconstruct_all
 from swinsf.utils.allocator import tune_allocator

@@ -1,4 +1,4 @@
-"""Simulate a spike-camera dataset over photographs or videos.
+"""Simulate a spike-camera dataset from photographs or videos.
 
     python simulate.py --source photos:DIR --save_path datasets/spike_sim --split train --count 1000
     python simulate.py --source photos:DIR --save_path datasets/spike_sim --split test --count 20
@@ -7,10 +7,10 @@
     python train.py --dataset_path datasets/spike_sim
 
 --data_mode 250 writes the spike-REDS layout (250x400; train 41 steps, test 301), 1000 the spike-X4K layout
-(1000x1000, 41 steps). Train streams come with the pictures of ids 7, 14, 21, 28 and 35, test streams with the
-middle one. The splits share no photograph. The same command resumes where an interrupted one stopped: scene i
-depends on the settings and i alone, and a scene whose stream is there is left as it is. meta.json keeps every
-setting, and the sensor that was drawn for each scene; a folder without one is not written to.
+(1000x1000, 41 steps). Train streams come with pictures of ids 7, 14, 21, 28 and 35, test streams with the
+middle one. No photograph is in two splits. The same command resumes after an interruption: scene i depends
+only on the settings and i, and scenes whose stream exists are skipped. meta.json records every setting, and
+the sensor drawn for each scene; a folder that has other files but no meta.json is refused.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from swinsf.utils import choices, cli
 from swinsf.utils.cli import UserError
 from swinsf.utils.cpus import available_cpus
 
-LIMITS = {  # of fields of Sensor
+LIMITS = {  # (minimum, maximum) of fields of Sensor
     "rate": (1e-3, 1),
     "hot": (0, 1),
     "hot_most": (0.02, 1),
@@ -33,7 +33,7 @@ LIMITS = {  # of fields of Sensor
     "recovery": (0, 1),
     "shading": (0, 0.99),
 }
-SENSOR_FLAGS = {  # a field of Sensor each
+SENSOR_FLAGS = {  # one flag for each field of Sensor
     "--rate": "firing rate of grey level 255, in spikes per step",
     "--exposure": "gain of the light, in spikes and pictures; from 1 / rate on, white fires at every step and saturates",
     "--electrons": "photo-electrons per spike, for shot noise; 0: none",
@@ -53,11 +53,11 @@ SENSOR_FLAGS = {  # a field of Sensor each
     "--recovery": "fraction of its charge that a pixel gathers in the step after a spike",
     "--start": "initial charge: uniform over 0..threshold, or zero in all pixels",
     "--before": "number of steps simulated before the stream begins",
-    "--remainder": "whether the charge above the threshold is kept at a spike, or lost",
-    "--blur": "blur of the light, not of the ground truth: Gaussian sigma in pixels",
-    "--frames_every": "steps between two frames of the video that the light comes from; 0: none",
+    "--remainder": "whether a spike keeps the charge above the threshold, or loses it",
+    "--blur": "blur of the light, but not of the ground truth: Gaussian sigma in pixels",
+    "--frames_every": "steps between two frames of the video that provides the light; 0: no video",
     "--grain": "noise of each video frame, in grey levels",
-    "--drift": "slow change of brightness of each video frame, relative",
+    "--drift": "smooth change of brightness of each video frame, relative",
     "--displacement": "displacement of each video frame, in pixels",
 }
 
@@ -74,16 +74,16 @@ def parse_settings(arguments):
         "--save_path",
         type=Path,
         required=True,
-        help="folder of the dataset: a new one, or one that this script made",
+        help="folder of the dataset: new, or made by this script",
     )
     flag(
         "--data_mode",
         default="250",
         choices=choices.PAIRED,
-        help="size and layout of the data: 250 as spike-REDS, 1000 as spike-X4K (default 250)",
+        help="size and layout of the data: 250 like spike-REDS, 1000 like spike-X4K (default 250)",
     )
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
-    flag("--count", type=cli.samples, default=100, help="number of streams in all (default 100)")
+    flag("--count", type=cli.samples, default=100, help="total number of streams (default 100)")
     flag(
         "--steps_per_frame",
         type=cli.positive_int,
@@ -93,16 +93,17 @@ def parse_settings(arguments):
     flag(
         "--long",
         action="store_true",
-        help="make one long stream of each video, with a picture of every frame, whatever --split and --count say",
+        help="make one long stream of each video, with a picture of every frame, whatever --count says; "
+        "needs --split val or test",
     )
     flag(
         "--sampler",
         choices=choices.SAMPLERS,
         default="bicubic",
-        help="interpolation of moving pictures: bicubic, or spline, which moves evenly within a pixel but is slower "
+        help="interpolation of moving pictures: bicubic, or spline, which is exact within a pixel but slower "
         "(default bicubic)",
     )
-    flag("--seed", type=cli.count, default=0, help="seed of the scenes and sensors (default 0)")
+    flag("--seed", type=cli.count, default=0, help="random seed of scenes and sensors (default 0)")
     flag(
         "--workers",
         type=cli.workers,
@@ -112,7 +113,7 @@ def parse_settings(arguments):
     flag(
         "--sensor",
         choices=[*SENSORS],
-        help="sensor whose values the following flags replace (default: reds, or x4k in data mode 1000)",
+        help="sensor preset; the flags below override its values (default: reds, or x4k in data mode 1000)",
     )
     for option, text in SENSOR_FLAGS.items():
         name = option.removeprefix("--")
@@ -125,7 +126,7 @@ def parse_settings(arguments):
 
 
 def flag_options(name):
-    """argparse's options of the flag for a field of `Sensor`."""
+    """argparse's options for the flag of a field of `Sensor`."""
     choices_of = {"start": STARTS, "remainder": REMAINDERS}
     if name in choices_of:
         return {"choices": choices_of[name]}
@@ -135,7 +136,7 @@ def flag_options(name):
 
 
 def look():
-    """`cli.begin` of this script: parse the flags and look at the paths that they name."""
+    """Parse the flags and check their paths, for `cli.begin`."""
     settings = parse_settings(None)
     kind, _, source = settings.source.partition(":")
     if kind in choices.SCENES and not Path(source).exists():
@@ -148,7 +149,7 @@ def look():
 
 
 if __name__ == "__main__":
-    cli.begin(look)  # before the imports that take seconds
+    cli.begin(look)  # before the slow imports
 
 import numpy as np
 from tqdm import tqdm
@@ -171,30 +172,30 @@ from swinsf.utils.guard import keep_out
 
 
 def draw_sensor(settings, index):
-    """The `Sensor` of scene `index`: drawn from the preset, with what was given replaced. UserError for
-    values that none has."""
+    """The `Sensor` of scene `index`, drawn from the preset and overridden by flags. Raises UserError for
+    impossible values."""
     sensors = SENSORS[settings.sensor or SENSOR_OF[settings.data_mode]]
     sensor = replaced(sensors.draw(scene_rng(settings, index, "sensor")), given_values(settings))
     if sensor.hot + sensor.dead > 1:
         raise UserError(
-            f"--hot {sensor.hot:g} and --dead {sensor.dead:g} are more than all the pixels; take parts of 1"
+            f"--hot {sensor.hot:g} and --dead {sensor.dead:g}: together more than all pixels; lower one"
         )
     return sensor
 
 
 def given_values(settings):
-    """Field of `Sensor` -> the value of its flag, None if it was not given."""
+    """Field of `Sensor` -> its flag's value, or None if not given."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(Sensor)}
 
 
 def scene_rng(settings, index, what):
-    """The random numbers of what is drawn for scene `index`: its "sensor" or its "scene"."""
+    """The random generator of scene `index`, for its "sensor" or its "scene"."""
     split = list(SPLITS).index(settings.split)
     return np.random.default_rng([SCENE_DRAWS, settings.seed, split, index, ("sensor", "scene").index(what)])
 
 
 def write_scene(index, scenes, place, settings):
-    """Write the stream and the pictures of scene `index`."""
+    """Write scene `index`: its stream and pictures."""
     stream, pictures = place.paths(index)
     shown_at = {step: step for step in pictures}
     kind = Kind(draw_sensor(settings, index))
@@ -202,16 +203,16 @@ def write_scene(index, scenes, place, settings):
     try:
         for step, path in pictures.items():
             write_picture(path, np.round(scene[step].clip(0, 255)).astype(np.uint8))
-        # last, so that a stream is there only with its pictures
+        # the stream comes last, so that it never exists without its pictures
         write_dat(stream, scene["spikes"], place.flip)
     except OSError as error:
         raise UserError(
-            f"{cli.one_line(error)}. What is finished can be used; the same command resumes"
+            f"{cli.one_line(error)}. Finished streams can be used; the same command resumes"
         ) from None
 
 
 def write_scenes(indices, workers, *job):
-    """`write_scene` for each index, one after the other as they are done, over processes."""
+    """Call `write_scene` for each index, in parallel processes; yields as each is done."""
     if workers < 2:
         for index in indices:
             yield write_scene(index, *job)
@@ -226,7 +227,7 @@ def write_scenes(indices, workers, *job):
 
 
 def remember(*job):
-    """What a process of the pool works on, handed over once: the frames of videos are large."""
+    """Give a pool process its arguments, only once, because the frames of videos are large."""
     global remembered
     remembered = job
     sampling.SAMPLER = job[-1].sampler
@@ -238,10 +239,10 @@ def write_remembered(index):
 
 
 def write_long(settings, place, make_about):
-    """`main` of --long: a stream for each video of the source."""
+    """`main` for --long: one stream for each video of the source."""
     kind, _, source = settings.source.partition(":")
     if kind == "photos" or settings.split == "train":
-        raise UserError("--long: makes streams to score, of videos: or frames:; take --split test")
+        raise UserError("--long: makes streams to score, from videos: or frames:; use --split test")
     found = {"videos": find_videos, "frames": find_frames}[kind](source)
     names = [f.name if f.pictures else str(Path(f.name).with_suffix("")) for f in found]
     names = [re.sub(r"[^\w.-]", "_", name) for name in names]
@@ -257,21 +258,21 @@ def write_long(settings, place, make_about):
     for index, (name, footage) in enumerate(zip(names, found)):
         path = streams / f"{name}.dat"
         if path.exists():
-            cli.log(f"{path}: there already")
+            cli.log(f"{path}: already exists")
             continue
         scene = LongScene(footage, *size, settings.steps_per_frame)
         for note in scene.notes:
             cli.log(f"warning: {scene.name}: {note}")
         steps = scene.stream(scene_rng(settings, index, "scene"), draw_sensor(settings, index))
         bar = tqdm(steps, name, scene.steps, unit="step", dynamic_ncols=True)
-        with atomic_write(path) as file:  # the stream is there only with its pictures
+        with atomic_write(path) as file:  # the stream never exists without its pictures
             for step, (spikes, picture) in enumerate(bar):
                 file.write(pack(spikes, place.flip))
                 if picture is not None:
                     picture = np.round(picture.clip(0, 255)).astype(np.uint8)
                     write_picture(pictures / f"{name}_key_id{step + 1}.png", picture)
         cli.log(f"{path}: {scene.steps} steps, {len(scene.shown)} pictures")
-    cli.log(f"the dataset is {settings.save_path}")
+    cli.log(f"dataset: {settings.save_path}")
     return 0
 
 
@@ -287,7 +288,7 @@ def main(arguments=None):
     options = {"steps_per_frame": settings.steps_per_frame, "steps": place.steps}
 
     def about(more, sources, sensors):
-        """The entry of the split in meta.json."""
+        """The split's entry in meta.json."""
         return {
             "source": settings.source,
             "data_mode": settings.data_mode,
@@ -323,16 +324,16 @@ def main(arguments=None):
     cli.log(scenes.description)
     for text in scenes.warnings:
         cli.log(f"warning: {text}")
-    for torn in place.folder.glob("*/.scene*"):  # of a write that was killed
-        torn.unlink()
+    for leftover in place.folder.glob("*/.scene*"):  # from a write that was killed
+        leftover.unlink()
     missing = [index for index in range(settings.count) if not place.paths(index)[0].exists()]
-    there = settings.count - len(missing)
+    done = settings.count - len(missing)
     written = write_scenes(missing, min(settings.workers, len(missing)), scenes, place, settings)
     with cli.memory_errors(f"lower --workers {settings.workers}"):
-        for _ in tqdm(written, "simulate", settings.count, initial=there, unit="scene", dynamic_ncols=True):
+        for _ in tqdm(written, "simulate", settings.count, initial=done, unit="scene", dynamic_ncols=True):
             pass
     cli.log(
-        f"{len(missing)} streams of {place.steps} steps written, {there} there already; the dataset is {settings.save_path}"
+        f"{len(missing)} streams of {place.steps} steps written, {done} existed; dataset: {settings.save_path}"
     )
     return 0
 

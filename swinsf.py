@@ -1,11 +1,11 @@
-"""The public names of SwinSF, for programs of your own:
+"""The public names of SwinSF, for your own programs:
 
     from swinsf import pictures
     for step, picture in pictures("rec.dat"):
         ...
 
-This file is also the namespace: the folders beside it are its parts, as `swinsf.models`.
-A name is imported when it is first used, so that `import swinsf` takes no time.
+This file is also the package: the folders beside it are its subpackages, such as `swinsf.models`.
+A name is imported at its first use, so that `import swinsf` is fast.
 """
 
 import importlib
@@ -56,7 +56,7 @@ __all__ = [
     "write_dat",
 ]
 
-_HOMES = {  # public name -> where it lies
+_HOMES = {  # public name -> its module
     "build_model": "models",
     "Calibration": "recordings",
     "correct": "recordings",
@@ -85,9 +85,9 @@ _HOMES = {  # public name -> where it lies
 
 
 def read_version() -> str:
-    """The last release in CHANGELOG.md, which an installed package has in its metadata."""
+    """The latest release in CHANGELOG.md or, if installed, in the package's metadata."""
     import re
-    from importlib import metadata  # which take their time to import
+    from importlib import metadata  # slow to import
 
     changes = Path(__file__).with_name("CHANGELOG.md")
     if changes.is_file():

@@ -1,12 +1,12 @@
 """Reconstruct a dataset and score it.
 
-    python test.py                                  # the embedded demo dataset, with the shipped weights
+    python test.py                                  # the built-in demo dataset, with the shipped weights
     python test.py --data_mode 250 --dataset_path ./datasets/spike_reds --device cuda:0
     python test.py --data_mode 1000 --dataset_path ./datasets/spike_x4k --load_model W --save_image False --save_path DIR
     python test.py --data_mode 250 --dataset_path ./datasets/classA         # no ground truth: NIQE
     python test.py --dataset_path ./datasets/spike_reds --report --compare WGSE=DIR      # DIR has a NAME.png for each stream
     python test.py --method NAME=module:function     # spikes (B, 41, H, W) -> grey levels (B, H, W), or an nn.Module
-    torchrun --nproc_per_node 8 test.py --dataset_path ./datasets/spike_reds             # each process takes a share
+    torchrun --nproc_per_node 8 test.py --dataset_path ./datasets/spike_reds       # each process does a share
 
 Results in SAVE_PATH: NAME.png, NAME_spike.png (the key frame) and NAME_gt.png of each stream, metrics.csv,
 metrics.json, comparison.png and, with --report, report.html for any browser.
@@ -42,8 +42,8 @@ from swinsf.utils.allocator import tune_allocator
 from swinsf.utils.timing import KEY_FRAMES
 
 PURPOSES = {"250": "spike-REDS", "1000": "spike-X4K"}  # data mode -> purpose of the shipped weights
-# A GPU computes pictures of up to 1000x1000 pixels together, and threads score while it works. On a CPU they
-# would compete with the network for cores, and falsify its seconds.
+# A GPU computes batches of up to 1000x1000 pixels, and threads score while it works. On a CPU, they would
+# compete with the network for cores, and distort its measured time.
 ON_GPU = {"pixels": 10**6, "scorers": 4}
 
 
@@ -51,8 +51,8 @@ def prepare(
     settings: argparse.Namespace, device: torch.device
 ) -> tuple[Path, dict[str, Method], Any, Score, Path]:
     """(weights file, methods, dataset, score function, results folder). Raises UserError for bad settings."""
-    where, stored = settings.dataset_path, {"flip": settings.flip, "rate": settings.rate}
-    dataset = open_dataset(where, settings.data_mode, settings.split, settings.key_id, **stored)
+    path, stored = settings.dataset_path, {"flip": settings.flip, "rate": settings.rate}
+    dataset = open_dataset(path, settings.data_mode, settings.split, settings.key_id, **stored)
     purpose = "recordings" if isinstance(dataset, ClassA) else PURPOSES[settings.data_mode]
     weights = weights_file(settings.load_model or weights_for(purpose, bool(settings.calibration)))
     model = load_model(weights, device, settings.precision)
@@ -70,7 +70,7 @@ def prepare(
 
 
 def calibrate(dataset: Any, settings: argparse.Namespace) -> float:
-    """Apply --calibration to a dataset and fill its bad pixels; returns the grey level of saturated pixels.
+    """Apply --calibration to a dataset and fill its bad pixels; returns saturated pixels' grey level.
 
     Raises UserError if the dataset has ground truth or is from another camera.
     """
@@ -100,7 +100,7 @@ def score_streams(
     """Reconstruct, score and save this process's share of a dataset."""
     scored, framed = [], dataset.names[: page.STREAMS] if settings.report else ()
     options = ON_GPU if device.type == "cuda" else {}
-    if settings.tile:  # memory is short
+    if settings.tile:  # memory is scarce
         options = {**options, "pixels": 0}
     for item, pictures, figures in evaluate(methods, dataset, device, score, settings.workers, **options):
         output, name = scored_output(item), item["name"]
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         made_for = f", for {fit.purpose}," if fit else ""
         cli.log(f"weights {weights}{made_for} in {settings.precision} on {device}{shared}")
         begin = time.perf_counter()
-        with cli.memory_errors("set --tile 320, or take --device cpu or the weights of a smaller variant"):
+        with cli.memory_errors("set --tile 320, or use --device cpu or the weights of a smaller variant"):
             scored = score_streams(settings, methods, dataset, device, score, folder)
         seconds = time.perf_counter() - begin
         scored = distributed.interleaved(scored)

@@ -6,10 +6,10 @@
     python train.py --resume_path checkpoint/RUN
     torchrun --nproc_per_node 8 --max_restarts 3 train.py --dataset_path ./datasets/spike_reds --run_name RUN
 
-A run keeps its files in SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or
+A run writes to SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or
 SIGUSR1), best.pth (the weights with the best validation PSNR, for test.py --load_model), config.json,
-log.jsonl and TensorBoard's curves. A resumed run ends with the same weights as one that never stopped. The
-processes of torchrun share a batch, so their number changes the time that a run takes, but not its result.
+log.jsonl and TensorBoard's curves. A resumed run ends with the same weights as one that never stopped.
+torchrun's processes share each batch, so their number changes a run's time, but not its result.
 """
 
 import math
@@ -38,13 +38,13 @@ from swinsf.utils.allocator import tune_allocator
 def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
     """Train to the end or until a signal; returns whether one came.
 
-    Leaves last.pth, also after a bad sample or a loss that is not finite.
+    Saves last.pth, even after a bad sample or a non-finite loss.
     """
     settings, state, files, total_steps = run.settings, run.state, run.files, run.total_steps
     samples = Augmented(run.train, settings.crop_size, settings.seed)
     order = len(run.train), settings.batch_size, state.epoch, settings.seed, state.batch
     batches = EpochBatches(*order, *distributed.rank_and_size(), settings.accumulate)
-    keep = {"persistent_workers": settings.workers > 0}  # they keep the photographs that they have read
+    keep = {"persistent_workers": settings.workers > 0}  # workers keep the photographs that they have read
     loader = make_loader(samples, settings.workers, device, batch_sampler=batches, **keep)
     forward = data_parallel(Forward(state.model, settings.amp), settings.device_ids)
 
@@ -59,7 +59,7 @@ def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
             files.save()
         return stop or state.step >= total_steps
 
-    # Batches at the last iteration: the epoch's validation was stopped.
+    # state.batch at the last iteration: the epoch's validation was stopped.
     while state.step < total_steps or state.batch:
         batches.set_epoch(state.epoch, state.batch)
         if len(batches) and state.step < total_steps:
@@ -70,7 +70,7 @@ def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
         val = run.val if due else None
         if should_stop() or not finish_epoch(state, files, val, settings, device, stopper):
             break
-        if state.batch < run.per_epoch:  # --max_steps ended within an epoch, where a longer run resumes
+        if state.batch < run.per_epoch:  # --max_steps ended within an epoch; a longer run resumes there
             break
         files.begin_epoch()
         files.save(settings.keep_last)
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         if rank == 0:
             again = f"python train.py --resume_path {shlex.quote(str(folder))}"
             cli.log(f"stopped at step {state.step}; resume it with: {again}", trouble=True)
-        # torchrun takes any other status for a failure and restarts the job
+        # torchrun treats any status except 0 as a failure and restarts the job
         return 0 if distributed.AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)
     best = f", best validation PSNR {state.best_psnr:.2f} dB" if math.isfinite(state.best_psnr) else ""
     if rank == 0:

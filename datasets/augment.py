@@ -1,4 +1,4 @@
-"""Crops and flips, the same for spikes and pictures; items of tensors; batches by epoch and index."""
+"""Crops and flips, the same for spikes and pictures; samples as tensors; batches by epoch and index."""
 
 import numpy as np
 import torch
@@ -7,17 +7,17 @@ from torch.utils.data import Dataset
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
-# A tag before the run's seed keeps the random numbers of order, crops and scenes (tag 3) independent.
+# A tag before the run's seed keeps the random numbers of order, crops and scenes (SCENE_DRAWS) independent.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 7  # version of what a seed gives; a run can be resumed only under the version that it began with
+DRAWS = 7  # version of the samples that a seed gives; a run resumes only under the version it began with
 
 
 def to_item(sample):
-    """A sample of arrays -> the item, a dict of tensors.
+    """Convert a sample's arrays to tensors.
 
-    `spikes` (41, H, W) uint8 of 0 and 1. The pictures `middle`, `left` and `right` that the sample has, each
-    (1, H, W) float32 in 0..255. `dark` and `response` of cameras, see `SwinSF`, in the same shape. `name`,
-    `rate`, and for simulated scenes `white` and `kind`, are unchanged.
+    `spikes` become (41, H, W) uint8 of 0 and 1; the sample's pictures (`middle`, `left`, `right`) (1, H, W)
+    float32 in 0..255; a camera's `dark` and `response` (see `SwinSF`) (1, H, W) float32. `name`, `rate`, and
+    for simulated scenes `white` and `kind`, are unchanged.
     """
     item = dict(sample)
     for key, array in sample.items():
@@ -28,7 +28,7 @@ def to_item(sample):
 
 
 def crop_and_flip(sample, crop_size, rng):
-    """Cut the same random square out of spikes and pictures, and mirror both at random.
+    """Crop spikes and pictures to the same random square, and flip both at random.
 
     crop_size: side of the square, or 0 for the whole frame.
     """
@@ -49,7 +49,7 @@ def crop_and_flip(sample, crop_size, rng):
 
 
 def pack(spikes):
-    """Spikes (41, H, W) -> bits (6, H, W) uint8, eight steps in a byte: a seventh of the data to transfer."""
+    """Spikes (41, H, W) -> bits (6, H, W) uint8, eight steps per byte: a seventh of the data to transfer."""
     return np.packbits(spikes, axis=0)
 
 
@@ -63,8 +63,8 @@ def unpack(packed):
 class Augmented(Dataset):
     """A dataset with random crops and flips, indexed by the keys of `EpochBatches`.
 
-    Crop and flips depend on (seed, epoch, index) alone, not on workers, processes or earlier reads, so that a
-    resumed run sees the same samples as an uninterrupted one. Items have packed spikes (see `pack`), and
+    Crop and flips depend only on (seed, epoch, index), not on workers, processes or earlier reads, so a
+    resumed run sees the same samples as an uninterrupted one. Items have packed spikes (see `pack`) and
     `weight`, the sample's share of its batch.
     """
 
@@ -81,15 +81,15 @@ class Augmented(Dataset):
 class EpochBatches:
     """Batch sampler for `Augmented`: one epoch, shuffled by (seed, epoch), from batch `start` on.
 
-    Each batch is split between `processes` processes, of which this is number `rank`. Each share is split
-    again into consecutive `pieces`, which `len` counts. A key is (epoch, index, weight); the weight is 1 over
-    the size of the whole batch. If the last batch is too small for all pieces, an empty piece gets the first
-    sample of the batch with weight 0, because every process must take part.
+    Each batch is split among `processes` processes; this one is number `rank`. Each share is split again into
+    consecutive `pieces`, which `len` counts. A key is (epoch, index, weight), with weight 1 / size of the
+    whole batch. If the last batch is too small for all pieces, an empty piece gets the batch's first sample
+    with weight 0, because every process must take part.
     """
 
     def __init__(self, length, batch_size, epoch, seed, start=0, rank=0, processes=1, pieces=1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        # This process's pieces of a batch.
+        # indices of this process's pieces of a batch
         self.shares = range(rank * pieces, (rank + 1) * pieces)
         self.pieces = processes * pieces
         self.set_epoch(epoch, start)

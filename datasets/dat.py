@@ -1,7 +1,6 @@
-"""Packed spike streams, `.dat`: height x width bits per step in row-major order, 8 in a byte.
+"""Packed spike streams, `.dat`: height x width bits per step in row-major order, 8 per byte.
 
-The lowest bit of a byte comes first, except in files that were packed by numpy.packbits with its default
-order: there the highest bit comes first.
+The lowest bit of a byte comes first. In files from numpy.packbits with its default order, the highest does.
 """
 
 import functools
@@ -21,7 +20,7 @@ class Camera(NamedTuple):
 
     height: int
     width: int
-    columns: int  # columns of picture in a row; the rest is trailer data
+    columns: int  # picture columns in a row; the rest is trailer data
     flip: bool  # whether steps are stored upside down
 
     def __str__(self):
@@ -31,17 +30,17 @@ class Camera(NamedTuple):
         return f"{self.height}x{self.width}, stored {'upside down' if self.flip else 'upright'}{trailer}"
 
 
-LOOK = 64  # steps in the middle of a recording from which size and bit order are judged
-# Least correlation of neighbouring pixels. Right sizes have 0.92 or more, wrong ones 0.55 or less.
+LOOK = 64  # steps in the middle of a recording that show its size and bit order
+# Minimum correlation of neighbouring pixels. Right sizes have 0.92 or more, wrong ones 0.55 or less.
 LIKE_A_PICTURE = 0.6
-MARGIN = 0.2  # by which the best size must exceed the next one
-MOST_PIXELS = 2**21  # in a step; known cameras have a million
-# The cameras of 250x400, their raw dump, spike-X4K.
+MARGIN = 0.2  # minimum lead of the best size's correlation over the next one's
+MOST_PIXELS = 2**21  # limit for a step; known cameras have a million
+# 250x400 cameras, their raw dump, spike-X4K
 CAMERAS = (Camera(250, 400, 400, True), Camera(250, 416, 400, True), Camera(1000, 1000, 1000, False))
 
 
 def camera_of(height, width, flip=None):
-    """The known format of this size, or else one stored upright without trailer. flip: overrides its own."""
+    """The known format of this size, else an upright one without trailer. flip: overrides the format's."""
     known = {(camera.height, camera.width): camera for camera in CAMERAS}
     camera = known.get((height, width), Camera(height, width, width, False))
     return camera if flip is None else camera._replace(flip=flip)
@@ -57,10 +56,10 @@ def whole_steps(path, height, width):
 
 
 def stream_length(path):
-    """The bytes of a `.dat` file. Raises UserError if it is missing, empty or no plain file."""
+    """Length of a `.dat` file in bytes. Raises UserError if it is missing, empty or not a regular file."""
     path = Path(path)
     if not path.is_file():
-        wrong = "no plain file; name a .dat file, or - to read a pipe" if path.exists() else ""
+        wrong = "not a regular file; give a .dat file, or - to read a pipe" if path.exists() else ""
         raise UserError(f"{path}: {wrong or 'no such spike stream; check the path'}")
     length = path.stat().st_size
     if not length:
@@ -69,7 +68,7 @@ def stream_length(path):
 
 
 def step_bytes(name, height, width):
-    """Bytes of a packed step. Raises UserError if they are not a whole number, or too many."""
+    """Bytes per packed step. Raises UserError if that is not a whole number, or too large."""
     check_size(name, height, width)
     if height < 1 or width < 1 or height * width % 8:
         raise UserError(
@@ -79,7 +78,7 @@ def step_bytes(name, height, width):
 
 
 def check_size(path, height, width):
-    """Raises UserError for steps so large that a few dozen would fill the memory."""
+    """Raises UserError for steps so large that a few dozen would fill memory."""
     if height * width > MOST_PIXELS:
         raise UserError(
             f"{path}: steps of {height}x{width} exceed {MOST_PIXELS:,} pixels; check height and width"
@@ -87,7 +86,7 @@ def check_size(path, height, width):
 
 
 def count_steps(path, height, width):
-    """The number of steps in a `.dat` file of this size, from the file's length alone.
+    """Number of steps in a `.dat` file of this size, from the file's length alone.
 
     Raises UserError as `whole_steps` does, and if the length is not a multiple of a step.
     """
@@ -109,8 +108,8 @@ def likely_bit_order(packed, height, width):
     """The likely bit order, "little" or "big", of packed whole steps of one scene (`LOOK` steps are plenty).
 
     Within a byte, neighbours are alike in either order. The two pixels at the border of two bytes are
-    neighbours in the right order, and 15 pixels apart in the other. If the scene is too dark or too flat to
-    tell, it is "little", the usual order.
+    neighbours in the right order, and 15 pixels apart in the other. Scenes too dark or too flat to show it
+    count as "little", the usual order.
     """
     counts = np.zeros((height * width // 8, 8), np.uint32)
     for step in np.asarray(packed, np.uint8).reshape(-1, height * width // 8):
@@ -118,7 +117,7 @@ def likely_bit_order(packed, height, width):
     rate = counts.astype(np.float32)
     inside = np.abs(np.diff(rate, axis=1)).mean()
     little, big = np.abs(rate[1:, 0] - rate[:-1, 7]), np.abs(rate[1:, 7] - rate[:-1, 0])
-    # Each part samples the whole picture.
+    # each of the 31 parts samples the whole picture
     parts = [(little - big)[i::31].mean() for i in range(31) if i + 31 < len(little)]
     if len(parts) < 31 or not np.mean(parts) > 4 * np.std(parts, ddof=1) / np.sqrt(len(parts)):
         return "little"
@@ -135,7 +134,7 @@ def middle_bytes(path, height, width):
 
 
 def rate_picture(spikes):
-    """(H, W): mean of the `LOOK` steps in the middle of a recording."""
+    """Mean (H, W) of the `LOOK` steps in the middle of a recording."""
     start = max(0, (len(spikes) - LOOK) // 2)
     stop = min(len(spikes), start + LOOK)
     fired = sum(
@@ -145,7 +144,7 @@ def rate_picture(spikes):
 
 
 def correlation(a, b):
-    """Pearson's correlation of two pictures; 0 if one is flat, or has no pixels."""
+    """Pearson correlation of two pictures; 0 if one is flat or has no pixels."""
     if not a.size:
         return 0.0
     a, b = a - a.mean(), b - b.mean()
@@ -159,9 +158,9 @@ def neighbour_correlations(picture):
 
 
 def better_camera(packed, camera):
-    """A format that fits bytes of steps far better than `camera` does, or None if there is none.
+    """A format that fits packed steps far better than `camera`, or None.
 
-    Returns (format, its likeness, likeness of the given one). Likeness is the smaller of
+    Returns (format, its likeness, the likeness of `camera`). Likeness is the smaller of
     `neighbour_correlations`. Tries known formats, and height and width swapped.
     """
 
@@ -185,7 +184,7 @@ def better_camera(packed, camera):
 
 
 def look_at(path, height, width):
-    """(bit order, warnings) for a `.dat` file read at this size. Cached, so each file is examined once."""
+    """(bit order, warnings) of a `.dat` file read at this size. Cached, so each file is examined once."""
     stat = Path(path).stat()
     return _look_at(str(path), height, width, stat.st_size, stat.st_mtime_ns)
 
@@ -199,23 +198,24 @@ def _look_at(path, height, width, *_):
 
 
 def describe_better(name, packed, camera):
-    """A text if bytes of whole steps fit another size far better, see `better_camera`; a list of one or none."""
+    """A list with a warning if packed steps fit another size far better (see `better_camera`), else empty."""
     better = better_camera(packed, camera)
     if not better:
         return []
     other, its, given = better
     return [
-        f"{name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} (neighbours "
-        f"correlate by {its:.2f} and by {given:.2f}); check height and width"
+        f"{name}: looks like {other.height}x{other.width}, not like {camera.height}x{camera.width} "
+        f"(neighbour correlations {its:.2f} and {given:.2f}); check height and width"
     ]
 
 
 def describe_bit_order(name, found):
-    """A text on a bit order that was found, if it is not the usual one; a list of one or none."""
+    """A list with a warning if the bit order found is not the usual one, else empty."""
     if found == "little":
         return []
     return [
-        f"{name}: reading the highest bit of each byte first, judged by the picture; --bit_order or bitorder sets it"
+        f"{name}: reading the highest bit of each byte first, as its picture suggests; --bit_order or bitorder "
+        "sets it"
     ]
 
 
@@ -228,17 +228,16 @@ def read_dat(
     flip: bool | None = None,
     bitorder: str | None = None,
 ) -> np.ndarray:
-    """Steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1.
+    """Read steps start..stop-1 of a `.dat` file -> uint8 (T, height, width) of 0 and 1.
 
     Reads only these steps, and a few in the middle to check size and bit order. Warns if they look wrong.
-    Known sizes lose their trailer columns.
+    Removes the trailer columns of known sizes.
 
     flip: whether steps are stored upside down and must be flipped (default: as in the known format of this
-    size). bitorder: "little" or "big", whether the lowest or the highest bit of a byte
-    comes first (default: detected).
+    size). bitorder: "little" or "big", for the lowest or the highest bit of a byte first (default: detected).
 
     Raises UserError if the file does not fit the size (see `count_steps`), lacks the steps, or shrinks while
-    it is read.
+    being read.
     """
     total = count_steps(path, height, width)
     stop = total if stop is None else stop
@@ -255,9 +254,9 @@ def read_dat(
 
 
 def read_steps(path, height, width, start, stop, flip, bitorder="little"):
-    """Steps start..stop-1 with all columns, without checks; see `read_dat`."""
+    """Read steps start..stop-1 with all columns, without checks; see `read_dat`."""
     step = height * width // 8
-    # Read, not mapped: if another program truncates a mapped file, the process dies of a bus error.
+    # Not memory-mapped: if another program truncated the file, the process would die of a bus error.
     try:
         packed = read_exactly(path, np.uint8, (stop - start) * step, start * step)
         return unpack(packed, height, width, flip, bitorder)
@@ -269,10 +268,10 @@ def read_steps(path, height, width, start, stop, flip, bitorder="little"):
 
 
 def read_exactly(path, dtype, count, offset):
-    """`count` numbers of a file from a byte on. Raises UserError if it has become shorter."""
+    """Read `count` numbers from byte `offset` of a file. Raises UserError if the file has become shorter."""
     numbers = np.fromfile(path, dtype, count, offset=offset)
     if numbers.size < count:
-        raise UserError(f"{path}: became shorter while it was read; restore the file")
+        raise UserError(f"{path}: became shorter while being read; restore the file")
     return numbers
 
 
@@ -287,7 +286,7 @@ def unpack(packed, height, width, flip, bitorder="little"):
 class StepFile:
     """A file of steps as a read-only array (T, H, W) of uint8 0 and 1. Indexing reads from the file.
 
-    Takes integers, slices and tuples of them, as numpy does: `file[300:341]`, `file[20]` or
+    Indices are integers, slices or tuples of them, as in numpy: `file[300:341]`, `file[20]` or
     `file[::100, :50, :50]`. A subclass sets `shape` and implements `read(start, stop)`.
     """
 
@@ -314,7 +313,7 @@ class StepFile:
 
 
 class DatFile(StepFile):
-    """A `.dat` file of a given format. T is the number of whole steps at the time of opening.
+    """A `.dat` file of a given format. T is the number of whole steps when it is opened.
 
     `left_over`: number of bytes after the last whole step. bitorder: "little" or "big". Raises UserError as
     `read_dat` does, but accepts any length of at least one step.
@@ -331,7 +330,7 @@ class DatFile(StepFile):
         self.shape = (steps, camera.height, camera.columns)
 
     def packed_look(self):
-        """The bytes of up to `LOOK` steps in the middle."""
+        """The packed bytes of up to `LOOK` steps in the middle."""
         return middle_bytes(self.path, *self.camera[:2])
 
     def read(self, start, stop):
@@ -344,9 +343,9 @@ class DatFile(StepFile):
 def open_dat(
     path: str | Path, height: int, width: int, flip: bool | None = None, bitorder: str | None = None
 ) -> "DatFile":
-    """A `.dat` file of any length as a `DatFile`: an array (T, height, width) of uint8, read as it is sliced.
+    """Open a `.dat` file of any length as a `DatFile`, a uint8 array (T, height, width) read when sliced.
 
-    flip, bitorder: see `read_dat`. Warns about bytes after the last whole step, and if size or bit order look
+    flip, bitorder: see `read_dat`. Warns if bytes follow the last whole step, or if size or bit order look
     wrong. Raises UserError as `DatFile` does.
     """
     file = DatFile(path, camera_of(height, width, flip))
@@ -358,7 +357,7 @@ def open_dat(
 
 
 def describe_left_over(file):
-    """A text about the bytes after a `DatFile`'s last whole step."""
+    """A warning about the bytes after a `DatFile`'s last whole step."""
     height, width, *_ = file.camera
     return (
         f"the last {file.left_over} bytes are not a whole step of {height}x{width} ({height * width // 8} "

@@ -1,4 +1,4 @@
-"""Where a dataset on disk has its streams and pictures."""
+"""Where a dataset on disk keeps its streams and pictures."""
 
 import re
 
@@ -15,7 +15,7 @@ SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
 
 
 def split_folder(path, split):
-    """The folder of a split of a dataset. Raises UserError if dataset or split is missing."""
+    """The folder of a dataset's split. Raises UserError if dataset or split is missing."""
     if not path.is_dir():
         raise UserError(f"{path}: no such dataset folder; check --dataset_path. {NO_DATA}")
     for name in SPLITS[split]:
@@ -27,7 +27,7 @@ def split_folder(path, split):
 
 
 def dat_files(folder):
-    """The `.dat` files (or `.DAT`) of a split: in its folder input, else in spike, else at its top."""
+    """The `.dat` (or `.DAT`) files of a split: in input/, else in spike/, else in the split's own folder."""
     for place in (*(folder / name for name in INPUT_FOLDERS), folder):
         found = sorted(path for path in visible(place.glob("*")) if path.suffix.lower() == ".dat")
         if found:
@@ -38,15 +38,15 @@ def dat_files(folder):
 def id_of(stem, steps):
     """The key id at the end of a stream's name, counted from 1, or None.
 
-    151 for `200_part1_key_id151`, 21 for `NAMEid21` of 41 steps. None for `pyramid60`, whose digits are part
-    of the name.
+    Gives 151 for `200_part1_key_id151`, 21 for `NAMEid21` with 41 steps, and None for `pyramid60`, whose
+    digits belong to the name.
     """
     match = re.search(r"(?:^|_)id(\d+)$", stem) or (steps == STEPS and re.search(r"id(21)$", stem))
     return int(match.group(1)) if match else None
 
 
 class Truth:
-    """The pictures in a split's folder gt, by name without suffix. Ignores case in folder and suffixes."""
+    """The pictures in a split's gt/, by name without suffix. Ignores the case of folder and suffixes."""
 
     def __init__(self, folder):
         places = [
@@ -62,23 +62,23 @@ class Truth:
         }
 
     def named(self, stem):
-        """The picture of this name, or, if there is none, the path that it should have."""
+        """The path of the picture with this name, or the path it should have if it is missing."""
         return self.paths.get(stem, self.folder / f"{stem}.png")
 
     def of_id(self, path, key_id):
-        """The picture of a 41-step stream at an id: NAMEid7 or NAME_key_id7 for NAMEid21.dat or NAME.dat."""
+        """A 41-step stream's picture at an id: NAMEid7 or NAME_key_id7 for NAMEid21.dat or NAME.dat."""
         name = re.sub(r"(?<=_)id\d+$|id21$", "", path.stem)
         direct, spelled = (f"{name}{middle}id{key_id}" for middle in ("", "_key_"))
         return self.named(spelled if name == path.stem or spelled in self.paths else direct)
 
 
 def has_truth(folder):
-    """Whether a split has a folder of pictures."""
+    """Whether a split has ground-truth pictures."""
     return Truth(folder).folder.is_dir()
 
 
 def read_picture(path, height, width):
-    """A ground-truth picture as grey uint8 or uint16 (height, width).
+    """Read a ground-truth picture as grey uint8 or uint16 (height, width).
 
     Raises UserError if it cannot be read or has another size.
     """
@@ -91,6 +91,6 @@ def read_picture(path, height, width):
     if picture.shape != (height, width):
         found = "x".join(map(str, picture.shape))
         raise UserError(
-            f"{path}: a picture of {found}, expected {height}x{width}; check the file and --data_mode"
+            f"{path}: the picture is {found}, expected {height}x{width}; check the file and --data_mode"
         )
     return picture

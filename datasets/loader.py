@@ -1,4 +1,4 @@
-"""The DataLoader of training and evaluation."""
+"""The DataLoader for training and evaluation."""
 
 import numpy as np
 import torch
@@ -8,9 +8,10 @@ from swinsf.datasets import start_worker
 
 
 def make_loader(dataset: Dataset, workers: int, device: torch.device, **options) -> "Loader":
-    """A `Loader` that leaves torch's global random state alone, whatever the number of workers.
+    """A `Loader` that leaves torch's global random state unchanged, with any number of workers.
 
-    dataset: of dicts, see `augment.to_item`. options: of DataLoader; batch_size=None gives single samples.
+    dataset: its items are dicts, see `augment.to_item`. options: for DataLoader; batch_size=None gives single
+    samples.
     """
     return Loader(
         dataset,
@@ -24,10 +25,10 @@ def make_loader(dataset: Dataset, workers: int, device: torch.device, **options)
 
 
 class Loader(DataLoader):
-    """A DataLoader whose workers send samples through their pipes, as numpy arrays.
+    """A DataLoader whose workers send samples through pipes, as numpy arrays.
 
-    PyTorch's own way for tensors takes shared memory and sockets. It hangs without a word if the path of
-    TMPDIR is long, and breaks if /dev/shm is small, as in containers.
+    PyTorch sends tensors through shared memory and sockets. That hangs silently if the path of TMPDIR is
+    long, and breaks if /dev/shm is small, as in containers.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, **options):
@@ -38,7 +39,7 @@ class Loader(DataLoader):
         return map(self.finish, super().__iter__())
 
     def finish(self, samples):
-        """What `to_arrays` made -> a sample or a batch, with tensors, in pinned memory for CUDA."""
+        """Turn the output of `to_arrays` into a sample or a batch of tensors, pinned for CUDA."""
         batch = to_tensors(samples)
         if self.batch_sampler is not None:
             batch = default_collate(batch)

@@ -18,16 +18,16 @@ from swinsf.datasets.size import guess_camera
 from swinsf.utils.cli import UserError, plural
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, RATE, STEPS
 
-LOOKED_AT = 8  # streams of a dataset, evenly spread, whose contents are examined
+LOOKED_AT = 8  # number of streams, evenly spread over a dataset, whose contents are examined
 PICTURE_IDS = (7, 14, 21, 28, 35)  # ids of the pictures that streams of 41 steps may have, counted from 1
-UPSIDE_DOWN = 0.2  # a flipped TFP must correlate better with the picture by this much
+UPSIDE_DOWN = 0.2  # streams look upside down if flipping raises their correlation with pictures by this
 
 
 @dataclass(frozen=True)
 class Stream:
     """A `.dat` file, the first of the 41 steps to use, and its ground-truth pictures (output -> path).
 
-    If a file has several windows, each has a name of its own.
+    window: the name of one window, if the file has several.
     """
 
     path: Path
@@ -43,8 +43,8 @@ class Stream:
 class SpikeDataset(Dataset):
     """Streams of one size below `path`.
 
-    All files are checked at once, so that a bad one does not surface hours later. Raises UserError for files
-    that are missing or do not fit. `warnings`: lines about what looks wrong.
+    Checks all files when opened, so that a bad one does not surface hours later. Raises UserError for files
+    that are missing or do not fit. `warnings`: lines about suspicious contents.
 
     flip: whether steps are stored upside down (default: as usual in the dataset). rate: spikes per step at
     white (default: see `rates.choose`). A subclass sets `height`, `width`, `flip` and `label`, and implements
@@ -52,9 +52,9 @@ class SpikeDataset(Dataset):
     """
 
     white = 255  # the pictures' value for white
-    rates_known = RATE, RATE  # smallest and largest known rate at white of streams of this dataset
+    rates_known = RATE, RATE  # smallest and largest known rate at white in this dataset
     fill = None  # a `repair.Filler` for the camera's bad pixels
-    # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never changed
+    # `dark` and `response` of a calibrated camera, (H, W) each; replaced, never mutated
     maps = {}  # noqa: RUF012
 
     def __init__(self, path, split="test", key_id=None, flip=None, rate=None):
@@ -83,13 +83,13 @@ class SpikeDataset(Dataset):
 
     @property
     def files(self):
-        """All streams and pictures, and the other entries of the split's folders, which may be links."""
+        """All streams and pictures, and the other entries (maybe links) of the split's folders."""
         read = [path for stream in self.streams for path in (stream.path, *stream.pictures.values())]
         return [*read, *(self.folder.glob("*/*"))]
 
     @property
     def folders(self):
-        """The dataset's folders, to which no results may be written."""
+        """The dataset's folders. No results may be written there."""
         return [self.path, *{path.parent for path in self.files}]
 
     @property
@@ -99,7 +99,7 @@ class SpikeDataset(Dataset):
 
     @property
     def steps(self):
-        """Name -> the scored step of the stream, counted from 1 as in file names."""
+        """Stream name -> its scored step, counted from 1 as in file names."""
         outputs = [
             "middle" if "middle" in s.pictures or not s.pictures else next(iter(s.pictures))
             for s in self.streams
@@ -122,12 +122,12 @@ class SpikeDataset(Dataset):
         return {"name": name, "spikes": spikes, "rate": self.rates[name], **pictures, **self.maps}
 
     def read_picture(self, path):
-        """A picture as grey uint8 (H, W). 16-bit pictures are scaled by the dataset's common white."""
+        """Read a picture as grey uint8 (H, W). 16-bit ones are scaled by the dataset's common white."""
         picture = read_picture(path, self.height, self.width)
         return to_eight_bits(picture, 255 if picture.dtype == np.uint8 else self.white)
 
     def subset(self, indices):
-        """The same dataset with these streams only."""
+        """A copy of the dataset with only these streams."""
         part = copy.copy(self)
         part.streams = [self.streams[i] for i in indices]
         return part
@@ -141,7 +141,7 @@ class SpikeDataset(Dataset):
             need = stream.start + STEPS
             if stream.start < 0:
                 raise UserError(
-                    f"{stream.path}: too few steps before the id in its name; rename it, or see --key_id"
+                    f"{stream.path}: too few steps before the id in its name; correct it, or see --key_id"
                 )
             if steps < need:
                 raise UserError(
@@ -158,12 +158,12 @@ class SpikeDataset(Dataset):
         pool = ThreadPoolExecutor()
         try:
             checks = pool.map(self.deepest, paths)
-            # Shows a bar only if it takes more than two seconds.
+            # the bar shows only after two seconds
             most = max(
                 tqdm(checks, "checking pictures", len(paths), unit="picture", leave=False, delay=2), default=0
             )
         finally:
-            pool.shutdown(cancel_futures=True)  # a bad picture ends the check
+            pool.shutdown(cancel_futures=True)  # stop at the first bad picture
         self.white = next(white for white in WHITES if most <= white)
         if most and self.white < WHITES[-1]:
             self.warnings.append(
@@ -176,7 +176,7 @@ class SpikeDataset(Dataset):
         return 0 if picture.dtype == np.uint8 else max(1, int(picture.max()))
 
     def look(self, rate):
-        """Examine a few streams: bit order, size, orientation compared with the pictures, rate at white."""
+        """Check a few streams' bit order, size, orientation relative to their pictures, and rate at white."""
         shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
         looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
         self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
@@ -200,7 +200,7 @@ class SpikeDataset(Dataset):
 class SpikeREDS(SpikeDataset):
     """Train: NAMEid21.dat with NAMEid14.png, ...id21, ...id28. Test: NAME.dat with NAME.png.
 
-    A test picture is of the step that its name gives as an id, or of step 151. Training streams may have
+    A test picture shows the step given by the id in its name, or step 151. Training streams may have
     NAME.png alone, as in Spike-Zoo's layout, if all of them do.
     """
 
@@ -211,31 +211,31 @@ class SpikeREDS(SpikeDataset):
         truth = Truth(folder)
         for path in dat_files(folder):
             pictures = {output: truth.of_id(path, key_id) for key_id, output in KEY_IDS.items()}
-            there = [output for output, picture in pictures.items() if picture.is_file()]
+            available = [output for output, picture in pictures.items() if picture.is_file()]
             same = truth.named(path.stem)
             if self.split != "train" and not same.is_file() and (windows := self.windows(path, truth)):
                 yield from windows
                 continue
-            alone = not there or (same.is_file() and len(there) == 1)
+            alone = not available or (same.is_file() and len(available) == 1)
             start = 0
             if alone and (self.split != "train" or same.is_file()):
-                # A stream with one picture: place the window so that the chosen output is at its step.
-                wanted = [KEY_IDS[self.key_id or 21]]
-                pictures = {wanted[0]: same}
-                start = self.scored_step(path) - 1 - KEY_FRAMES[wanted[0]]
+                # A stream with one picture: place the window so that the chosen output falls on its step.
+                outputs = [KEY_IDS[self.key_id or 21]]
+                pictures = {outputs[0]: same}
+                start = self.scored_step(path) - 1 - KEY_FRAMES[outputs[0]]
             elif self.split == "train":
-                wanted = list(pictures)
+                outputs = list(pictures)
             elif self.key_id is not None:
-                wanted = [KEY_IDS[self.key_id]]
+                outputs = [KEY_IDS[self.key_id]]
             else:
-                wanted = there if len(there) == 1 else ["middle"]
-            for output in wanted:
+                outputs = available if len(available) == 1 else ["middle"]
+            for output in outputs:
                 if not pictures[output].is_file():
                     raise UserError(
                         f"{path}: its picture {pictures[output]} is missing; add it, or remove the stream "
                         "(see --key_id)"
                     )
-            yield Stream(path, start, {output: pictures[output] for output in wanted})
+            yield Stream(path, start, {output: pictures[output] for output in outputs})
 
     def windows(self, path, truth):
         """A `Stream` for each picture NAME_key_idK.png of a long stream NAME.dat (`simulate.py --long`).
@@ -258,7 +258,7 @@ class SpikeREDS(SpikeDataset):
     def scored_step(self, path):
         """The step of a stream's only picture, counted from 1.
 
-        It is the id in the name, or else 151, or the middle of a stream too short for that.
+        That is the id in the name, else 151, or the middle of a stream too short for that.
         """
         steps = path.stat().st_size * 8 // (self.height * self.width)
         usual = self.test_key_id if steps >= self.test_key_id + STEPS // 2 else steps // 2 + 1
@@ -276,7 +276,7 @@ class SpikeX4K(SpikeREDS):
 class ClassA(SpikeDataset):
     """recVidarReal2019 and other recordings without ground truth.
 
-    Uses steps 301 to 341 of each, or the middle ones of a shorter recording. Steps are 250x400 unless the
+    Uses steps 301 to 341 of each, or the middle 41 of a shorter recording. Steps are 250x400 unless the
     contents show another known size (see `guess_camera`).
     """
 
@@ -284,12 +284,12 @@ class ClassA(SpikeDataset):
 
     def find(self, folder):
         paths = dat_files(folder)
-        found, untold = {}, []
+        found, unknown = {}, []
         for path in tqdm(paths, "looking at streams", unit="stream", leave=False, delay=2):
             try:
                 found[path] = guess_camera(path)[0]
             except UserError:
-                untold.append(path)
+                unknown.append(path)
         cameras = list(dict.fromkeys(found.values()))
         if len(cameras) > 1:
             one, other = (next(path for path in found if found[path] == camera) for camera in cameras[:2])
@@ -299,9 +299,9 @@ class ClassA(SpikeDataset):
             )
         if cameras:
             self.camera = cameras[0]
-        for path in untold:
+        for path in unknown:
             count_steps(path, self.camera.height, self.camera.width)
-            self.warnings.append(f"{path}: its contents do not show its size; {self.camera} is assumed")
+            self.warnings.append(f"{path}: its contents do not show its size; assuming {self.camera}")
         for path in paths:
             steps = path.stat().st_size * 8 // (self.camera.height * self.camera.width)
             yield Stream(path, 300 if steps >= 300 + STEPS else max(0, (steps - STEPS) // 2))

@@ -1,6 +1,6 @@
-"""Picture files that anyone may have written, read as grey levels.
+"""Reads picture files from untrusted sources as grey levels.
 
-What a file claims is checked before it is decoded, so that none takes more memory than its size allows.
+A file's header is checked before the file is decoded, so that no file takes more memory than its size allows.
 """
 
 import contextlib
@@ -18,21 +18,21 @@ from PIL import Image
 from swinsf.utils.guard import read_plain
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-MOST_PIXELS = 200_000_000  # of a picture, as the largest cameras have; decoding one takes up to 1.4 GB
-WHITES = (255, 1023, 4095, 16383, 65535)  # of 8 to 16 bits
+MOST_PIXELS = 200_000_000  # limit for a picture, as of the largest cameras; decoding one takes up to 1.4 GB
+WHITES = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
 LARGE_PICTURE = 2**24  # pixels or bytes; larger pictures are decoded one at a time
-MOST_BYTES = 2**30  # of a picture file
+MOST_BYTES = 2**30  # limit for a picture file
 
 _one_at_a_time = threading.RLock()
 
 
 def taking_turns(size: int) -> contextlib.AbstractContextManager[Any]:
-    """A context in which large files are read one at a time, by any number of threads."""
+    """A context that lets only one thread at a time read a large file."""
     return _one_at_a_time if size > LARGE_PICTURE else contextlib.nullcontext()
 
 
 def read_grey(path: str | Path) -> np.ndarray | None:
-    """A picture file as grey uint8 (h, w); None if it has no whole picture, or more than MOST_PIXELS.
+    """Read a picture file as grey uint8 (h, w); None if it has no whole picture, or more than MOST_PIXELS.
 
     16 bits are scaled to 8 by `white_of`. Raises OSError if it cannot be read.
     """
@@ -41,15 +41,15 @@ def read_grey(path: str | Path) -> np.ndarray | None:
 
 
 def read_levels(path: str | Path) -> np.ndarray | None:
-    """`read_grey` with the values of the file, uint8 or uint16 (h, w)."""
+    """Like `read_grey`, with the file's own values, uint8 or uint16 (h, w)."""
     with taking_turns(os.stat(path).st_size):
         return decode_levels(read_plain(path, MOST_BYTES))
 
 
 def white_of(picture: np.ndarray) -> int:
-    """The value of white: 255; with 16 bits 1023, 4095, 16383 or 65535, the first that is large enough.
+    """The value of white: 255; with 16 bits the first of 1023, 4095, 16383 and 65535 that is large enough.
 
-    Cameras store 10, 12 and 14 bits in 16. So a very dark picture seems to have fewer bits than it has.
+    Cameras store 10, 12 and 14 bits in 16. A very dark picture may seem to have fewer bits than it has.
     """
     if picture.dtype == np.uint8:
         return 255
@@ -58,24 +58,24 @@ def white_of(picture: np.ndarray) -> int:
 
 
 def to_eight_bits(picture: np.ndarray, white: int) -> np.ndarray:
-    """A picture with this value of white as uint8, rounded."""
+    """Scale a picture with this value of white to uint8, rounded."""
     if white == 255:
         return picture.astype(np.uint8)
     return np.round(picture * np.float32(255 / white)).astype(np.uint8)
 
 
 def decode_levels(data: bytes) -> np.ndarray | None:
-    """`read_levels` of a file's bytes."""
-    # OpenCV also decodes a file that is cut short; such a file has no end mark.
+    """Like `read_levels`, from a file's bytes."""
+    # OpenCV decodes truncated files too; those have no end mark.
     if data.startswith(b"\x89PNG") and not is_whole_png(data):
         return None
-    # cameras may add something after it
+    # cameras may append data after the JPEG end mark
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         return None
     pixels = claimed_pixels(data)
     if not 0 < pixels <= MOST_PIXELS:
         return None
-    # libpng would apply the file's gamma, if any, when it turns colour into grey
+    # decode colour PNGs as colour: libpng would apply the file's gamma, if any, when converting to grey
     colour = data.startswith(b"\x89PNG") and data[25] & 2
     kind = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     with taking_turns(pixels), contextlib.suppress(cv2.error):
@@ -87,7 +87,7 @@ def decode_levels(data: bytes) -> np.ndarray | None:
 
 
 def is_whole_png(data: bytes) -> bool:
-    """Whether the chunks of a PNG fill it to its end mark. OpenCV allocates what a chunk claims."""
+    """Whether the chunks of a PNG add up to the file. OpenCV allocates the length that a chunk claims."""
     at, kind = 8, b""
     while kind != b"IEND" and at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -96,7 +96,7 @@ def is_whole_png(data: bytes) -> bool:
 
 
 def open_header(data: bytes) -> Image.Image:
-    """Image.open without Pillow's limit of pixels, which is global and lower than ours."""
+    """Image.open without Pillow's pixel limit, which is global and lower than ours."""
     Image.init()
     for name in PICTURE_FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -106,12 +106,12 @@ def open_header(data: bytes) -> Image.Image:
 
 
 def claimed_pixels(data: bytes) -> int:
-    """Number of pixels by the header, 0 if it is unreadable; for TIFF at least a third of its bytes."""
+    """Number of pixels according to the header, 0 if unreadable; for TIFF at least a third of its bytes."""
     try:
         with open_header(data) as image:
             pixels = image.width * image.height
             if image.format == "TIFF":  # decoded in strips, which may be as large as the picture
-                bits = image.tag_v2.get(258, (1,))  # of each channel
+                bits = image.tag_v2.get(258, (1,))  # BitsPerSample of each channel
                 pixels = max(pixels, pixels * sum(bits if isinstance(bits, tuple) else (bits,)) // 24)
             return pixels
     except Exception:  # a damaged header fails in many ways

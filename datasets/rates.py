@@ -1,4 +1,4 @@
-"""How often white fires in a dataset's streams: given by a flag, recorded by simulate.py, or measured."""
+"""Firing rate of white in a dataset's streams: given by a flag, recorded by simulate.py, or measured."""
 
 import re
 from typing import NamedTuple
@@ -10,17 +10,17 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.guard import read_json
 from swinsf.utils.timing import RATE
 
-META = "meta.json"  # of simulate.py
+META = "meta.json"  # written by simulate.py
 USUAL = (RATE, 0.5, 1.0, 0.2)  # spike-REDS, Spike-Zoo, USP-Gaussian, SpikeCV's videos
 # A measured rate this close to a usual one counts as usual: noise and dark charge change it by up to 2 %.
 TOLERANCE = 0.03
 # The steps that are counted. If all pixels start empty, a stream lacks half a spike per pixel in 41 steps,
-# and would measure 0.57 to 0.58 instead of 0.6. Without the first steps it measures 0.595 to 0.605.
+# and would measure 0.57 to 0.58 instead of 0.6. Without its first steps it measures 0.595 to 0.605.
 COUNTED = slice(7, 34)
-DARKEST = 16  # least mean grey level of a picture; in darker ones dark charge outweighs light
-BLOCK = 8  # side in pixels of the blocks compared, as far as things move within the steps
-SPREAD = 1.15  # largest ratio of the rates of two streams
-# Least ratio of the rates in the dark and bright halves of a picture. Linear pictures have 1.00 to 1.02, and
+DARKEST = 16  # minimum mean grey level of a picture; in darker ones, dark charge outweighs light
+BLOCK = 8  # side in pixels of the blocks compared, about as far as objects move within the steps
+SPREAD = 1.15  # maximum ratio of two streams' rates
+# Minimum ratio of the rates in the dark and bright halves of a picture. Linear pictures have 1.00 to 1.02,
 # gamma-encoded ones mostly 0.6 to 0.8.
 BENT = 0.85
 
@@ -33,9 +33,9 @@ class Look(NamedTuple):
 
 
 def compare(spikes, pictures):
-    """A `Look` at spikes (41, H, W) and their pictures (H, W) in grey levels; None if these are too dark.
+    """A `Look` at spikes (41, H, W) and their pictures (H, W) in grey levels; None if pictures are too dark.
 
-    The rate is a ratio of means. Unlike a regression over pixels, it is right for moving things, too.
+    The rate is a ratio of means. Unlike a regression over pixels, it holds for moving scenes too.
     """
     picture, fired = np.mean(pictures, axis=0, dtype=np.float32), spikes[COUNTED].mean(0, dtype=np.float32)
     if picture.mean() < DARKEST:
@@ -50,7 +50,7 @@ def compare(spikes, pictures):
 
 
 def measure(looks):
-    """(rate, reason for doubt or None) from the `Look`s at several streams. The rate is None without any."""
+    """(rate, reason for doubt or None) from the `Look`s at several streams. Without any, the rate is None."""
     if not looks:
         return None, None
     rates = sorted(look.rate for look in looks)
@@ -68,7 +68,7 @@ def measure(looks):
     if bend < BENT:
         return (
             rate,
-            f"for its grey levels, the dark half of the pictures has {bend:.0%} of the bright half's spikes",
+            f"the dark half of the pictures has {bend:.0%} of the bright half's spikes per grey level",
         )
     return rate, None
 
@@ -78,15 +78,15 @@ def recorded(path, split, names):
     try:
         sensors = read_json(path / META)["splits"][split]["sensors"]
         rates = {name: sensors[re.sub(r"_key_id\d+$|id21$", "", name)]["rate"] for name in names}
-    except (OSError, ValueError, LookupError, TypeError):  # no such file, or another program's
+    except (OSError, ValueError, LookupError, TypeError):  # no such file, or from another program
         return None
     return rates if all(type(rate) in (int, float) and 0 < rate <= 2 for rate in rates.values()) else None
 
 
 def choose(dataset, given, looks):
-    """({name: rate} of the streams, a warning or None): `given`, or from meta.json, or measured.
+    """({name: rate} of the streams, a warning or None). The rate is `given`, or from meta.json, or measured.
 
-    The rate is 0.6 if there are no pictures, or if no single rate explains them.
+    It is 0.6 if there are no pictures, or if no single rate explains them.
     """
     if given is not None:
         if not 0 < given <= 2:
@@ -105,12 +105,12 @@ def choose(dataset, given, looks):
         return dict.fromkeys(dataset.names, rate or RATE), None
     return dict.fromkeys(dataset.names, rate), (
         f"{dataset.folder}: white fires {rate:.3g} times a step in these streams (measured over {len(looks)};"
-        f" {RATE} is usual): pictures are scaled by it; --rate {RATE} leaves them unscaled"
+        f" {RATE} is usual): pictures are scaled accordingly; --rate {RATE} leaves them unscaled"
     )
 
 
 def describe(rates):
-    """A text about the rates of a dataset's streams, for its description; empty if all have the usual one."""
+    """The rates of a dataset's streams as text for its description; empty if all have the usual one."""
     least, most = min(rates.values()), max(rates.values())
     if least == most == RATE:
         return ""

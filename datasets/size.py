@@ -1,4 +1,4 @@
-"""The size of a `.dat` file's steps, judged by what they look like."""
+"""Guesses the size of a `.dat` file's steps from their contents."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
 NOTHING = 0.015  # largest correlation of neighbours in pure noise: five standard errors
-CLOSER = 1 / 3  # a better size has at most this part of the other's distance from a correlation of 1, or
+CLOSER = 1 / 3  # a better size has at most this fraction of the other's distance from a correlation of 1, or
 TWICE = 2.0  # in the dark, at least this many times the other's correlation
 FAINT = 0.06  # pictures with a lower expected correlation do not show their size
-MOST_OF = 0.5  # least part of the expected correlation, since motion reduces it
-AS_ALIKE = 0.8  # least correlation along columns, relative to rows, under the right size
+MOST_OF = 0.5  # minimum fraction of the expected correlation, since motion reduces it
+AS_ALIKE = 0.8  # minimum correlation along columns, relative to rows, under the right size
 
 
 class Candidate(NamedTuple):
@@ -47,7 +47,7 @@ class Candidate(NamedTuple):
         return f"{self.camera.height}x{self.camera.width} {self.alike:.2f}{left}"
 
     def leads(self, other: "Candidate") -> bool:
-        """Whether pictures, or pictures and file length together, favour this one over the other."""
+        """Whether contents, or contents and file length together, favour this size over the other."""
         if not self.left_over and other.left_over:
             return self.alike > other.alike
         near = 1 - self.alike <= CLOSER * (1 - other.alike)
@@ -57,16 +57,16 @@ class Candidate(NamedTuple):
     def shows_all(self):
         """Whether the correlation is about as large as single steps suggest.
 
-        Under a wrong size, steps are displaced against each other, and their mean loses correlation.
+        Under a wrong size, steps are shifted against each other, so their mean loses correlation.
         """
         return self.alike >= MOST_OF * self.expected or self.expected < FAINT
 
     @property
     def is_picture(self):
-        """Whether it looks like pictures.
+        """Whether the contents look like pictures under this size.
 
-        In dark pictures, noise lowers all correlations. But under the right size, columns correlate about as
-        well as rows, and the file's length fits.
+        In the dark, noise lowers all correlations. But under the right size, columns correlate about as well
+        as rows, and the file's length fits.
         """
         if self.alike >= LIKE_A_PICTURE:
             return True
@@ -78,9 +78,9 @@ def guess_camera(path):
     """(the known format of a `.dat` file, a text on how it was found).
 
     Under the right size, neighbours in the picture of firing rates are alike along rows and columns. Under a
-    wrong one, a pixel's upper neighbour comes from elsewhere, and each step is displaced against the one
-    before. A file length of whole steps counts as well, and decides alone if the pictures show nothing.
-    Raises UserError with the candidates if none stands out.
+    wrong one, a pixel's upper neighbour comes from elsewhere, and each step is shifted against the previous.
+    A file length of whole steps counts too, and decides alone if the pictures show nothing. Raises UserError
+    with the candidates if none stands out.
     """
     path, length = Path(path), stream_length(path)
     ranking = sorted(candidates(path, length), key=lambda one: one.alike, reverse=True)
@@ -90,21 +90,21 @@ def guess_camera(path):
             others = ", ".join(str(other) for other in ranking if other is not one)
             return (
                 one.camera,
-                f"by its pictures: neighbours correlate by {one}; other sizes: {others or 'none'}",
+                f"from its pictures: neighbour correlation {one}; other sizes: {others or 'none'}",
             )
     whole = [one for one in ranking if not one.left_over and one.steps >= STEPS]
     if len(whole) == 1 and whole[0].shows_all and has_spikes(path, length):
         (one,) = whole
         size = f"{one.camera.height}x{one.camera.width}"
         return one.camera, (
-            f"by its length alone, {one.steps} whole steps of {size}, since its pictures show nothing that "
-            f"tells: neighbours correlate by {listed}; --height and --width set another"
+            f"from its length alone, {one.steps} whole steps of {size}, since its pictures do not show it: "
+            f"neighbour correlations {listed}; --height and --width set another"
         )
     raise UserError(
-        f"{path}: its size cannot be told from its {length} bytes{describe_monotony(path, length)}"
+        f"{path}: cannot determine its size from its {length} bytes{describe_monotony(path, length)}"
         + (
-            f"; neighbours correlate as {listed}; the right size needs {LIKE_A_PICTURE}, or less in the "
-            "dark, and to stand out"
+            f"; neighbour correlations {listed}; the right size must stand out and reach {LIKE_A_PICTURE}, "
+            "or less in the dark"
             if ranking
             else ", less than a step of any known sensor"
         )
@@ -113,7 +113,7 @@ def guess_camera(path):
 
 
 def candidates(path, length) -> list[Candidate]:
-    """The known formats of which a file has at least a step, with the evidence for each."""
+    """The known formats with at least one step in the file, with the evidence for each."""
     found, single = [], correlation_in_a_step(path, length)
     for camera in CAMERAS:
         steps, left_over = divmod(length, camera.height * camera.width // 8)
@@ -126,7 +126,7 @@ def candidates(path, length) -> list[Candidate]:
 
 
 def correlation_in_a_step(path, length) -> float:
-    """The correlation of pixels with their right neighbours within single steps, for any size."""
+    """Correlation of pixels with their right neighbours within single steps; the size does not matter."""
     bits = np.unpackbits(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2))
     rate = float(bits.mean())
     if rate in (0.0, 1.0):
@@ -136,18 +136,18 @@ def correlation_in_a_step(path, length) -> float:
 
 
 def bytes_in_the_middle(path, length) -> tuple:
-    """The distinct bytes in the middle of a file."""
+    """The distinct byte values in the middle of a file."""
     return tuple(np.unique(np.fromfile(path, np.uint8, 1 << 20, offset=length // 2)).tolist())
 
 
 def has_spikes(path, length) -> bool:
-    """Whether some pixels in the middle of a file fire, and some do not."""
+    """Whether some pixels in the middle of a file fire and some do not."""
     return bytes_in_the_middle(path, length) not in ((0,), (255,))
 
 
 def describe_monotony(path, length) -> str:
     reasons = {
-        (0,): ", since its middle has not one spike",
-        (255,): ", since all of its middle fires at every step",
+        (0,): ", since its middle has no spike",
+        (255,): ", since every pixel in its middle fires at every step",
     }
     return reasons.get(bytes_in_the_middle(path, length), "")

@@ -1,4 +1,4 @@
-"""The variants by name; building a model and loading weights."""
+"""The network: its variants by name, building it, loading and saving weights."""
 
 import dataclasses
 from typing import Any
@@ -40,21 +40,21 @@ __all__ = [
     "weights_for",
 ]
 
-MOST_PARAMETERS = 10**9  # of a network with fresh weights; training one takes four times 4 GB
+MOST_PARAMETERS = 10**9  # limit for a network with fresh weights; training one takes four times 4 GB
 
 
 def build_model(variant: str, **overrides: Any) -> SwinSF:
-    """A SwinSF with fresh weights: "250", "1000" or "small", with any field of SwinSFConfig replaced.
+    """Build a SwinSF with fresh weights. variant: "250", "1000" or "small". overrides: SwinSFConfig's fields.
 
-    Raises ValueError for an unknown variant, a value out of range or a network beyond MOST_PARAMETERS,
-    TypeError for an unknown field.
+    Raises ValueError for an unknown variant, a value out of range or more than MOST_PARAMETERS, and TypeError
+    for an unknown field.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r}: choose from {', '.join(VARIANTS)}")
     config = dataclasses.replace(VARIANTS[variant], **overrides)
     check_config(config)
-    with torch.device("meta"):  # no memory is taken
+    with torch.device("meta"):  # allocates no memory
         parameters = sum(parameter.numel() for parameter in SwinSF(config).parameters())
     if parameters > MOST_PARAMETERS:
-        raise ValueError(f"{config} has {parameters:,} parameters; at most {MOST_PARAMETERS:,} are built")
+        raise ValueError(f"{config} has {parameters:,} parameters; the limit is {MOST_PARAMETERS:,}")
     return SwinSF(config)

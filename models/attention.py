@@ -14,7 +14,7 @@ TSA_CHOICES = ("released", "paper")
 
 
 class BiasedAttention(nn.Module):
-    """Window attention with a learned bias for each relative position and the mask of shifted windows."""
+    """Window attention with a learned bias for each relative position, and a mask for shifted windows."""
 
     def __init__(self, channels, window, heads):
         super().__init__()
@@ -26,7 +26,7 @@ class BiasedAttention(nn.Module):
 
     @property
     def bias(self):
-        """(heads, N, N): the bias added to the score of each pair of tokens."""
+        """(heads, N, N): the bias added to each pair of tokens' score."""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
     def attend(self, query, key, value, mask):
@@ -55,8 +55,8 @@ class WindowAttention(BiasedAttention):
 class TemporalSpatialAttention(BiasedAttention):
     """TSA: the query from the left stream, the key from the right, the value from the middle.
 
-    tsa="paper" has a projection for each. tsa="released" is how the released weights were trained: `to_q`
-    projects all three, and `to_k` and `to_v` are in the file but unused, so they get no gradient.
+    tsa="paper" has a projection for each. tsa="released" is as the released weights were trained: `to_q`
+    projects all three; `to_k` and `to_v` are in the file but unused, so they get no gradient.
     """
 
     def __init__(self, channels, window, heads, tsa):

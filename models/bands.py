@@ -1,7 +1,7 @@
-"""From spikes to tokens in bands of rows, for inference on a CPU.
+"""Computes tokens from spikes in bands of rows, for inference on a CPU.
 
-The warped steps of a whole picture are never in memory. A band stays in the caches, and is written in the
-network's precision.
+The warped steps of a whole picture are never in memory. A band, in the network's precision, stays in the
+caches.
 """
 
 import torch
@@ -20,14 +20,14 @@ from swinsf.models.motion import (
 )
 from swinsf.utils.timing import KEY_FRAMES, STEPS
 
-BAND_PIXELS = 2**16  # of a batch's pictures
+BAND_PIXELS = 2**16  # pixels in a band, over all pictures of a batch
 
 
 def see_and_embed(model, x: torch.Tensor):
     """Spikes (B, 41, H, W), floats -> (tokens (3B, h, w, C) of left, middle and right, {stream: its `Segments`
     or None}).
 
-    The same as `model.see` and `fast.embed`, up to rounding.
+    Equals `model.see` and `fast.embed`, up to rounding.
     """
     config, norm = model.config, model.patch_embed.norm
     batch, _, height, width = x.shape
@@ -38,10 +38,10 @@ def see_and_embed(model, x: torch.Tensor):
     }
     patch, shape = config.patch, (3, batch, height // config.patch, width // config.patch, config.channels)
     tokens = norm.weight.new_empty(shape)
-    rows = max(1, BAND_PIXELS // (batch * width * patch))  # of tokens
+    rows = max(1, BAND_PIXELS // (batch * width * patch))  # rows of tokens in a band
     for top in range(0, shape[2], rows):
         bottom = min(top + rows, shape[2])
-        # The convolution needs one more row above and below; beyond the picture they are zeros.
+        # The convolution needs one more row above and below, which is zero beyond the picture.
         above, below = int(top == 0), int(bottom == shape[2])
         inside = slice(patch * top - 1 + above, patch * bottom + 1 - below)
         for part, stream in zip(tokens, SEEN):
@@ -55,13 +55,13 @@ def see_and_embed(model, x: torch.Tensor):
 
 
 class Unwarped:
-    """The steps of spikes (B, 41, H, W) as they are."""
+    """The streams' steps of spikes (B, 41, H, W), unchanged."""
 
     def __init__(self, x):
         self.x, self.segments = x, dict.fromkeys(SEEN)
 
     def fill(self, seen, stream, rows):
-        """Write what a stream sees of some rows into (B, K, h, W), of any type."""
+        """Write some rows of a stream's input into `seen` (B, K, h, W), of any dtype."""
         seen.copy_(self.x[:, SEEN[stream], rows])
 
 
@@ -81,7 +81,7 @@ class Warped:
         }
 
     def fill(self, seen, stream, rows):
-        """Write what a stream sees of some rows into (B, K, h, W), of any type."""
+        """Write some rows of a stream's input into `seen` (B, K, h, W), of any dtype."""
         rest, step = places(self.velocity, rows)
         key_frame, first, stop = KEY_FRAMES[stream], SEEN[stream].start, SEEN[stream].stop
 

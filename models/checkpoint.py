@@ -1,4 +1,4 @@
-"""Checkpoint files: written so that a crash never leaves half a file, read so that no file can run code."""
+"""Checkpoint files: writing is atomic, and loading cannot run code from a file."""
 
 import io
 import pickletools
@@ -13,18 +13,18 @@ import torch
 from swinsf.utils.cli import UserError
 from swinsf.utils.files import atomic_write
 
-DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # of a checkpoint's contents
-# What a checkpoint may name: tensors and their parts. torch.load allows more, such as a bytearray of any size.
+DEEPEST, MOST_ITEMS = 16, 4 * 10**6  # limits for a checkpoint's contents: levels of nesting, items per level
+# Names a checkpoint may use: tensors and their parts. torch.load allows more, such as bytearrays of any size.
 PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w*Storage|torch Size"
 )
-# torch's older format has five in a row: a number, a version, the system, contents, names
+# torch's older format has five pickles in a row: a number, a version, the system, contents, names
 OLD_PICKLES = 5
 
 
 def save(contents: dict[str, Any], path: str | Path) -> None:
-    """Write a dict of tensors and plain values, whole or not at all."""
-    # In memory first: within torch.save a full disk would be an error of PyTorch's own, not an OSError.
+    """Write a dict of tensors and plain values atomically."""
+    # Serialise to memory first: with a full disk, torch.save would raise PyTorch's own error, not an OSError.
     data = io.BytesIO()
     torch.save(contents, data)
     with atomic_write(path) as file:
@@ -32,9 +32,9 @@ def save(contents: dict[str, Any], path: str | Path) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a file of `save` or torch.save to the CPU; tensors and plain values only.
+    """Load a file written by `save` or torch.save onto the CPU; tensors and plain values only.
 
-    Raises UserError if the file is missing, damaged, no checkpoint, or could run code on loading.
+    Raises UserError if the file is missing, damaged, not a checkpoint, or could run code on loading.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,30 +48,30 @@ def load(path: str | Path) -> dict[str, Any]:
         check_contents(contents, path.stat().st_size)
     except Refused as reason:
         raise UserError(
-            f"{path}: refused, since {reason}; take a file of train.py, or save the weights again where they load: "
-            "torch.save(model.state_dict(), PATH)"
+            f"{path}: refused, since {reason}; use a file from train.py, or save the weights again where they"
+            " load: torch.save(model.state_dict(), PATH)"
         ) from None
     except Exception as error:  # a damaged file fails in many ways
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise UserError(
-            f"{path}: not a checkpoint, or damaged ({first:.300}); take an undamaged copy"
+            f"{path}: not a checkpoint, or damaged ({first:.300}); use an undamaged copy"
         ) from None
     if not isinstance(contents, dict):
         kind = type(contents).__name__
         raise UserError(
-            f"{path}: holds a {kind}, not a dict of weights; save them by torch.save(model.state_dict(), PATH)"
+            f"{path}: holds a {kind}, not a dict of weights; use torch.save(model.state_dict(), PATH)"
         )
     return contents
 
 
 class Refused(ValueError):
-    """A file that is not read further. Its text says why."""
+    """Raised for a file that must not be loaded. The text says why."""
 
 
 def check_pickles(path: Path) -> None:
-    """Raises `Refused` if a file of torch.save names more than tensors, is packed, or claims too many bytes.
+    """Raises `Refused` if a torch.save file names more than tensors, is compressed, or claims too many bytes.
 
-    Loads nothing. A damaged file fails in many other ways.
+    Loads nothing. A damaged file raises other exceptions.
     """
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
@@ -79,7 +79,7 @@ def check_pickles(path: Path) -> None:
             entries = archive.infolist()
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             if not stored or sum(entry.file_size for entry in entries) > size:
-                raise Refused("it is packed or claims more bytes than it has")
+                raise Refused("it is compressed or claims more bytes than it has")
             pickles = [
                 io.BytesIO(archive.read(entry)) for entry in entries if entry.filename.endswith("data.pkl")
             ]
@@ -98,10 +98,10 @@ def check_pickles(path: Path) -> None:
 
 
 def check_contents(contents: Any, size: int) -> None:
-    """Raises `Refused` for contents of a file of `size` bytes that need far more memory, or are not plain.
+    """Raises `Refused` if the contents of a file of `size` bytes need far more memory, or are not plain.
 
-    Tensors are dense and no larger than the file. Nesting has at most DEEPEST levels with MOST_ITEMS each.
-    Whole numbers have 64 bits.
+    Tensors must be dense and no larger than the file, and integers at most 64 bits. Contents may have up to
+    DEEPEST levels with MOST_ITEMS each.
     """
     level = [contents]
     for _ in range(DEEPEST):

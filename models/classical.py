@@ -1,4 +1,4 @@
-"""The two classical reconstructions, TFP and TFI, for comparison.
+"""The two classical methods, TFP and TFI, for comparison.
 
 Source: Zhu et al., "A Retina-Inspired Sampling Method for Visual Texture Reconstruction", ICME 2019.
 `tfp` and `tfi` make one picture from a window. `tfp_pictures` and `tfi_pictures` make pictures at many key
@@ -17,8 +17,8 @@ from swinsf.utils.timing import RATE
 
 BLOCK = 32  # steps of a recording read at a time
 REACH = 512  # steps before and after a block in which TFI looks for a pixel's spikes
-# TFI's code of a block's first step. Nearer spikes have larger codes, and no spike has 0, so that a maximum,
-# which is vectorised, finds the nearest spike.
+# TFI's code for a block's first step. Nearer spikes have larger codes, and 0 means no spike, so a vectorised
+# maximum finds the nearest spike.
 ORIGIN = 2048
 
 
@@ -49,7 +49,7 @@ def tfi(spikes, key_frame, rate=RATE):
 
 
 def read_steps(spikes, start, stop):
-    """Steps start..stop-1, as far as they exist, as a bool tensor. spikes: slices give arrays (t, H, W).
+    """Read steps start..stop-1, as far as they exist, as a bool tensor (t, H, W). spikes: see `tfp_pictures`.
 
     Raises ValueError if they are not spikes.
     """
@@ -59,27 +59,27 @@ def read_steps(spikes, start, stop):
 def tfp_pictures(
     spikes: Any, key_frames: Iterable[int], window: int = 41, rate: float = RATE
 ) -> Iterator[np.ndarray]:
-    """`tfp` at each of `key_frames`, in rising order. A running sum adds and subtracts each step once.
+    """`tfp` at each of `key_frames`, in ascending order. A running sum adds and subtracts each step once.
 
     spikes: an array (T, H, W) of 0 and 1, or an object whose slices are such arrays. It is sliced in order,
-    and no step is read twice. Yields (H, W) float32 arrays and ends with the recording. The window may be of
-    any length: its steps are kept packed. Raises ValueError on reading anything but spikes.
+    and no step is read twice. Yields (H, W) float32 arrays until the recording ends. The window may have any
+    length, since its steps are kept packed. Raises ValueError if it reads anything but spikes.
     """
     held, total = deque(), None  # the steps in the window, and their sum
-    first = stop = 0  # the first of them, and the one after the last
+    first = stop = 0  # indices of the first of them, and of the one after the last
     for key_frame in key_frames:
-        start, wanted = max(key_frame - window // 2, 0), key_frame - window // 2 + window
-        while held and first < start:  # steps that the window has passed
+        start, end = max(key_frame - window // 2, 0), key_frame - window // 2 + window
+        while held and first < start:  # steps that have left the window
             total -= torch.from_numpy(np.unpackbits(held.popleft(), count=total.numel()).reshape(total.shape))
             first += 1
         if not held:
             first = stop = start
-        for block in range(stop, wanted, BLOCK):
-            for step in read_steps(spikes, block, min(block + BLOCK, wanted)).view(torch.uint8):
+        for block in range(stop, end, BLOCK):
+            for step in read_steps(spikes, block, min(block + BLOCK, end)).view(torch.uint8):
                 total = step.to(torch.int32) if total is None else total.add_(step)
                 held.append(np.packbits(step.numpy()))
                 stop += 1
-            if stop < min(block + BLOCK, wanted):  # the recording ends
+            if stop < min(block + BLOCK, end):  # the recording ends
                 break
         if stop <= key_frame:
             return
@@ -87,11 +87,11 @@ def tfp_pictures(
 
 
 def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> Iterator[np.ndarray]:
-    """`tfi` of the whole recording at each of `key_frames`, in rising order.
+    """`tfi` of the whole recording at each of `key_frames`, in ascending order.
 
-    Makes one pass forward and one back over each block of steps. Input and output are those of
-    `tfp_pictures`. A pixel without a spike within 512 steps before or after its block counts as firing just
-    beyond them. Its grey level is then at most 0.83, and the true one is lower.
+    Makes one pass forward and one back over each block of steps. Input and output are as in `tfp_pictures`.
+    A pixel without a spike in the 512 steps before or after its block counts as firing just beyond them. Its
+    grey level is then at most 0.83, and the true one is lower.
     """
     key_frames = iter(key_frames)
     key_frame = next(key_frames, None)
@@ -128,7 +128,7 @@ def tfi_pictures(spikes: Any, key_frames: Iterable[int], rate: float = RATE) -> 
 
 
 class Block:
-    """Up to 32 steps of a recording from `start` on, packed. `first`: codes of the pixels' first spikes."""
+    """Up to 32 packed steps of a recording from `start` on. `first`: codes of the pixels' first spikes."""
 
     def __init__(self, start, fired):
         self.start, self.steps = start, len(fired)
@@ -146,7 +146,7 @@ def intervals(fired, offsets, before, after):
     """The intervals (H, W) int16 around `offsets`, steps of a block. Updates `before` to the block's end.
 
     fired (steps, H, W) bool. before, after (H, W) int16: codes of each pixel's last spike before the block
-    and its first one after it.
+    and first spike after it.
     """
     found = {}
     for step, now in enumerate(fired):

@@ -1,11 +1,11 @@
-"""Consecutive convolutions, merged into one.
+"""Merges consecutive convolutions into one.
 
-Around its blocks SwinSF has linear layers in sequence: tokens -> picture (a transposed convolution of
+Around its blocks, SwinSF has linear layers in sequence: tokens -> picture (a transposed convolution of
 stride p), a 3x3 convolution over all pixels, picture -> tokens (a convolution of stride p). The sequence is
-itself a convolution, and a far smaller one: with p = 4, that of an RSSB has a 16th of the pixels and a 19th
-of the arithmetic, and features at full resolution, 256 MB per stream at 1000x1000, are never computed. The
-merged kernel is computed from the layers' own weights at every call, so that gradients reach them. The result
-is the same up to rounding.
+itself a convolution, and a far smaller one: with p = 4, an RSSB's has a 16th of the pixels and a 19th of the
+arithmetic, and features at full resolution, 256 MB per stream at 1000x1000, are never computed. The merged
+kernel is computed from the layers' own weights at every call, so gradients reach them. Results are the same
+up to rounding.
 """
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 def exact(*tensors):
     """The weights in at least float32, so that their products are not rounded twice.
 
-    On CUDA in float64, since float32 may be computed in TF32, which is a setting of the whole process.
+    On CUDA, in float64: a process-wide setting may run float32 as TF32.
     """
     least = torch.float64 if tensors[0].is_cuda else torch.float32
     return [tensor.to(torch.promote_types(tensor.dtype, least)) for tensor in tensors]
@@ -49,10 +49,10 @@ def unembed_then_conv(unproj, weight, bias, proj=None):
     stride = unproj.stride[0]
     with torch.autocast(weight.device.type, enabled=False):
         weight, bias, unproj_weight, unproj_bias = exact(weight, bias, unproj.weight, unproj.bias)
-        # unproj's bias is the same at each pixel of the picture, and absent beyond its edge, where the 3x3
-        # convolution sees zeros. It acts like one more feature that is 1 everywhere.
+        # unproj's bias is the same at each pixel, and absent beyond the picture's edge, where the 3x3
+        # convolution sees zeros. It acts like an extra feature that is 1 everywhere.
         ones = unproj_bias.view(1, -1, 1, 1).expand(1, -1, stride, stride)
-        # The response to a single feature: p+2 pixels wide, from one pixel above and left of its patch.
+        # The response to a single feature is p+2 pixels wide, from one pixel above and left of its patch.
         response = F.conv2d(torch.cat([unproj_weight, ones]), weight, padding=2)  # (I+1, O, p+2, p+2)
         if proj is not None:
             proj_weight, proj_bias = exact(proj.weight, proj.bias)

@@ -1,7 +1,7 @@
-"""What makes SwinSF fast. `infer` and `forward` return what the network returns, up to rounding.
+"""Fast versions of SwinSF. `infer` and `forward` return the same as the network, up to rounding.
 
-- `infer` needs no gradients. It works in place, on chunks of windows that stay in the processor's caches.
-- `forward` is for training. Tokens stay cut into windows from block to block, and attention has its own backward pass.
+- `infer` computes no gradients. It works in place, on chunks of windows that stay in the processor's caches.
+- `forward` is for training. Tokens stay in windows between blocks, and attention has its own backward pass.
 - Consecutive convolutions are merged into one (`models.collapse`).
 
 Windows of the three streams are (3, n, N, C), where n counts the windows of all samples of a stream.
@@ -20,32 +20,31 @@ from swinsf.models.bands import see_and_embed
 from swinsf.models.collapse import conv_then_embed, unembed_then_conv
 from swinsf.models.windows import shift_masks, window_kinds, window_order
 
-# Bytes in a chunk of windows; a block needs six times as much memory. On a CPU smaller chunks are slower, and
+# Bytes in a chunk of windows; a block needs six times as much memory. On a CPU, smaller chunks are slower and
 # larger ones take memory. A GPU needs many windows at once.
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 TRAINING_CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-# the most windows that a GPU's fused attention accepts: the limit of blocks along an axis of a launch
+# maximum number of windows that fused attention on a GPU accepts: the limit of blocks along a launch's axis
 FUSED_MOST = 65_535
-# Bytes of tokens (3B, h, w, C) from which training recomputes attention matrices and hidden layers in the
-# backward pass. Keeping them takes about 20 times these bytes per block.
+# From this many bytes of tokens (3B, h, w, C) on, training recomputes attention matrices and hidden layers in
+# the backward pass. Keeping them would take about 20 times as many bytes per block.
 RECOMPUTE_FROM = 2**24
-# dtypes of oneDNN's linear layers, in the form in which torch.compile calls them
+# dtypes that oneDNN's linear layers support, called as torch.compile does
 ONEDNN = (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() else ()
 
 
 class Geometry(NamedTuple):
     """How tokens (3B, h, w, C) are arranged in shifted windows."""
 
-    order: torch.Tensor  # (3, n) int64 times N: see `window_geometry`
-    inverse: torch.Tensor  # (3B h w,) int64: where each token is in the windows
+    order: torch.Tensor  # (3, n, N) int64: see `window_geometry`
+    inverse: torch.Tensor  # (3B h w,) int64: index of each token in the windows
     masks: torch.Tensor | None  # (4, N, N) of 0 and MASKED, see `shift_masks`; None without a shift
-    kind: torch.Tensor | None  # (n,) int64: which of them each window has
+    kind: torch.Tensor | None  # (n,) int64: index of each window's mask
 
 
 @lru_cache(maxsize=32)
 def window_geometry(streams, height, width, window, shift, device):
-    """The `Geometry` of 3B pictures of tokens. order is (3, n, N): the index in (3B h w, C) of each window's
-    tokens."""
+    """The `Geometry` for tokens of 3B pictures. order: index of each window's tokens in (3B h w, C)."""
     with torch.inference_mode(False):  # training may use tensors that were cached during a test
         order = window_order(height, width, window, shift)
         order = order + height * width * torch.arange(streams).view(-1, 1, 1)  # (3B, n, N)
@@ -78,8 +77,7 @@ def infer(model, x, calibration=None):
 
 
 def forward(model, x, calibration=None):
-    """model(x, calibration) with gradients: a `Reconstruction`. Under autocast the tokens have the lower
-    precision."""
+    """model(x, calibration) with gradients: a `Reconstruction`. Under autocast, tokens have its precision."""
     size = x.shape[-2:]
     x = model.prepare(x, calibration)
     seen, segments = model.see(x)
@@ -95,8 +93,8 @@ def forward(model, x, calibration=None):
 def compile_blocks(model):
     """Run the model's blocks through torch.compile, which compiles at the first call for each new size.
 
-    One function serves all blocks. It is compiled with and without masks, stochastic depth and gradients, and
-    for one number of windows, then for any. By default PyTorch gives up after 8 versions and runs uncompiled.
+    One function serves all blocks. It is compiled with and without masks, stochastic depth and gradients, for
+    one number of windows, then for any. By default, PyTorch stops compiling after 8 versions.
     """
     limits = torch._dynamo.config
     name = "recompile_limit" if hasattr(limits, "recompile_limit") else "cache_size_limit"  # before 2.6
@@ -105,8 +103,8 @@ def compile_blocks(model):
 
 
 def bfloat16_is_fast(device):
-    """Whether a torch.device has instructions for bfloat16: CUDA from Ampere on, CPUs with avx512_bf16 or AMX
-    (on Linux)."""
+    """Whether a torch.device has bfloat16 instructions: CUDA from Ampere on, CPUs with avx512_bf16 or AMX (on
+    Linux)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpus = Path("/proc/cpuinfo")
@@ -134,8 +132,8 @@ def embed(model, seen):
 def head(model, tokens):
     """Tokens (3B, h, w, C) -> (B, 1 or 8, H, W) for middle, left and right: norm, last convolutions.
 
-    The convolution of the concatenation left|middle|right is computed as the sum of one on each, in a third
-    of the memory.
+    Convolves left, middle and right separately and adds the results, which takes a third of the memory of
+    convolving their concatenation.
     """
     last, side = model.conv_last[0], model.conv_lm[0]
     pictures = []
@@ -152,7 +150,7 @@ def head(model, tokens):
 
 
 def convolution(layer):
-    """`unproj`, `conv` and `proj` of an RSSB, as one function of tokens (B, h, w, C)."""
+    """An RSSB's `unproj`, `conv` and `proj` as one function of tokens (B, h, w, C)."""
     conv = unembed_then_conv(
         layer.patch_unembed.unproj, layer.conv.weight, layer.conv.bias, layer.patch_embed.proj
     )
@@ -163,7 +161,7 @@ def convolution(layer):
 
 
 def rssb_in_place(layer, x, block):
-    """An RSSB on contiguous tokens (3B, h, w, C), which it overwrites. For inference only."""
+    """An RSSB that overwrites its contiguous tokens (3B, h, w, C). For inference only."""
     y = x.clone()
     for part in layer.residual_group.blocks:
         geometry = window_geometry(*y.shape[:3], part.window, part.shift, y.device)
@@ -174,16 +172,16 @@ def rssb_in_place(layer, x, block):
             kind = None if geometry.kind is None else geometry.kind[chunk]
             flat.index_copy_(0, place.flatten(), block(part, windows, geometry.masks, kind).flatten(0, 2))
     convolve = convolution(layer)
-    # one stream at a time: the sum of all would not fit the caches
+    # one stream at a time, because all three would not fit the caches
     for stream, features in zip(x.split(1), y.split(1)):
         stream += convolve(features)
 
 
 def rssb(layer, x, block, grad_checkpoint=False):
-    """An RSSB on tokens (3B, h, w, C), with gradients."""
+    """An RSSB with gradients: tokens (3B, h, w, C) -> (3B, h, w, C)."""
     streams, height, width, channels = x.shape
     recompute = not grad_checkpoint and x.numel() * x.element_size() >= RECOMPUTE_FROM
-    y, layout = x.reshape(-1, channels), None  # order of the rows of y: as in x, then in a block's windows
+    y, layout = x.reshape(-1, channels), None  # order of y's rows: None for that of x, then a block's windows
     for part in layer.residual_group.blocks:
         geometry = window_geometry(streams, height, width, part.window, part.shift, x.device)
         order = geometry.order.flatten()
@@ -205,8 +203,8 @@ def rssb(layer, x, block, grad_checkpoint=False):
 
 
 def draw_drops(part, windows, samples):
-    """Stochastic depth of a block's attention and MLP: two (3, n, 1, 1), a factor for each window; None if
-    nothing is dropped."""
+    """Draw stochastic depth for a block's attention and MLP: two tensors (3, n, 1, 1) of factors per window;
+    None if nothing is dropped."""
     drops = [part.drop_path.draw(windows, samples) for _ in range(2)]
     if drops[0] is None:
         return None
@@ -217,10 +215,10 @@ def draw_drops(part, windows, samples):
 
 
 def sab(part, x, masks, kind, drop=None, recompute=False):
-    """An SAB on windows x (3, n, N, C), as a new tensor. Windows are independent, so n may be any subset.
+    """An SAB on windows x (3, n, N, C) -> a new tensor. Windows are independent, so x may be any subset.
 
-    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: attention matrices and hidden layers are
-    not kept for the backward pass, which computes them again.
+    masks, kind: see `Geometry`. drop: see `draw_drops`. recompute: whether the backward pass recomputes
+    attention matrices and hidden layers, to save memory.
     """
     run = recomputed if recompute else call
     left, attended, right = attend_middle(part, x, masks, kind, run)
@@ -234,7 +232,7 @@ def sab(part, x, masks, kind, drop=None, recompute=False):
 
 
 def sab_in_place(part, x, masks, kind):
-    """`sab` without gradients, which overwrites x and returns it."""
+    """`sab` without gradients. Overwrites x and returns it."""
     left, attended, right = attend_middle(part, x, masks, kind, call)
     x[1] += attended
     if part.tsa == "released":
@@ -246,7 +244,7 @@ def sab_in_place(part, x, masks, kind):
 
 
 def attend_middle(part, x, masks, kind, run):
-    """The normed left stream, W-MSA + 0.1 TSA for the middle one, the normed right stream: (n, N, C) each.
+    """(normed left stream, W-MSA + 0.1 TSA for the middle one, normed right stream), each (n, N, C).
 
     run: `call` or `recomputed`.
     """
@@ -261,12 +259,12 @@ def attend_middle(part, x, masks, kind, run):
 
 
 def mlp(part, x):
-    """The MLP of a block's windows, with the norm before it."""
+    """A block's norm and MLP."""
     return linear(part.mlp.fc2, F.gelu(linear(part.mlp.fc1, part.norm2(x))))
 
 
 def linear(layer, x):
-    """layer(x). On a CPU without gradients oneDNN computes it: faster on some processors, never slower."""
+    """layer(x). On a CPU without gradients, uses oneDNN: faster on some processors, never slower."""
     if x.device.type != "cpu" or x.dtype not in ONEDNN or torch.is_grad_enabled():
         return layer(x)
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
@@ -276,7 +274,7 @@ def linear(layer, x):
 
 
 def bias_of_kinds(attention, masks):
-    """(1 or 4, heads, N, N): the position bias of a `BiasedAttention`, for windows of each kind."""
+    """(1 or 4, heads, N, N): the position bias of a `BiasedAttention`, plus each kind of window's mask."""
     return attention.bias[None] if masks is None else attention.bias + masks[:, None]
 
 
@@ -349,8 +347,8 @@ def sum_of_kinds(values, kind, kinds):
 
 
 class Permute(torch.autograd.Function):
-    """Rows of x (R, C) in another order. PyTorch's own backward pass would add, because it cannot know that no
-    row comes twice."""
+    """Permute the rows of x (R, C). PyTorch's own backward pass would add, because it cannot know that no row
+    occurs twice."""
 
     @staticmethod
     def forward(ctx, x, order, inverse):
@@ -363,8 +361,8 @@ class Permute(torch.autograd.Function):
 
 
 def chunks(tokens, window, limit):
-    """Slices of a stream's windows, for tokens (3B, h, w, C). Over the three streams each has at most `limit`
-    bytes."""
+    """Slices of a stream's windows, for tokens (3B, h, w, C). All three streams' slices have at most `limit`
+    bytes together."""
     streams, height, width, channels = tokens.shape
     count = streams // 3 * (height // window) * (width // window)
     most = limit.get(tokens.device.type, limit["cuda"]) // (3 * window**2 * channels * tokens.element_size())

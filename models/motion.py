@@ -1,17 +1,16 @@
-"""Steps and firing rates along the motion, for skip="motion" and "aligned".
+"""Motion compensation of steps and firing rates, for skip="motion" and "aligned".
 
-The network sees them, and adds its residual to their mean. A long mean of spikes is clean but blurred, a
-short one sharp but noisy. If each pixel's motion is known, the mean can be both long and sharp, because each
-step is sampled at the place that the scene's point has in it. The motion is estimated from the stream itself
-by least squares (Lucas and Kanade, "An Iterative Image Registration Technique", IJCAI 1981). Nothing here is
-learned.
+The network sees them, and adds its residual to their mean. A long mean of spikes is clean but blurred; a
+short one is sharp but noisy. With known motion, a mean can be both long and sharp, because each step is
+sampled where the scene's point is at that time. The motion is estimated from the stream itself by least
+squares (Lucas and Kanade, "An Iterative Image Registration Technique", IJCAI 1981). Nothing here is learned.
 
 The stream is cut into overlapping segments, each weighted by a Hann window. A pixel keeps its remainder when
 it fires, so a count over N steps is off by up to one spike. Tapered ends reduce this error from 1/N to 1/N^2,
 as in the filters of sigma-delta converters (Candy and Temes, "Oversampling Delta-Sigma Data Converters", IEEE
 Press 1992).
 
-Spikes of a segment are counted before it is warped, so that a pixel's remainder stays within one count. Motion
+A segment's spikes are counted before it is warped, so a pixel's remainder stays within one count. Motion
 blurs the 16 steps of a segment. Steps that are warped one by one do not blur, but lose the remainder.
 """
 
@@ -24,30 +23,29 @@ import torch.nn.functional as F
 from swinsf.utils.timing import KEY_FRAMES, RATE, SIDE_STEPS, STEPS
 
 SEGMENTS = 7
-# steps between the middles of two segments, and from a middle to where its window ends
+# steps between the middles of adjacent segments, and from a segment's middle to the end of its window
 SPACING, HALF_WIDTH = 5, 8
-# Steps from the key frame to the outermost segment in each iteration of the estimate: near ones moved little.
+# Steps from the key frame to the outermost segment, in each iteration of the estimate. Near ones moved least.
 SPANS = (5, 10, 15)
-# standard deviations in pixels: of the least squares' neighbourhood, and of the blur before it
+# standard deviations in pixels of the least squares' neighbourhood, and of the blur before
 NEIGHBOURHOOD, BLUR = 4.0, 1.0
-STIFFNESS = 10.0  # squared grey levels per pixel; flatter areas show no motion, and get none
+STIFFNESS = 10.0  # squared grey levels per pixel; flatter areas show no motion, and get a velocity near 0
 FASTEST = 1.5  # pixels per step
 # the steps that each stream sees
 SEEN = {"left": slice(0, SIDE_STEPS), "middle": slice(0, STEPS), "right": slice(STEPS - SIDE_STEPS, STEPS)}
-# Places that are sampled at a time: on a CPU as many as stay in its caches, on a GPU as many as fit its
-# memory.
+# Positions sampled at a time: on a CPU, as many as stay in its caches; on a GPU, as many as fit its memory.
 PLACES = {"cpu": 2**19, "cuda": 2**27}
 
 
 class Segments(NamedTuple):
     """The segments of a stream around a key frame, warped along the motion."""
 
-    counts: torch.Tensor  # (B, 7, H, W), weighted numbers of spikes
-    lengths: torch.Tensor  # (7,), sums of the weights over the steps that the stream has
+    counts: torch.Tensor  # (B, 7, H, W), weighted spike counts
+    lengths: torch.Tensor  # (7,), sums of the weights over the stream's steps
 
     @property
     def light(self):
-        """(B, 7, H, W) in 0..1."""
+        """Each segment's light, (B, 7, H, W) in 0..1."""
         return self.counts / (RATE * self.lengths.view(1, -1, 1, 1))
 
     def mean(self, weights):
@@ -63,10 +61,10 @@ def middles(like):
 
 @torch.no_grad()
 def along_motion(x, aligned):
-    """What each stream sees of spikes (B, 41, H, W), floats.
+    """The input of each stream, from spikes (B, 41, H, W), floats.
 
     Returns {output: (steps (B, 28 or 41, H, W), `Segments`)}. The segments are warped to the output's key
-    frame, and so are the steps if `aligned`. One velocity serves the three key frames; warping it, too, would
+    frame; with `aligned`, the steps too. The three key frames share one velocity; warping it as well would
     gain 0.01 dB.
     """
     velocity = estimate_velocity(255 * cut_segments(x, KEY_FRAMES["middle"]).light, middles(x))
@@ -81,7 +79,7 @@ def along_motion(x, aligned):
 
 
 def cut_segments(x, key_frame):
-    """The `Segments` of spikes (B, 41, H, W), not warped. Windows are cut at the ends of the stream."""
+    """The unwarped `Segments` of spikes (B, 41, H, W). Windows are cut at the ends of the stream."""
     windows = hann_windows(x, key_frame)
     return Segments(F.conv2d(x, windows[:, :, None, None]), windows.sum(1))
 
@@ -96,13 +94,13 @@ def hann_windows(like, key_frame):
 def estimate_velocity(pictures, times):
     """Velocity (B, 2, H, W) at the key frame, x and y in pixels per step.
 
-    pictures: the segments, (B, 7, H, W) in grey levels. times: their `middles`. A pixel's velocity is the one
-    along which its neighbourhood changes least, by least squares.
+    pictures: the segments, (B, 7, H, W) in grey levels. times: their `middles`. Along a pixel's velocity, its
+    neighbourhood changes least, in the sense of least squares.
     """
     pictures = gaussian_blur(pictures, BLUR)
     velocity = pictures.new_zeros(len(pictures), 2, *pictures.shape[-2:])
     for span in SPANS:
-        outer = (SEGMENTS - 1) // 2 - span // SPACING  # segments at either end that are further away
+        outer = (SEGMENTS - 1) // 2 - span // SPACING  # segments at either end beyond the span
         near = slice(outer, SEGMENTS - outer)
         seen, time = warp(pictures[:, near], velocity, times[near]), times[near].view(1, -1, 1, 1)
         change = (seen * time).sum(1, keepdim=True) / time.square().sum()  # slope over time
@@ -122,7 +120,7 @@ def estimate_velocity(pictures, times):
 
 
 def warp(pictures, velocity, times):
-    """Pictures (B, K, H, W) at K times, each sampled bicubically at position + velocity x time.
+    """Sample pictures (B, K, H, W) of K times bicubically, at position + velocity x time.
 
     velocity: (B, 2, H, W), x and y in pixels per step. times: (K,) in steps. Edge pixels are repeated.
     """
@@ -150,7 +148,7 @@ def places(velocity: torch.Tensor, rows: slice = slice(None)) -> tuple[torch.Ten
 
 
 def sample(pictures: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, K, H, W) sampled bicubically at the positions (B, h, w, 2) of a grid: (B, K, h, w)."""
+    """Sample pictures (B, K, H, W) bicubically at a grid of positions (B, h, w, 2) -> (B, K, h, w)."""
     return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
@@ -163,12 +161,12 @@ def slopes(picture):
 
 
 def gaussian_blur(pictures, sigma):
-    """Pictures (B, K, H, W) blurred, edges repeated."""
+    """Blur pictures (B, K, H, W), with edge pixels repeated."""
     reach = math.ceil(2.5 * sigma)
     kernel = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-reach, reach + 1)]
     for dim, pad in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
         padded, length = F.pad(pictures, pad, mode="replicate"), pictures.shape[dim]
-        # Sums of shifted pictures: five times as fast on a CPU as a convolution of a single channel.
+        # On a CPU, adding shifted pictures is five times as fast as a single-channel convolution.
         pictures = kernel[0] / sum(kernel) * padded.narrow(dim, 0, length)
         for shift, weight in enumerate(kernel[1:], 1):
             pictures.add_(padded.narrow(dim, shift, length), alpha=weight / sum(kernel))

@@ -1,7 +1,7 @@
 """SwinSF (Swin Spikeformer): three pictures from 41 steps of a spike stream.
 
 Jiang, Zhu, Chen: "SwinSpikeFormer: Learning Comprehensive Spatial-Temporal Representation to Reconstruct
-Dynamic Scenes from Spike Streams", ICVRV 2024, arXiv 2407.15708. The file follows the paper's figure from the
+Dynamic Scenes from Spike Streams", ICVRV 2024, arXiv 2407.15708. The file follows the paper's figure from its
 parts to the whole: the block (SAB), the group of blocks (RSSB), the network. The block's attention is in
 `models.attention`. `models.fast` computes the same results faster.
 
@@ -43,15 +43,15 @@ class SwinSFConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.1  # stochastic depth of the last block; grows linearly from 0 at the first
     tsa: str = "released"  # or "paper"
-    skip: str = "none"  # or "motion", "aligned": the estimate to which the last convolution adds
+    skip: str = "none"  # or "motion", "aligned": the estimate that the network's residual is added to
 
     def __post_init__(self):
-        # A file or a flag may give a list or a single number.
+        # files and flags may give a list or a single number
         depths = self.depths if isinstance(self.depths, list | tuple) else [self.depths]
         object.__setattr__(self, "depths", tuple(depths))
 
 
-# "motion" adds to a mean along the motion; with "aligned" the network also sees the steps warped along it.
+# "motion" adds a residual to a mean along the motion; with "aligned", the network's steps are warped, too.
 SKIP_CHOICES = ("none", "motion", "aligned")
 
 
@@ -68,21 +68,21 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops samples' residual branches at random (Huang et al., ECCV 2016)."""
+    """Stochastic depth: drops samples' residual branches at random in training (Huang et al., ECCV 2016)."""
 
     def __init__(self, drop_prob):
         super().__init__()
         self.drop_prob = drop_prob
 
     def draw(self, like, samples):
-        """Factors (3, B, 1, 1, 1) of mean 1 for each stream of each sample, or None if nothing is dropped."""
+        """Draw factors (3, B, 1, 1, 1) with mean 1 for each stream and sample; None if nothing is dropped."""
         if not (self.training and self.drop_prob):
             return None
         kept = 1 - self.drop_prob
         return like.new_empty(3, samples, 1, 1, 1).bernoulli_(kept) / kept
 
     def forward(self, branch):
-        """A branch (3, B, n, N, C), set to zero for the dropped samples."""
+        """The branch (3, B, n, N, C), set to zero for the dropped samples."""
         factors = self.draw(branch, branch.shape[1])
         return branch if factors is None else branch * factors
 
@@ -171,11 +171,11 @@ class RSSB(nn.Module):
 class SwinSF(nn.Module):
     """Spikes (B, 41, H, W) of 0 and 1 -> `Reconstruction`, three pictures (B, 1, H, W) in grey levels.
 
-    H and W are at least 20. Raises ValueError for smaller pictures or another number of steps. In eval mode
-    the values are checked too: 0 and 255 count as 0 and 1, others raise ValueError (see `validate_spikes`).
+    H and W must be at least 20. Raises ValueError for smaller pictures or another number of steps. In eval
+    mode it also checks the values: 0 and 255 count as 0 and 1, others raise ValueError (`validate_spikes`).
 
     calibration: (B or 1, 2, H, W) float32, each pixel's dark charge in thresholds per step and its response
-    relative to the mean. The input becomes (spike - dark) / response. None means that all pixels are equal.
+    relative to the mean. The input becomes (spike - dark) / response. None: all pixels are alike.
     """
 
     def __init__(self, config=None):
@@ -195,8 +195,8 @@ class SwinSF(nn.Module):
             drop_paths = drop_paths[depth:]
         self.norm = nn.LayerNorm(channels)
         self.patch_unembed = PatchUnembed(channels, config.patch)
-        # Sequential gives the convolutions their names in released files, conv_last.0 and conv_lm.0. Their
-        # output is a picture or, with a skip, a residual and a score for each segment.
+        # Sequential names the convolutions as released files do, conv_last.0 and conv_lm.0. Their output is a
+        # picture or, with a skip, a residual and a score for each segment.
         self.conv_last = nn.Sequential(nn.Conv2d(3 * channels, 1 + seen, 3, padding=1))
         self.conv_lm = nn.Sequential(nn.Conv2d(channels, 1 + seen, 3, padding=1))
         if config.skip != "none":
@@ -220,13 +220,13 @@ class SwinSF(nn.Module):
             part.to(dtype)
 
     def forward(self, x, calibration=None):
-        """The pictures of a batch of windows.
+        """Reconstruct a batch of windows.
 
-        x: spikes (B, 41, H, W) of 0 and 1, of any type; H and W from 20 up. calibration: (B or 1, 2, H, W)
-        float32, dark charge in thresholds a step and response, or None. Returns a `Reconstruction`: middle,
-        left and right, each (B, 1, H, W) float32 in grey levels, of steps 20, 13 and 27 of the window. 255 is
-        0.6 spikes a step; nothing is clamped. Raises ValueError for another shape, and in eval mode for other
-        values than spikes. Keeps gradients; `models.fast.infer` gives the same faster without them.
+        x: spikes (B, 41, H, W) of 0 and 1, any dtype; H and W at least 20. calibration: (B or 1, 2, H, W)
+        float32, dark charge in thresholds per step and response, or None. Returns a `Reconstruction`: middle,
+        left and right, each (B, 1, H, W) float32 in grey levels, at steps 20, 13 and 27 of the window. 255 is
+        0.6 spikes per step; nothing is clamped. Raises ValueError for another shape, and in eval mode for
+        other values. Keeps gradients; `models.fast.infer` computes the same faster, without them.
         """
         size = x.shape[-2:]
         x = self.prepare(x, calibration)  # (B, 41, H, W), padded to whole windows
@@ -250,13 +250,13 @@ class SwinSF(nn.Module):
             return self.finish((middle, self.conv_lm(left), self.conv_lm(right)), segments, size)
 
     def prepare(self, x, calibration=None):
-        """Check spikes (B, 41, H, W), calibrate and pad them to whole windows, in the network's dtype."""
+        """Check spikes (B, 41, H, W), convert to the network's dtype, calibrate and pad to whole windows."""
         height, width = x.shape[-2:]
         if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < LEAST_SIDE:
             raise ValueError(
                 f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {LEAST_SIDE}"
             )
-        if not self.training:  # in training, spikes are unpacked from bits and so are valid
+        if not self.training:  # in training, spikes are unpacked from bits and therefore valid
             x = validate_spikes(x)
         x = x.to(self.norm.weight.dtype)
         if calibration is not None:
@@ -285,8 +285,8 @@ class SwinSF(nn.Module):
         return seen, {stream: segments for stream, (_, segments) in along.items()}
 
     def finish(self, pictures, segments, size):
-        """Outputs of the last convolutions for middle, left, right, (B, 1 or 8, H, W) -> `Reconstruction`,
-        with the padding cropped to size (height, width)."""
+        """Outputs (B, 1 or 8, H, W) of the last convolutions for middle, left and right -> `Reconstruction`,
+        cropped to size (height, width)."""
         height, width = size
         outputs = []
         for stream, picture in zip(Reconstruction._fields, pictures):

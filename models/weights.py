@@ -20,7 +20,7 @@ from swinsf.utils.cli import ArgumentError, UserError
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHIPPED = Path(__file__).parent.parent / "checkpoint"
 
-# The entries under which toolboxes store weights.
+# Keys under which toolboxes store weights.
 WRAPPERS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model")
 LIMITS = {  # fields of SwinSFConfig: type, smallest and largest value
     "channels": (int, 1, 4096),
@@ -35,13 +35,13 @@ CHOICES = {"tsa": TSA_CHOICES, "skip": SKIP_CHOICES}
 
 
 def shipped_weights(variant: str = "small") -> Path:
-    """The path of a shipped weights file; by default the one for light without noise (see `weights_for`).
+    """The path of a shipped weights file, by default the one for noise-free light (see `weights_for`).
 
     Raises UserError if there is none.
     """
     path = SHIPPED / f"swinsf_{variant}.pth"
     if not path.is_file():
-        raise UserError(f"{path}: no shipped weights there; name a file with --load_model")
+        raise UserError(f"{path}: no shipped weights there; give a file with --load_model")
     return path
 
 
@@ -55,11 +55,11 @@ class Fit:
 
 
 SHIPPED_FOR = {
-    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in little light", (0.03, 0.7), 0.5),
+    "swinsf_camera.pth": Fit("recordings of cameras, with noise and in low light", (0.03, 0.7), 0.5),
     "swinsf_calibrated.pth": Fit("recordings of calibrated cameras", (0.03, 0.7), 0.5),
     "swinsf_small.pth": Fit("spike-REDS, and other light without noise", (0.2, 0.7), 0.5),
-    "swinsf_250.pth": Fit("spike-REDS, by the paper's network for 250x400", (0.2, 0.7), 0.5),
-    "swinsf_1000.pth": Fit("spike-X4K, by the paper's network for 1000x1000", (0.2, 0.7), 0.8),
+    "swinsf_250.pth": Fit("spike-REDS, with the paper's network for 250x400", (0.2, 0.7), 0.5),
+    "swinsf_1000.pth": Fit("spike-X4K, with the paper's network for 1000x1000", (0.2, 0.7), 0.8),
 }
 CHOICE = {
     "recordings": ("swinsf_camera.pth", "swinsf_small.pth"),
@@ -77,8 +77,8 @@ def weights_for(purpose, calibrated=False):
     """
     if calibrated and purpose == "recordings":
         purpose = "calibrated recordings"
-    there = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
-    return there[0] if there else shipped_weights()
+    found = [SHIPPED / name for name in CHOICE[purpose] if (SHIPPED / name).is_file()]
+    return found[0] if found else shipped_weights()
 
 
 def fit_of(path):
@@ -87,18 +87,18 @@ def fit_of(path):
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", precision: str = "fp32") -> SwinSF:
-    """The model in a weights file, in eval mode on `device`.
+    """Load the model from a weights file, in eval mode on `device`.
 
     path: a checkpoint of this project, a run's folder (see `weights_file`), a released file, or a state_dict
-    of a released or shipped architecture. A state_dict may be nested under a name in `WRAPPERS`; it is saved
-    by torch.save or as `.safetensors`.
+    of a released or shipped architecture. A state_dict may be from torch.save or `.safetensors`, and nested
+    under a key in `WRAPPERS`.
 
     precision: "fp32", "bf16" or "fp16", for the layers between spikes and pictures, or "auto", see
     `choose_precision`. Pictures are always float32. bf16 is faster on CPUs with bf16 instructions; fp16 is
     for GPUs.
 
-    Raises UserError for an unknown precision, for fp16 on a CPU, if the file is missing, damaged or unsafe, or if its weights do not
-    fit; the message names missing and unexpected weights.
+    Raises UserError for an unknown precision, for fp16 on a CPU, if the file is missing, damaged or unsafe,
+    or if its weights do not fit; the message names missing and unexpected weights.
     """
     precision = choose_precision(precision, path, device)
     config, state = read_weights(path)
@@ -112,8 +112,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
 def choose_precision(precision: str, path: str | Path, device: str | torch.device) -> str:
     """The precision for weights on a device. "auto" is "bf16" for shipped weights if it is fast, else "fp32".
 
-    Shipped weights were measured in bf16: 99.9 % of a picture's pixels change by less than half a grey level.
-    Nothing is known of other weights. Raises UserError for fp16 on a CPU.
+    In bf16, shipped weights change 99.9 % of a picture's pixels by less than half a grey level; other weights
+    were not measured. Raises UserError for fp16 on a CPU.
     """
     device = torch.device(device)
     if precision == "fp16" and device.type == "cpu":
@@ -126,16 +126,15 @@ def choose_precision(precision: str, path: str | Path, device: str | torch.devic
 
 
 def save_model(model: SwinSF, path: str | Path) -> None:
-    """Write a network's weights with its architecture, for `load_model`; whole or not at all."""
+    """Write a network's weights and architecture, for `load_model`, atomically."""
     checkpoint.save({"config": dataclasses.asdict(model.config), "model": model.state_dict()}, path)
 
 
 def weights_file(path):
-    """The path of a weights file: in a run's folder best.pth, or last.pth if there was no validation yet.
+    """The path of a weights file. In a run's folder: best.pth, or last.pth before the first validation.
 
-    One of the names `choices.SHIPPED` is a shipped file, unless there is a file or folder of that name.
-
-    Raises UserError for a folder with neither.
+    A name in `choices.SHIPPED` stands for a shipped file, unless a file or folder has that name. Raises
+    UserError for a folder with neither best.pth nor last.pth.
     """
     path = Path(path)
     if str(path) in choices.SHIPPED and not path.exists():
@@ -146,12 +145,12 @@ def weights_file(path):
         if (path / name).is_file():
             return path / name
     raise UserError(
-        f"{path}: a folder without best.pth or last.pth; name a weights file, or the folder of a run"
+        f"{path}: a folder without best.pth or last.pth; give a weights file, or the folder of a run"
     )
 
 
 def read_weights(path):
-    """(SwinSFConfig, state_dict) of any weights file or run's folder. Raises UserError as `load_model`."""
+    """(SwinSFConfig, state_dict) of a weights file or run's folder. Raises UserError as `load_model` does."""
     path = weights_file(path)
     contents = load_safetensors(path) if path.suffix.lower() == ".safetensors" else checkpoint.load(path)
     if isinstance(contents.get("config"), dict) and isinstance(contents.get("model"), dict):
@@ -181,10 +180,10 @@ def load_safetensors(path):
 
 
 def plain_names(state):
-    """Weights by this project's names: without the prefixes of DataParallel and torch.compile.
+    """Rename weights to this project's names: removes the prefixes of DataParallel and torch.compile.
 
-    Drops buffers that are derived from geometry and computed here (the masks in released files are for one
-    picture size), and `conv_after_body`, which was never used.
+    Drops `conv_after_body`, which was never used, and buffers that this project derives from geometry (the
+    masks in released files are for one picture size).
     """
     state = {
         str(key).replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()
@@ -198,8 +197,8 @@ def plain_names(state):
 def fitting_config(state):
     """The SwinSFConfig for weights without one: the best fit among released and shipped architectures.
 
-    Some options leave no trace in the weights. tsa is "released" if skip is "none" as in the released
-    network, and "paper" otherwise. skip is "motion" or "aligned" as in the shipped weights of the variant.
+    Some options leave no trace in the weights. tsa is "released" for released architectures and "paper" for
+    our own. skip is "motion" or "aligned" as in the variant's shipped weights.
     """
     released = [SwinSFConfig(), SwinSFConfig(channels=64, patch=4)]
     shipped = {"250": "motion", "1000": "motion", "small": "aligned"}

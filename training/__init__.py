@@ -1,1 +1,1 @@
-"""Training: settings, recipes, one epoch, the state and the folder of a run."""
+"""Training: settings, recipes, one epoch, and a run's state and folder."""

@@ -1,4 +1,4 @@
-"""The training and the validation set of a run."""
+"""A run's training and validation sets."""
 
 import hashlib
 import math
@@ -41,7 +41,7 @@ def open_data(settings: TrainSettings) -> tuple[Any, Any, list[str]]:
             "--val_every N sets it"
         )
     if settings.batch_size > len(train):
-        few = f"{cli.plural(len(train), 'sample')} to train on, and a batch has no more"
+        few = f"{cli.plural(len(train), 'sample')} to train on, so batches are smaller"
         warnings.append(f"--batch_size {settings.batch_size}: there are only {few}; lower it, or add data")
     return train, val, [*lines, *(f"warning: {text}" for text in warnings)]
 
@@ -50,7 +50,7 @@ def hold_out(dataset: Any) -> tuple[list[int], list[int], str | None]:
     """(indices to train on, indices to validate on, a warning or None).
 
     Holds out the last twentieth of the scenes. Scenes stay whole, because their parts look alike. Streams
-    belong to one scene if their names agree before _part1, _f4305, key and id, or else in all but the last
+    belong to one scene if their names agree up to _part1, _f4305, key or id, or else in all but the last
     number.
     """
     scenes = {}
@@ -62,7 +62,7 @@ def hold_out(dataset: Any) -> tuple[list[int], list[int], str | None]:
     groups = list(scenes.values())
     if len(dataset) < 2:
         raise UserError(
-            f"{dataset.streams[0].path}: the only stream, so none is left to validate on; add more, or use "
+            f"{dataset.streams[0].path}: the only stream, so there is none to validate on; add more, or use "
             "--val_every 0"
         )
     held = [index for group in groups[-max(1, len(groups) // 20) :] for index in group]
@@ -72,7 +72,7 @@ def hold_out(dataset: Any) -> tuple[list[int], list[int], str | None]:
     elif len(groups) < 2:
         held = sorted(range(len(dataset)), key=lambda i: natural(dataset.streams[i].path.name))
         held = sorted(held[-max(1, len(dataset) // 20) :])
-        if not is_of_simulate(dataset.path):  # whose names are numbers of scenes drawn at random
+        if not is_of_simulate(dataset.path):  # simulate.py numbers independent scenes
             first = dataset.streams[0].path.name
             warning = f"{dataset.folder}: names such as {first} differ only in their last number, so streams "
             warning += "of one scene may be held out and trained on; a folder val/ avoids that"
@@ -88,11 +88,11 @@ def is_of_simulate(folder: Path) -> bool:
 
 
 def validation_interval(settings: TrainSettings, train: Any, val: Any) -> int:
-    """Epochs from one validation to the next; 0: never.
+    """Epochs between validations; 0: never.
 
-    By default the fewest that validate no more pixels than are trained on. Training takes three times as long
-    per pixel, for the gradients. So validation takes a quarter of the time at most, even with small crops and
-    many whole frames.
+    The default is the smallest number with no more validation pixels than training pixels. Gradients make
+    training three times as slow per pixel. So validation takes at most a quarter of the time, even with small
+    crops and many whole frames.
     """
     if val is None or settings.val_every is not None:
         return settings.val_every or 0
@@ -101,5 +101,5 @@ def validation_interval(settings: TrainSettings, train: Any, val: Any) -> int:
 
 
 def identity(dataset: Any) -> str:
-    """A hash of the names of all samples, which a resumed run compares."""
+    """A hash of all samples' names, by which a resumed run recognises its data."""
     return hashlib.sha256("\n".join(dataset.names).encode(errors="surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""The GPUs of a run, and whether they fit its settings."""
+"""The GPUs of a run, checked against its settings."""
 
 import os
 
@@ -17,7 +17,7 @@ def parse_device_ids(text: str) -> list[int]:
     if not all(number.strip().isdecimal() for number in numbers):
         wrong = "write the GPUs as 01 or 0,1,10"
     elif len(set(map(int, numbers))) < len(numbers):
-        wrong = "names a GPU twice"
+        wrong = "lists a GPU twice"
     if wrong:
         raise UserError(f"--device_ids {text}: {wrong}")
     return [int(number) for number in numbers]
@@ -31,7 +31,7 @@ def check_machine(settings: TrainSettings, device: torch.device) -> None:
     rules = (
         (
             ids and size > 1,
-            f"--device_ids {text} under torchrun: each process has a GPU of its own; leave it out",
+            f"--device_ids {text} under torchrun: each process has its own GPU; leave it out",
         ),
         (
             ids and not cuda,
@@ -39,19 +39,19 @@ def check_machine(settings: TrainSettings, device: torch.device) -> None:
         ),
         (
             max(ids, default=-1) >= found,
-            f"--device_ids {text}: PyTorch sees {plural(found, 'GPU')}; name existing ones",
+            f"--device_ids {text}: PyTorch sees {plural(found, 'GPU')}; give existing ones",
         ),
         (
             ids and (device.index or 0) != ids[0],
-            f"--device {device} with --device_ids {text}: the first of them holds the model; name that one",
+            f"--device {device} with --device_ids {text}: the first GPU listed holds the model; give that one",
         ),
         (
             cuda and here > found,
-            f"--nproc_per_node {here}: PyTorch sees {plural(found, 'CUDA device')}, and each process takes one; ask for fewer",
+            f"--nproc_per_node {here}: one GPU each, but PyTorch sees {plural(found, 'CUDA device')}; use fewer",
         ),
         (
             cuda and here > 1 and device.index != int(os.environ.get("LOCAL_RANK", 0)),
-            f"--device {device} under torchrun: each process takes the GPU of its number; leave it out",
+            f"--device {device} under torchrun: each process uses the GPU of its local rank; leave it out",
         ),
         (
             settings.compile and len(ids) > 1,
@@ -59,8 +59,8 @@ def check_machine(settings: TrainSettings, device: torch.device) -> None:
         ),
         (
             settings.batch_size < size * settings.accumulate,
-            f"--batch_size {settings.batch_size}: less than a sample for each of {size} processes x --accumulate "
-            f"{settings.accumulate}; raise it, it is the batch of all together",
+            f"--batch_size {settings.batch_size}: the batch over all processes has less than {size} processes "
+            f"x --accumulate {settings.accumulate} samples; raise it",
         ),
     )
     refuse(rules)

@@ -20,15 +20,15 @@ from swinsf.utils.distributed import gather, rank_and_size, sum_gradients
 
 
 class NotFinite(UserError):
-    """A loss or a gradient is not finite. All processes raise it after the same batch; the weights are
+    """A loss or a gradient is not finite. All processes raise it for the same batch; the weights are
     unchanged."""
 
 
 class Forward(nn.Module):
-    """The module that DataParallel spreads: packed spikes (B, 6, H, W) -> `Reconstruction`.
+    """The module to wrap in DataParallel: packed spikes (B, 6, H, W) -> `Reconstruction`.
 
-    amp: bfloat16 where it is safe. Autocast is in here because DataParallel's threads would otherwise lose
-    its type.
+    amp: use bfloat16 where it is safe. Autocast is set here, because DataParallel's threads do not inherit
+    its dtype.
     """
 
     def __init__(self, model: SwinSF, amp: bool = False):
@@ -36,7 +36,7 @@ class Forward(nn.Module):
         self.model, self.amp = model, amp
 
     def forward(self, packed: torch.Tensor, calibration: torch.Tensor | None = None) -> Reconstruction:
-        """calibration: see `SwinSF`, or None."""
+        """calibration: None, or see `SwinSF`."""
         with torch.autocast(packed.device.type, torch.bfloat16, enabled=self.amp):
             return fast.forward(self.model, unpack(packed), calibration)
 
@@ -50,17 +50,17 @@ def train_one_epoch(
     device: torch.device,
     after_step: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train for the rest of the current epoch; counts in `state`, over all processes.
+    """Train for the rest of the current epoch. Updates `state`, whose totals are over all processes.
 
-    forward: `Forward` of state.model, or a DataParallel of it. loader: gives `settings.accumulate` pieces per
-    batch, see `EpochBatches`. after_step() is called after each iteration; True stops. Raises NotFinite
+    forward: `Forward` of state.model, or a DataParallel of it. loader: yields `settings.accumulate` pieces
+    per batch, see `EpochBatches`. after_step() is called after each iteration; True stops. Raises NotFinite
     before a bad loss or gradient reaches the weights.
     """
     forward.train()
     recipe, (rank, _) = RECIPES[settings.recipe], rank_and_size()
     batches = zip(*[iter(loader)] * settings.accumulate)
     count = state.batch + len(loader) // settings.accumulate
-    label = f"epoch {state.epoch + 1}"  # from 1 on the screen
+    label = f"epoch {state.epoch + 1}"  # the screen counts from 1
     bar = tqdm(batches, label, count, initial=state.batch, unit="batch", dynamic_ncols=True, disable=rank > 0)
     begin = time.perf_counter()
     for pieces in bar:
@@ -90,14 +90,14 @@ def train_one_epoch(
 
 
 def check_finite(loss: float, norm: float, pieces: Iterable[dict[str, Any]], state: TrainingState) -> None:
-    """Raises NotFinite with the names of all samples of the batch, in all processes."""
+    """Raises NotFinite, in all processes, with the names of all samples in the batch."""
     if math.isfinite(loss + norm):
         return
     own = [name for piece in pieces for name in piece["name"]]
     names = sorted({name for part in gather(own) for name in part})
     raise NotFinite(
         f"loss {loss:.4g}, gradient {norm:.4g} at step {state.step}, epoch {state.epoch + 1}, batch {state.batch}: "
-        f"{', '.join(names)}; the weights before it are kept. Look at these samples, or lower --lr"
+        f"{', '.join(names)}; the weights are unchanged. Check these samples, or lower --lr"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run logs: log.jsonl, and TensorBoard's curves."""
+"""The logs of a run: log.jsonl and TensorBoard."""
 
 import contextlib
 import threading
@@ -10,14 +10,14 @@ import numpy as np
 from swinsf.utils.cli import log, one_line
 from swinsf.utils.guard import MOST_TEXT, parse_json, read_plain
 
-Line = dict[str, float]  # of log.jsonl; with an entry `epoch`: at the end of one
+Line = dict[str, float]  # a line of log.jsonl; lines at the end of an epoch have an entry `epoch`
 
 
 class Board:
-    """TensorBoard's curves of a run. A disk that refuses leaves a gap in them, but not in log.jsonl.
+    """Writes a run's TensorBoard curves. A disk error leaves a gap in them, but not in log.jsonl.
 
-    lines: those of log.jsonl, a list that grows. purge_step: TensorBoard drops its points from here on, and
-    those in `lines` are written again; None for a new run.
+    lines: the growing list of log.jsonl's lines. purge_step: TensorBoard drops its points from this step on,
+    and the points in `lines` are written again; None for a new run.
     """
 
     def __init__(self, folder: Path, lines: list[Line], purge_step: int | None):
@@ -35,13 +35,13 @@ class Board:
                     self.add_scalars(line)
 
     def add_scalars(self, line: Line) -> None:
-        """An iteration's figures as step/loss and so on, an epoch's as train/loss, val/psnr."""
+        """Write an iteration's figures as step/loss and so on, an epoch's as train/loss, val/psnr."""
         for name in line.keys() - {"epoch", "step"}:
             tag = name.replace("_", "/", 1) if "epoch" in line else f"step/{name}"
             self.writer.add_scalar(tag, line[name], line["step"])
 
     def add(self, line: Line, comparison: np.ndarray | None = None) -> None:
-        """Show the newest line, and a comparison picture (1, H, W) uint8."""
+        """Write the newest line, and a comparison picture (1, H, W) uint8."""
         try:
             if not self.writer:
                 self.open()
@@ -62,13 +62,13 @@ class Board:
 
 
 def all_but_disk_errors(arguments: Any) -> None:
-    """A threading.excepthook. Disk errors in the thread of TensorBoard's writer also reach the main one."""
+    """A threading.excepthook that hides disk errors in TensorBoard's thread; the main thread gets them too."""
     if not isinstance(arguments.exc_value, OSError):
         threading.__excepthook__(arguments)
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of epochs in a run's log.jsonl, see `read_log`."""
+    """The epochs' lines in a run's log.jsonl, see `read_log`."""
     return [line for line in read_log(path) if "epoch" in line]
 
 
@@ -76,13 +76,13 @@ def read_log(path: Path) -> list[Line]:
     """All valid lines of a run's log.jsonl; [] without a file. Lines of iterations have no `epoch`."""
     lines = []
     for text in read_plain(path, MOST_TEXT).splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # torn by a crash
+        with contextlib.suppress(ValueError):  # a line cut off by a crash
             lines.append(parse_json(text))
     return [line for line in lines if is_log_line(line)]
 
 
 def is_log_line(line: Any) -> bool:
-    """Whether a value from a log is a line as `RunFolder` writes it."""
+    """Whether a value has the form of the lines that `RunFolder` writes."""
     if not isinstance(line, dict):
         return False
     if type(line.get("step")) is not int or type(line.get("epoch", 0)) is not int:

@@ -13,8 +13,8 @@ from swinsf.models import Reconstruction
 from swinsf.training.settings import TrainSettings
 from swinsf.utils.timing import RATE
 
-BETAS = (0.9, 0.999)  # of Adam and AdamW
-SIDE_WEIGHT = 0.1  # weight of the loss of the left and the right picture; the middle one has 1
+BETAS = (0.9, 0.999)  # for Adam and AdamW
+SIDE_WEIGHT = 0.1  # weight of the left and right pictures' losses; the middle one's is 1
 
 
 def smooth_l1(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -43,12 +43,12 @@ def warmup_cosine(lr: float, step: int, epoch: int, total_steps: int) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr and weight_decay are defaults of flags; the rest is fixed."""
+    """Loss, optimiser and schedule. lr and weight_decay are the flags' defaults; the rest is fixed."""
 
     optimizer: type
     lr: float
     weight_decay: float
-    # (picture, truth) -> scalar; grey levels are not clamped, because a clamp has no gradient above 255
+    # (picture, truth) -> scalar; grey levels are not clamped, because clamping has no gradient above 255
     loss: Callable
     schedule: Callable  # (lr, step, epoch, total_steps) -> learning rate of the iteration
     clip: float = math.inf  # largest norm of the gradient
@@ -86,13 +86,13 @@ RECIPES = {
 def reconstruction_loss(
     pictures: Reconstruction, batch: dict[str, torch.Tensor], loss: Callable
 ) -> torch.Tensor:
-    """A recipe's loss: middle + 0.1 (left + right), as far as the batch has these pictures.
+    """A recipe's loss: middle + 0.1 (left + right), without pictures that the batch lacks.
 
-    Simulated scenes say how bright their white is. Divide their errors by sqrt(white): unscaled, dark scenes
-    hardly count; fully normalised, they dominate. The network's grey level 255 is always 0.6 spikes per step,
-    whatever the `rate` of the data, so all weights have one scale.
+    Simulated scenes come with the brightness of their white. Errors are divided by sqrt(white): unscaled,
+    dark scenes hardly count; fully normalised, they dominate. The network's grey level 255 is always 0.6
+    spikes per step, whatever the `rate` of the data, so all weights have one scale.
     """
-    # bfloat16, as autocast leaves it, is too coarse for a loss
+    # bfloat16, from autocast, is too coarse for a loss
     pictures = {
         name: p.to(torch.promote_types(p.dtype, torch.float32)) for name, p in pictures._asdict().items()
     }
@@ -124,7 +124,7 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 def make_average(model: nn.Module, recipe: Recipe) -> nn.Module | None:
     """The moving average of a model's weights (timm's ModelEmaV3), or None if the recipe has none.
 
-    After iteration n, from 1, its decay is 1 - n^(-2/3), at most the recipe's. So it forgets the first
+    After iteration n, counted from 1, its decay is 1 - n^(-2/3), up to the recipe's. So it forgets the first
     weights.
     """
     if not recipe.ema:

@@ -1,4 +1,4 @@
-"""Reading last.pth. The file may be damaged or not ours, so all of it is checked before it is used."""
+"""Reads last.pth. The file may be damaged or from elsewhere, so all of it is checked before use."""
 
 import dataclasses
 import math
@@ -25,8 +25,8 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.timing import RATE
 
 ENTRIES = {"training": dict, "settings": dict, "config": dict, "samples": str, "logged": dict}
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # that Adam and AdamW keep of a weight
-# Only the paper's learning rate does not depend on the length of the run.
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # Adam's and AdamW's state for a weight
+# settings that change the learning rates of all recipes except "paper"
 LENGTH = {"epochs", "max_steps"}
 UNDAMAGED = "resume from an undamaged last.pth"
 
@@ -58,13 +58,14 @@ def resumed_settings(asked: TrainSettings, given: set[str]) -> tuple[TrainSettin
 
 
 def train_longer(name: str, value: Any, own: TrainSettings, folder: Path) -> str:
-    """Why a run cannot be made longer, and the command that trains on."""
+    """An error text: why the run cannot be made longer, and the command to train on from its weights."""
     weights = folder / ("best.pth" if (folder / "best.pth").exists() else "last.pth")
     start = f"python train.py --load_model {shlex.quote(str(weights))} --recipe {own.recipe} --{name} {value}"
     start += f" --dataset_path {shlex.quote(own.dataset_path)} --data_mode {own.data_mode}"
     return (
-        f"--{name} {value}: the run has {getattr(own, name)}, and under its recipe, {own.recipe}, the learning rate follows "
-        f"the length of the run; to train longer, start a new run from its weights: {start}, and the other flags as they were"
+        f"--{name} {value}: the run has {getattr(own, name)}, and with its recipe, {own.recipe}, the learning "
+        "rate depends on the length of the run; to train longer, start a new run from its weights: "
+        f"{start}, with the other flags unchanged"
     )
 
 
@@ -76,12 +77,12 @@ def check_entries(saved: dict[str, Any], path: Path) -> None:
         )
     if saved.get("draws") != DRAWS:
         raise UserError(
-            f"{path}: begun by an older version of this program, which draws other samples from a seed; resume it with that "
-            "version, or start a new run with --load_model and its best.pth"
+            f"{path}: from an older version of this program, which draws other samples from a seed; resume "
+            "with that version, or start a new run with --load_model and its best.pth"
         )
     for name, kind in ENTRIES.items():
         if not isinstance(saved.get(name), kind):
-            raise UserError(f"{path}: its entry {name} is no {kind.__name__}; {UNDAMAGED}")
+            raise UserError(f"{path}: its entry {name} is not a {kind.__name__}; {UNDAMAGED}")
     weights = saved["training"].get("model")
     if not isinstance(weights, dict):
         raise UserError(f"{path}: its training state has no weights; {UNDAMAGED}")
@@ -89,7 +90,7 @@ def check_entries(saved: dict[str, Any], path: Path) -> None:
 
 
 def saved_settings(saved: dict[str, Any], path: Path) -> TrainSettings:
-    """The settings in last.pth, which must be what their flags give. Older files have fewer of them."""
+    """The settings in last.pth. Raises UserError for values that no flag gives. Older files have fewer."""
     try:
         settings, _ = parse_settings([text for name in saved for text in as_flag(name, saved[name])])
         other = [name for name in saved if repr(getattr(settings, name, None)) != repr(saved[name])]
@@ -97,9 +98,9 @@ def saved_settings(saved: dict[str, Any], path: Path) -> TrainSettings:
     except UserError as error:
         wrong = str(error)
     if wrong:
-        raise UserError(f"{path}: its settings are not those of a run ({wrong:.200}); {UNDAMAGED}")
+        raise UserError(f"{path}: its settings are invalid ({wrong:.200}); {UNDAMAGED}")
     if "rate" not in saved and not is_simulated(settings.dataset_path):
-        return dataclasses.replace(settings, rate=RATE)  # older versions had no other
+        return dataclasses.replace(settings, rate=RATE)  # older versions knew no other rate
     return settings
 
 
@@ -121,22 +122,20 @@ def as_flag(name: str, value: Any) -> list[str]:
 
 def restore(state: TrainingState, saved: dict[str, Any], path: str) -> None:
     """Load the contents of last.pth into the state. Raises UserError if they do not match this run."""
-    own, training = (
-        state.state_dict(),
-        saved["training"],
-    )  # by all processes, so outside of what may fail in one
+    own = state.state_dict()  # all processes must call this, so it is outside the `try`
+    training = saved["training"]
     try:
         fault = misfit(state, own, training) or misfit_of_log(saved["logged"], training["totals"])
         if not fault:
             state.load_state_dict(training)
-    except Exception as error:  # random generators refuse in many ways
+    except Exception as error:  # random generators raise many types
         fault = (str(error).splitlines() or [type(error).__name__])[0]
     if fault:
         raise UserError(f"{path}: its training state does not fit the run ({fault}); {UNDAMAGED}")
 
 
 def misfit_of_log(logged: dict[str, Any], totals: dict[str, float]) -> str:
-    """`misfit` of {loss, pictures} of the epoch at the last logged iteration."""
+    """Like `misfit`, for the epoch's {loss, pictures} at the last logged iteration."""
     fits = logged.keys() == {"loss", "pictures"}
     if fits and all(type(v) in (int, float) and 0 <= v <= totals[k] for k, v in logged.items()):
         return ""
@@ -144,7 +143,7 @@ def misfit_of_log(logged: dict[str, Any], totals: dict[str, float]) -> str:
 
 
 def misfit(state: TrainingState, own: dict[str, Any], saved: dict[str, Any]) -> str:
-    """The first entry of `saved` that training cannot use, or "". own: the state_dict as it is."""
+    """The first entry of `saved` that training cannot use, or "". own: the current state_dict."""
     missing = own.keys() - saved.keys()
     if missing:
         return f"{', '.join(sorted(missing))} missing"
@@ -181,7 +180,7 @@ def same_shape(own: torch.Tensor, saved: Any) -> bool:
 
 
 def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
-    """`misfit` of the optimiser: its settings come from the run's flags, its moments fit its weights."""
+    """Like `misfit`, for the optimiser: its settings must match the run's flags, its moments the weights."""
     own = optimizer.state_dict()
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
@@ -189,11 +188,11 @@ def optimizer_misfit(optimizer: torch.optim.Optimizer, saved: Any) -> str:
     groups = saved.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(own["param_groups"]):
         return "optimizer's groups"
-    for group, wanted in zip(groups, own["param_groups"]):
+    for group, mine in zip(groups, own["param_groups"]):
         if not isinstance(group, dict):
             return "optimizer's groups"
-        for name in wanted.keys() - {"lr"}:  # set by the schedule at each iteration
-            if name in group and (type(group[name]) is not type(wanted[name]) or group[name] != wanted[name]):
+        for name in mine.keys() - {"lr"}:  # set by the schedule at each iteration
+            if name in group and (type(group[name]) is not type(mine[name]) or group[name] != mine[name]):
                 return f"optimizer's {name} {group[name]!s:.80}"
     for index, moments in saved["state"].items():
         known = type(index) is int and 0 <= index < len(weights)

@@ -23,21 +23,21 @@ from swinsf.utils import files
 from swinsf.utils.cli import UserError, log, one_line
 from swinsf.utils.distributed import rank_and_size
 
-RETRY = 10.0  # seconds from a failed save to the next
-PATIENCE = 60.0  # seconds that a restarted job waits for the end of the one before
+RETRY = 10.0  # seconds from a failed save to the next attempt
+PATIENCE = 60.0  # seconds that a restarted job waits for the previous one to end
 
 
 def create_folder(folder: Path) -> None:
-    """Make a new run's folder. UserError if it exists, because a run never overwrites another.
+    """Create a new run's folder. Raises UserError if it exists, because a run never overwrites another.
 
-    A run that was killed before its first save leaves a folder without a state; such a folder is reused.
+    A folder without a state, from a run that was killed before its first save, is reused.
     """
-    there = (
+    names = (
         {path.name for path in folder.glob("[!.]*") if not files.is_clutter(path)}
         if folder.is_dir()
         else {""}
     )
-    if there <= {"config.json", "log.jsonl"} and not read_log(folder / "log.jsonl"):
+    if names <= {"config.json", "log.jsonl"} and not read_log(folder / "log.jsonl"):
         return
     try:
         folder.mkdir(parents=True)
@@ -48,7 +48,7 @@ def create_folder(folder: Path) -> None:
 
 
 class RunLock:
-    """One process at a time writes a run: a lock on .lock in its folder, which ends with the process."""
+    """Lets one process at a time write a run: a lock on .lock in its folder, which ends with the process."""
 
     file = None
 
@@ -66,7 +66,7 @@ class RunLock:
             except BlockingIOError:
                 if time.monotonic() - begin > patience:
                     self.release()
-                    remedy = "wait for its end, or choose another --run_name"
+                    remedy = "wait until it ends, or choose another --run_name"
                     raise UserError(f"{folder}: another process uses this run; {remedy}") from None
                 time.sleep(0.1)
 
@@ -80,11 +80,11 @@ class RunFolder:
     """Writes last.pth, best.pth, epoch_0001.pth, config.json, log.jsonl and tensorboard/ of a run.
 
     about: plain values that describe the run, with the `config` that loading needs. writes: whether this
-    process writes, one of all that train; the others call the same methods, because `save` gathers their
-    state. logged: {loss, pictures} of the epoch's totals at the last logged iteration, from last.pth. The
-    folder is locked by a `RunLock` before any of it is read.
+    process writes; only one does, but all call the same methods, because `save` gathers their state. logged:
+    the epoch's total {loss, pictures} at the last logged iteration, from last.pth. The folder is locked by a
+    `RunLock` before any of it is read.
 
-    A disk that is full or read-only does not end a run: files stay whole, and a later save catches up.
+    A full or read-only disk does not end a run: files stay whole, and a later save catches up.
     """
 
     def __init__(
@@ -97,25 +97,25 @@ class RunFolder:
     ):
         self.folder, self.about, self.state, self.writes = folder, about, state, writes
         self.logged = dict(logged or {"loss": 0.0, "pictures": 0})
-        self.timed = dict(state.totals)  # since when pictures per second are counted
+        self.timed = dict(state.totals)  # totals from which pictures per second are counted
         self.saved_at = time.monotonic()
         self.trouble: OSError | None = None  # why the last save failed
         if not writes:
             return
         for name in ("last.pth", "best.pth", "epoch_*.pth", "config.json", "log.jsonl"):
-            for torn in folder.glob(f".{name}.*"):  # of a save that was killed
-                torn.unlink()
-        # A kill between the log and last.pth leaves a line that will come again, or half a one.
+            for leftover in folder.glob(f".{name}.*"):  # from a save that was killed
+                leftover.unlink()
+        # A kill between writing the log and last.pth leaves lines that the run will write again.
         self.lines = [
             line
             for line in read_log(folder / "log.jsonl")
             if (line["epoch"] < state.epoch if "epoch" in line else line["step"] <= state.step)
         ]
         # TensorBoard drops its points from this step on, because the resumed run writes them again. At the
-        # start of an epoch, the point of the step itself belongs to the last epoch and stays.
+        # start of an epoch, the current step's point belongs to the previous epoch and stays.
         purge_step = state.step + (state.batch == 0) if state.step else None
         self.board = Board(folder / "tensorboard", self.lines, purge_step)
-        # Files to be written, in this order: name -> what writes it.
+        # files to write, in this order: name -> function that writes it
         self.unsaved = {"log.jsonl": self.write_log, "config.json": self.write_config}
         self.write_unsaved()
 
@@ -135,20 +135,20 @@ class RunFolder:
         return {**self.about, **progress, "model": self.state.averaged.state_dict()}
 
     def is_due(self, minutes: float) -> bool:
-        """Whether last.pth is older than this, or the disk refused it a while ago."""
+        """Whether last.pth is older than this, or its last save failed a while ago."""
         return time.monotonic() - self.saved_at > (RETRY if self.trouble else 60 * minutes)
 
     def save(self, keep_last: int = 0) -> None:
-        """Write last.pth and all other files that wait. All processes must call this.
+        """Write last.pth and all pending files. All processes must call this.
 
-        keep_last: number of epochs whose states are kept, as epoch_0001.pth; given at the end of an epoch.
+        keep_last: number of epochs whose states are kept, as epoch_0001.pth; passed at the end of an epoch.
         """
         training = self.state.state_dict()
         self.saved_at = time.monotonic()
         if not self.writes:
             return
         contents = {**self.weights(), "training": training, "logged": dict(self.logged)}
-        for name in ("last.pth", "epochs"):  # last, so that all that it counts as done is on disk
+        for name in ("last.pth", "epochs"):  # last, so that everything they count as done is on disk
             self.unsaved.pop(name, None)
         self.unsaved["last.pth"] = lambda: checkpoint.save(contents, self.folder / "last.pth")
         if keep_last:
@@ -157,17 +157,17 @@ class RunFolder:
 
     @contextlib.contextmanager
     def saved_on_error(self) -> Iterator[None]:
-        """Within `with`, save if a bad sample or a loss that is not finite ends the run."""
+        """Within `with`, save if a bad sample or a non-finite loss ends the run."""
         try:
             yield
         except (UserError, OSError) as error:  # before it reached the weights
-            # all processes know of a loss that is not finite, only one of a bad sample
+            # All processes notice a non-finite loss, but only one a bad sample.
             if isinstance(error, NotFinite) or rank_and_size()[1] == 1:
                 self.save()
             raise
 
     def write_unsaved(self) -> None:
-        """Write the files that wait. If the disk refuses, warn once and leave them waiting."""
+        """Write the pending files. On a disk error, warn once and keep them pending."""
         try:
             for name in [*self.unsaved]:
                 self.unsaved[name]()
@@ -183,12 +183,12 @@ class RunFolder:
             self.trouble = None
 
     def keep_epoch(self, epoch: int, count: int) -> None:
-        """Keep last.pth under the epoch's name, and only the `count` newest of such files."""
+        """Keep last.pth under the epoch's name, too. Only the `count` newest such files are kept."""
         last, own = self.folder / "last.pth", self.folder / f"epoch_{epoch:04d}.pth"
         own.unlink(missing_ok=True)
         try:
             os.link(last, own)  # takes no space until last.pth is replaced
-        except OSError:  # a file system without links
+        except OSError:  # file system without links
             with files.atomic_write(own) as file, open(last, "rb") as source:
                 shutil.copyfileobj(source, file)
         kept = sorted(self.folder.glob("epoch_*.pth"), key=lambda path: (len(path.name), path.name))
@@ -202,13 +202,13 @@ class RunFolder:
             self.unsaved["best.pth"] = lambda: checkpoint.save(contents, self.folder / "best.pth")
 
     def begin_epoch(self) -> None:
-        """Go on to the next epoch, whose loss, pictures and seconds count from zero."""
+        """Start the next epoch, whose loss, pictures and seconds count from zero."""
         self.state.begin_epoch()
         self.timed = dict(self.state.totals)
         self.logged = {"loss": 0.0, "pictures": 0}
 
     def log_step(self) -> None:
-        """Log the learning rate, and loss and pictures per second since the last such line, at once."""
+        """Log the learning rate, and loss and pictures per second since the last such line."""
         now = self.state.totals
         line: Line = {"step": self.state.step, "lr": self.state.lr}
         line["loss"] = (now["loss"] - self.logged["loss"]) / (now["pictures"] - self.logged["pictures"])
@@ -219,11 +219,11 @@ class RunFolder:
         if not self.writes:
             return
         self.lines.append(line)
-        if "log.jsonl" not in self.unsaved:  # else the next save writes all of it
+        if "log.jsonl" not in self.unsaved:  # otherwise the next save writes all of it
             try:
                 with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-            except OSError:  # it may have half a line now
+            except OSError:  # the file may now end in half a line
                 self.unsaved["log.jsonl"] = self.write_log
         self.board.add(line)
 
@@ -244,7 +244,7 @@ class RunFolder:
             return
         self.board.close()
         if self.trouble and not should_stop():
-            text = f"{self.folder}: waits for the disk to take the last state; Ctrl-C gives it up"
+            text = f"{self.folder}: waiting for the disk to save the last state; Ctrl-C gives up"
             log(text, trouble=True)
         while self.trouble and not should_stop():
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The settings of a run: one field each, from which the flag of train.py is made."""
+"""The settings of a run. Each field defines a flag of train.py."""
 
 import argparse
 import dataclasses
@@ -18,7 +18,7 @@ YES_OR_NO = argparse.BooleanOptionalAction
 def flag(default: Any, text: str, *, may_change: bool = False, **options: Any) -> Any:
     """A field of TrainSettings: its default, its help text and argparse's options.
 
-    may_change: whether a resumed run stays exact with another value.
+    may_change: whether a resumed run may change it and stay exact.
     """
     shown = "" if default in (None, "", False, []) else f" (default {default})"
     about = {"help": text + shown, "options": options, "may_change": may_change}
@@ -29,7 +29,7 @@ def flag(default: Any, text: str, *, may_change: bool = False, **options: Any) -
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What train.py was asked for. None: decided by other settings, see `new_settings`."""
+    """The settings given to train.py. None: other settings decide, see `new_settings`."""
 
     data_mode: str = flag("250", "size and layout of the data", choices=choices.PAIRED)
     dataset_path: str = flag(
@@ -51,15 +51,15 @@ class TrainSettings:
     )
     skip: str | None = flag(
         None,
-        "what the output of the last convolution is added to (default: the variant's)",
+        "estimate to which the network adds a residual (default: the variant's)",
         choices=choices.SKIP,
     )
     architecture: list[list[Any]] = flag(  # noqa: RUF009, it is a dataclass field
-        [], "fields of SwinSFConfig to replace, as channels=64 depths=6,6", nargs="+", type=cli.assignment
+        [], "fields of SwinSFConfig to set, such as channels=64 depths=6,6", nargs="+", type=cli.assignment
     )
     recipe: str = flag("paper", "loss, optimiser and schedule", choices=choices.RECIPES)
     epochs: int = flag(900, "number of epochs", type=cli.positive_int)
-    max_steps: int = flag(0, "number of iterations after which to end; 0: no limit", type=cli.count)
+    max_steps: int = flag(0, "largest number of iterations; 0: no limit", type=cli.count)
     epoch_length: int = flag(
         1000, "number of samples in an epoch of photos:DIR, videos:DIR or frames:DIR", type=cli.samples
     )
@@ -74,7 +74,7 @@ class TrainSettings:
     batch_size: int = flag(4, "number of samples in a batch, over all processes", type=cli.batch_size)
     accumulate: int = flag(
         1,
-        "number of pieces in which a process computes its share of a batch",
+        "number of pieces in which each process computes its share of a batch",
         may_change=True,
         type=cli.positive_int,
     )
@@ -85,7 +85,7 @@ class TrainSettings:
     )
     amp: bool | None = flag(
         None,
-        "compute in bfloat16 where it is safe (default: with recipe modern, if the device has its instructions)",
+        "compute in bfloat16 where it is safe (default: with recipe modern, if the device supports it)",
         action=YES_OR_NO,
     )
     tf32: bool = flag(
@@ -95,60 +95,60 @@ class TrainSettings:
     )
     grad_checkpoint: bool = flag(
         False,
-        "compute blocks again in the backward pass: less memory, a third slower",
+        "recompute blocks in the backward pass: less memory, a third slower",
         may_change=True,
         action=YES_OR_NO,
     )
     compile: bool = flag(
-        False, "run the blocks through torch.compile, for CUDA; slower on a CPU", action="store_true"
+        False, "compile the blocks with torch.compile, for CUDA; slower on a CPU", action="store_true"
     )
     deterministic: bool = flag(
         False, "use deterministic algorithms on a GPU too; slower", may_change=True, action="store_true"
     )
-    seed: int = flag(0, "seed of the weights, the order, the crops and the scenes", type=cli.count)
+    seed: int = flag(0, "random seed of weights, order, crops and scenes", type=cli.count)
     device: str | None = flag(
         None, "device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one)", may_change=True
     )
-    device_ids: str = flag("", "GPUs for DataParallel, as 01 or 0,1,10", may_change=True)
+    device_ids: str = flag("", "GPUs for DataParallel, such as 01 or 0,1,10", may_change=True)
     workers: int = flag(
         2, "number of processes that read or simulate samples", may_change=True, type=cli.workers
     )
     load_model: str = flag("", "weights to start from, with their architecture")
     resume_path: str = flag(
-        "", "run folder or last.pth to resume from; exact on the same --device only", may_change=True
+        "", "run folder or last.pth to resume from; exact only on the same --device", may_change=True
     )
     auto_resume: bool = flag(
-        False, "resume RUN_NAME if it exists, else begin it", may_change=True, action="store_true"
+        False, "resume RUN_NAME if it exists, else start it", may_change=True, action="store_true"
     )
-    save_path: str = flag("checkpoint", "folder of the runs")
+    save_path: str = flag("checkpoint", "folder for runs")
     run_name: str = flag("", "name of the run's folder (default: the network's name and the time)")
     val_every: int | None = flag(
         None,
-        "number of epochs between validations, the last epoch always validates; 0: never "
-        "(default: 1, or more if validation has more pixels than the training between)",
+        "number of epochs between validations; the last epoch always validates; 0: never "
+        "(default: 1, or more if validation has more pixels than an epoch)",
         type=cli.count,
     )
     log_every: int = flag(
         10,
-        "number of iterations between lines of loss, learning rate and pictures per second",
+        "number of iterations between log lines with loss, learning rate and pictures per second",
         may_change=True,
         type=cli.positive_int,
     )
     save_minutes: float = flag(
         10.0,
-        "longest time between two saves of last.pth, in minutes",
+        "longest time between saves of last.pth, in minutes",
         may_change=True,
         type=cli.number(float, 0, 1e6),
     )
     keep_last: int = flag(
         0,
-        "number of epochs whose states are kept as well, as epoch_0001.pth",
+        "number of latest epochs whose states are also kept, as epoch_0001.pth",
         may_change=True,
         type=cli.count,
     )
     timeout: float = flag(
         1800.0,
-        "seconds until a process gives up waiting for the others",
+        "seconds after which a process stops waiting for the others",
         may_change=True,
         type=cli.number(float, 1, 1e6),
     )
@@ -160,7 +160,7 @@ FIELDS = {f.name: f for f in dataclasses.fields(TrainSettings)}
 def parse_settings(
     arguments: list[str] | None, description: str | None = None
 ) -> tuple[TrainSettings, set[str]]:
-    """(settings as asked for, names of the flags that were given)."""
+    """(settings from the command line, names of the flags that were given)."""
     parser = cli.Parser(description, argument_default=argparse.SUPPRESS)
     for name, f in FIELDS.items():
         parser.add_argument(f"--{name}", help=f.metadata["help"], **f.metadata["options"])
@@ -169,7 +169,7 @@ def parse_settings(
 
 
 def look(arguments: list[str] | None, description: str | None) -> None:
-    """Check flags and the paths in them; `cli.begin` calls this before the slow imports."""
+    """Check flags and their paths; `cli.begin` calls this before the slow imports."""
     asked, _ = parse_settings(arguments, description)
     resume_path, _ = choose_run(asked)
     if resume_path:
@@ -188,7 +188,7 @@ def new_settings(asked: TrainSettings, given: set[str]) -> TrainSettings:
 
     if asked.load_model and given & {"variant", "tsa", "skip", "architecture"}:
         raise UserError(
-            "--load_model brings its own architecture; leave out --variant, --tsa, --skip and --architecture"
+            "--load_model sets the architecture; leave out --variant, --tsa, --skip and --architecture"
         )
     if wrong := contradiction(asked):
         raise UserError(wrong)
@@ -208,10 +208,10 @@ def contradiction(settings: TrainSettings) -> str:
 
     crop, data, name = settings.crop_size, PAIRED[settings.data_mode], settings.run_name
     if 0 < crop < 20:
-        return f"--crop_size {crop}: the network needs 20 pixels; take 20 or more, or 0"
+        return f"--crop_size {crop}: the network needs 20 pixels; use 20 or more, or 0"
     smallest = min(data.height, data.width)
     if crop > smallest and not is_simulated(settings.dataset_path):
-        return f"--crop_size {crop}: larger than the frames, take at most {smallest}"
+        return f"--crop_size {crop}: larger than the frames; use at most {smallest}"
     if Path(name).name != name or name == "..":
         return f"--run_name {name}: not a plain folder name; use --save_path for the folder of the runs"
     return ""
@@ -225,17 +225,17 @@ def run_length(settings: TrainSettings, samples: int) -> tuple[int, int]:
 
 
 def starts_again(settings: TrainSettings) -> bool:
-    """Whether the same command resumes its run: by its flag, or because torchrun restarts it."""
+    """Whether the same command resumes its run, because of --auto_resume or of torchrun's restarts."""
     return settings.auto_resume or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
 
 
 def choose_run(settings: TrainSettings) -> tuple[str, str]:
-    """(path to resume from or "", name of the run). UserError if a restarted job could not find its run."""
+    """(path to resume from or "", run name). Raises UserError if a restarted job could not find its run."""
     if settings.resume_path:
         path = Path(settings.resume_path)
         if starts_again(settings) and not path.is_dir() and path.name != "last.pth":
             raise UserError(
-                f"--resume_path {path}: a restarted job would begin there each time; give the run's folder"
+                f"--resume_path {path}: a restarted job would start from it each time; give the run's folder"
             )
         return settings.resume_path, settings.run_name
     if starts_again(settings):
@@ -250,9 +250,9 @@ def choose_run(settings: TrainSettings) -> tuple[str, str]:
 
 
 def run_folder(resume_path: str) -> Path:
-    """The folder of the run that --resume_path names, absolute. UserError if it has no state."""
-    path = Path(os.path.abspath(resume_path))  # links stay: a run has the name that it is called by
+    """The absolute folder of the run at --resume_path. Raises UserError if it has no state."""
+    path = Path(os.path.abspath(resume_path))  # does not resolve links, so a run keeps the name it was given
     path = path / "last.pth" if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"--resume_path {resume_path}: there is no file {path}; check the path")
+        raise UserError(f"--resume_path {resume_path}: no such file {path}; check the path")
     return path.parent

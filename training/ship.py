@@ -2,8 +2,8 @@
 
     python -m swinsf.training.ship checkpoint/RUN/best.pth WEIGHTS.pth
 
-They are in half precision. Absolute paths in their settings are cut to the last name, without the folders of
-the machine.
+Weights are in half precision. Absolute paths in their settings are cut to the last name, to hide the
+machine's folders.
 """
 
 import argparse
@@ -24,14 +24,14 @@ def ship(source: Path, target: Path) -> None:
     """
     contents = checkpoint.load(source)
     if not {"model", "config", "settings"} <= contents.keys():
-        raise UserError(f"{source}: not a run's best.pth (config, settings, model); choose one of train.py")
+        raise UserError(f"{source}: not a run's best.pth (config, settings, model); give one from train.py")
     if Path(target).exists():
         raise UserError(f"{target}: already exists; remove it, or choose another name")
     model = contents["model"]
     if not isinstance(model, dict) or not all(map(torch.is_tensor, model.values())):
-        raise UserError(f"{source}: its entry model is not named weights; choose a best.pth of train.py")
+        raise UserError(f"{source}: its entry model is not a dict of weights; give a best.pth from train.py")
     if not isinstance(contents["settings"], dict):
-        raise UserError(f"{source}: its entry settings is no dict; choose a best.pth of train.py")
+        raise UserError(f"{source}: its entry settings is not a dict; give a best.pth from train.py")
     contents["settings"] = {name: without_folders(value) for name, value in contents["settings"].items()}
     halves = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
     kept = ("config", "settings", "recipe", "step", "best_psnr")
@@ -39,7 +39,7 @@ def ship(source: Path, target: Path) -> None:
 
 
 def without_folders(value: Any) -> Any:
-    """A setting; of an absolute path, also one after photos: and the like, the last name alone."""
+    """A setting, with an absolute path (also after photos: and the like) cut to its last name."""
     kind, colon, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else value
 

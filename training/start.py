@@ -1,4 +1,4 @@
-"""A run from its flags to its first iteration: new, or resumed."""
+"""Starts or resumes a run, from its flags to its first iteration."""
 
 import contextlib
 import dataclasses
@@ -35,19 +35,19 @@ from swinsf.utils.guard import keep_out
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run of which nothing is on disk yet, or no more than before."""
+    """A run that is checked and loaded, before anything is written to disk."""
 
     settings: TrainSettings
     saved: dict[str, Any] | None  # contents of the last.pth to resume from
     model: SwinSF
     train: Any  # datasets; val may be None
     val: Any
-    lines: list[str]  # about the data
+    lines: list[str]  # describe the data
     lock: RunLock
 
     @property
     def remedy(self) -> str:
-        """What to do if memory runs out."""
+        """Advice in case memory runs out."""
         batch, crop = self.settings.batch_size, self.settings.crop_size
         return f"lower --batch_size {batch}, or set a smaller --crop_size ({crop} now, 0: whole frames)"
 
@@ -68,7 +68,7 @@ class Run:
 
 @contextlib.contextmanager
 def prepare(asked: TrainSettings, given: set[str], device: torch.device) -> Iterator[Prepared]:
-    """Within `with`: what the flags ask for, checked and opened. Raises UserError for what is wrong with it.
+    """A context manager that checks the flags, opens the data and loads the model. Raises UserError.
 
     A run to resume is locked until the end of the `with`.
     """
@@ -76,7 +76,7 @@ def prepare(asked: TrainSettings, given: set[str], device: torch.device) -> Iter
     resume_path, run_name = distributed.broadcast(choose_run(asked) if rank == 0 else None)
     asked = dataclasses.replace(asked, resume_path=resume_path, run_name=run_name)
     try:
-        if rank == 0 and resume_path:  # locked before it is read: the run may be at its last save
+        if rank == 0 and resume_path:  # lock before reading: the run may be saving for the last time
             lock.take(run_folder(resume_path), PATIENCE if starts_again(asked) else 0)
         parts = distributed.first_then_others(lambda: open_parts(asked, given, device))
         distributed.wait_for_all()  # all have read last.pth before one may write it
@@ -117,7 +117,7 @@ def fresh_model(settings: TrainSettings) -> SwinSF:
 
 
 def begin(prepared: Prepared, device: torch.device) -> Run:
-    """Bring the model to its device, and make the folder of a new run or load the state of a resumed one."""
+    """Move the model to its device, and create a new run's folder or load a resumed run's state."""
     settings, saved, model, train = prepared.settings, prepared.saved, prepared.model, prepared.train
     distributed.share_weights(model.to(device))
     recipe, (rank, size) = RECIPES[settings.recipe], rank_and_size()
@@ -127,7 +127,8 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     if saved:
         if saved["samples"] != samples:
             raise UserError(
-                f"{train.description}: not the samples that the run was made with; restore them, or start a new run"
+                f"{train.description}: not the samples that the run started with; restore them, or start a "
+                "new run"
             )
         restore(state, saved, settings.resume_path)
         logged = saved["logged"]
@@ -150,11 +151,11 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     if not saved:
         files.save()  # from here on the run can be resumed
         if files.trouble:
-            raise UserError(f"{cli.one_line(files.trouble)}; no run was begun")
-    distributed.wait_for_all()  # an error in one process is printed by that one alone
+            raise UserError(f"{cli.one_line(files.trouble)}; no run was started")
+    distributed.wait_for_all()  # so that only the process that fails prints its error
     if len(set(distributed.gather(state.step))) > 1:
         raise UserError(
-            f"{folder}: the processes read states of different iterations; all must see the same disk"
+            f"{folder}: the processes read states of different iterations; use a disk that all of them share"
         )
     parameters = sum(p.numel() for p in model.parameters())
     shared = f", {size} processes" if size > 1 else ""
@@ -169,33 +170,30 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
 
 
 def warn_of_other_scenes(folder: Path, settings: TrainSettings, saved: Any, now: dict[str, str]) -> list[str]:
-    """Warnings if the scenes of a resumed run are sampled in another way from here on."""
+    """Warnings if a resumed run now samples its scenes differently."""
     text = sampling.describe_other((saved or {}).get("made_with"), now)
     if saved and "made_with" not in saved and not settings.dataset_path.startswith("photos:"):
-        text = "begun by an older version, which read videos in another way"
-    return (
-        [f"warning: {folder}: {text}; scenes from here on differ slightly from those before"] if text else []
-    )
+        text = "started by an older version, which read videos differently"
+    return [f"warning: {folder}: {text}; new scenes differ slightly from the earlier ones"] if text else []
 
 
 def claim(folder: Path, lock: RunLock) -> None:
-    """Make and lock the folder of a new run. Raises UserError if another process was faster."""
+    """Create and lock a new run's folder. Raises UserError if another process was faster."""
     create_folder(folder)
     lock.take(folder)
     if (folder / "last.pth").exists():
         raise UserError(
-            f"{folder}: another process has just begun it; choose another --run_name, or start again to resume it"
+            f"{folder}: another process has just started it; choose another --run_name, or start again to "
+            "resume it"
         )
 
 
 def check_length(settings: TrainSettings, step: int, total_steps: int) -> None:
-    """Raises UserError if a resumed run is beyond its end; says so if it is there."""
+    """Raises UserError if a resumed run is beyond its end; logs a line if it has reached it."""
     length = (
         f"--epochs {settings.epochs}, --max_steps {settings.max_steps}: the run ends at step {total_steps}"
     )
     if step > total_steps:
-        raise UserError(
-            f"{length}, but is at {step} already; ask for more, or for --max_steps 0 to go by epochs"
-        )
+        raise UserError(f"{length}, but is already at {step}; raise them, or use --max_steps 0 for no limit")
     if step == total_steps:
-        cli.log(f"{length}, and is there already")
+        cli.log(f"{length}, and is already there")

@@ -1,4 +1,4 @@
-"""The state of a run: everything it needs to stop after any iteration and resume."""
+"""The state of a run: everything needed to stop after any iteration and resume."""
 
 import copy
 import math
@@ -23,16 +23,16 @@ def no_totals() -> dict[str, float]:
 
 @dataclass
 class TrainingState:
-    """All that a resumed run needs to continue as if it had not stopped."""
+    """Everything a resumed run needs to continue as if it had not stopped."""
 
     model: SwinSF  # bare, never wrapped
     optimizer: torch.optim.Optimizer
     ema: nn.Module | None = None  # timm's ModelEmaV3
     epoch: int = 0  # the current one, from 0
-    batch: int = 0  # number of finished batches of this epoch
+    batch: int = 0  # number of finished batches in this epoch
     step: int = 0  # number of iterations since the start
-    best_psnr: float = -math.inf  # of a validation, dB
-    totals: dict[str, float] = field(default_factory=no_totals)  # of this epoch
+    best_psnr: float = -math.inf  # best validation PSNR, dB
+    totals: dict[str, float] = field(default_factory=no_totals)  # this epoch's
 
     @property
     def averaged(self) -> nn.Module:
@@ -45,12 +45,11 @@ class TrainingState:
         return self.optimizer.param_groups[0]["lr"]
 
     def begin_epoch(self) -> None:
-        """Go on to the next epoch."""
+        """Start the next epoch."""
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, no_totals()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors. Under torchrun all processes must call this: it has each one's random
-        state."""
+        """Plain values and tensors. All processes must call this, because it gathers their random states."""
         return {
             **copy.deepcopy({name: getattr(self, name) for name in COUNTERS}),
             "model": self.model.state_dict(),
@@ -67,7 +66,7 @@ class TrainingState:
         for name in COUNTERS:
             setattr(self, name, state[name])
         rank, _ = rank_and_size()
-        if rank < len(state["random"]):  # a process that the run did not have keeps its own seed
+        if rank < len(state["random"]):  # additional processes keep their own seed
             restore_random_state(state["random"][rank])
 
 

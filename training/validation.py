@@ -24,7 +24,7 @@ def validate(
 ) -> tuple[dict[str, float], np.ndarray] | None:
     """({"psnr": mean, "ssim": mean, "loss": mean}, comparison (1, H, 3W) uint8), or None if stopped.
 
-    Items with a `kind` also have a mean of their own, psnr_KIND.
+    Each `kind` of items also has its own mean, psnr_KIND.
     """
     loss = RECIPES[settings.recipe].loss
 
@@ -58,7 +58,7 @@ def finish_epoch(
     device: torch.device,
     should_stop: ShouldStop,
 ) -> bool:
-    """Validate on `val` unless it is None, keep the best weights, log.
+    """Validate on `val` unless it is None, keep the best weights, and log.
 
     Returns False if validation was stopped; a resumed run repeats it.
     """
@@ -68,9 +68,7 @@ def finish_epoch(
     line["train_pictures_per_second"] = state.totals["pictures"] / state.totals["seconds"]
     if val is not None:
         files.save()  # a kill while validating costs no training
-        with cli.memory_errors(
-            "validation takes whole frames; set --val_every 0, or take a smaller --variant"
-        ):
+        with cli.memory_errors("validation uses whole frames; set --val_every 0, or use a smaller --variant"):
             result = validate(state, val, settings, device, should_stop)
         if result is None:
             return False

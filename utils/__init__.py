@@ -1,1 +1,1 @@
-"""The ground: command line, files, processes. Imports no other room."""
+"""Shared helpers: command line, files, processes. Imports no other package of swinsf."""

@@ -1,17 +1,17 @@
-"""The C library's memory allocator."""
+"""Tunes the C library's memory allocator."""
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
-LARGEST_THRESHOLD = 2**25  # bytes; glibc takes no more
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # from malloc.h
+LARGEST_THRESHOLD = 2**25  # bytes; glibc's limit
 
 
 def tune_allocator(training: bool = False) -> None:
-    """Have glibc keep freed memory; does nothing with other C libraries.
+    """Make glibc keep freed memory; does nothing with other C libraries.
 
-    By default it returns large blocks to the system, which clears them page by page at the next use: a third
-    of the time at 1000x1000. training: keep only blocks of up to 32 MB, because an iteration frees too many of
-    different sizes to keep all.
+    By default it returns large blocks to the system, which clears them page by page at the next use. That
+    takes a third of the time at 1000x1000. training: keep only blocks of up to 32 MB, because an iteration
+    frees blocks of too many different sizes to keep all.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""The command line of the scripts: one-line errors, signals, and types of flags."""
+"""The scripts' command line: one-line errors, signals, and argparse types."""
 
 import argparse
 import ast
@@ -21,18 +21,18 @@ from typing import Any, NoReturn
 
 from swinsf.utils.cpus import set_wait_policy
 
-# what the scripts import, from requirements.txt
+# packages of requirements.txt that the scripts import
 PACKAGES = (
     *("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scipy", "av", "cv2", "PIL"),
     *("skimage", "tifffile", "matplotlib", "tqdm"),
 )
 
 logger = logging.getLogger("swinsf")
-logger.addHandler(logging.NullHandler())  # a program that sets up no logging hears nothing
+logger.addHandler(logging.NullHandler())  # silent in a program that sets up no logging
 
 
 class Error(Exception):
-    """What all errors that swinsf raises on purpose are."""
+    """The base class of all errors that swinsf raises on purpose."""
 
 
 class UserError(Error):
@@ -40,17 +40,17 @@ class UserError(Error):
 
     def __init__(self, text):
         text = str(text)
-        if text.startswith("Caught UserError in "):  # from a loader's worker, with the traceback there
+        if text.startswith("Caught UserError in "):  # from a loader's worker, with its traceback
             text = text.strip().splitlines()[-1].removeprefix("swinsf.utils.cli.UserError: ")
         super().__init__(shown(text))
 
 
 class UsageError(UserError):
-    """A wrong command line. Under torchrun every process finds it; process 0 prints it."""
+    """A wrong command line. Under torchrun every process raises it, but only process 0 prints it."""
 
 
 def shown(text, most=900):
-    """Text as one line of moderate length, whatever a file's name brings into it."""
+    """Text as one printable line, whatever file names it has; beyond `most` characters, the middle is cut."""
     text = "".join(
         c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * most] + text[2 * most :][-2 * most :]
     )
@@ -58,14 +58,14 @@ def shown(text, most=900):
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of every script: `description` is printed as it is, and what is wrong with a flag is a
-    UserError, one line."""
+    """The parser of every script. Prints `description` verbatim, and raises a one-line UserError for a wrong
+    flag."""
 
     def __init__(self, description, **options):
         super().__init__(
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,  # a flag that there is not would be taken for another
+            allow_abbrev=False,  # otherwise a wrong flag may match a longer one
             **options,
         )
 
@@ -73,16 +73,16 @@ class Parser(argparse.ArgumentParser):
         show_log()
         arguments = sys.argv[1:] if arguments is None else arguments
         for argument in arguments:
-            if "\0" in argument:  # no shell lets one through, but a file of settings may
+            if "\0" in argument:  # shells remove it, but a file of settings may have it
                 raise UserError(f"{argument!r}: has a NUL character; leave it out")
-            if argument.endswith("=--"):  # of which argparse makes an empty list
+            if argument.endswith("=--"):  # argparse would turn it into an empty list
                 raise UserError(f"{argument}: has no value; give one, or leave it out")
         for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
             self.check_flag(argument)
         return super().parse_args([expand_home(argument) for argument in arguments], namespace)
 
     def check_flag(self, argument):
-        """Raises UsageError for a flag that there is not, with those that it may be meant for."""
+        """Raises UsageError for an unknown flag, with similar ones."""
         flag = argument.partition("=")[0]
         if flag in self._option_string_actions or not flag.startswith("--") or " " in argument:
             return
@@ -97,23 +97,22 @@ class Parser(argparse.ArgumentParser):
 
 
 def expand_home(argument):
-    """An argument with the home folder in place of a path's `~`, which a shell leaves alone in quotes and
-    after a sign.
+    """Expand `~` in a path, which shells do not do in quotes or after = and :.
 
-    The path is the whole argument, or what follows `--flag=`, `NAME=`, `photos:`, `videos:` or `frames:`.
+    The path is the whole argument, or follows `--flag=`, `NAME=`, `photos:`, `videos:` or `frames:`.
     """
-    sign, path = re.fullmatch(
+    prefix, path = re.fullmatch(
         r"((?:--\w+=)?(?:photos:|videos:|frames:|[^=~/\\]+=)?)(.*)", argument, re.DOTALL
     ).groups()
-    return sign + os.path.expanduser(path)
+    return prefix + os.path.expanduser(path)
 
 
 def begin(look):
-    """Call `look()` before a script's imports of seconds: -h and what is wrong with a command line end there,
-    as in `run`. So does a Python that lacks a package.
+    """Check the command line with `look()` before a script's slow imports, so that -h, typos and missing
+    packages end it at once, as in `run`.
 
-    Several processes look later, when they can agree on who says what is wrong. PyTorch is told how its
-    threads wait, which it learns at its import alone.
+    Under torchrun, flags are checked later, when processes can agree on which one prints the error. Also sets
+    how PyTorch's threads wait, which must happen before its import.
     """
     set_wait_policy()
     with one_line_errors():
@@ -123,8 +122,8 @@ def begin(look):
 
 
 def check_packages():
-    """Raises UsageError if this Python lacks a package that the scripts import; it names the environment that
-    has them."""
+    """Raises UsageError if this Python lacks a package that the scripts import. The message names the
+    environment that has them."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if not missing:
         return
@@ -132,7 +131,7 @@ def check_packages():
     pythons = [environment / "bin/python", environment / "Scripts/python.exe"]
     for python in filter(Path.exists, pythons):
         path, activate = (shlex.quote(os.path.relpath(p)) for p in (python, python.with_name("activate")))
-        remedy = f"run {path} in its place, or first: source {activate}"
+        remedy = f"run {path} instead, or first: source {activate}"
         break
     else:
         remedy = "install them: python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
@@ -141,7 +140,7 @@ def check_packages():
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main()` as a script, with `one_line_errors`."""
-    from swinsf.utils import opencv  # slow to import; the script has done it by now
+    from swinsf.utils import opencv  # slow to import, but by now the script has imported it
 
     opencv.set_up()
     show_log()
@@ -157,7 +156,7 @@ def one_line_errors() -> Iterator[None]:
     """Within `with`, a user's error is one line on stderr and exit status 2; Ctrl-C is status 130."""
     try:
         yield
-    except (UserError, OSError) as error:  # an OSError: a full disk, a folder that may not be written to
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder without write permission
         if not isinstance(error, UsageError) or os.environ.get("RANK", "0") == "0":
             print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -170,57 +169,56 @@ def one_line(error: Exception) -> str:
     """The message of a UserError or OSError, without the traceback of a loader's worker."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'file'}: {error.strerror}"
-        return shown(text) + "; check its folder, its rights and the space on the disk"
+        return shown(text) + "; check its folder, its permissions and the free space on the disk"
     return shown((str(error).strip().splitlines() or [type(error).__name__])[-1])
 
 
 def end_children() -> None:
     """Kill loader workers after an error. They ignore SIGTERM (see datasets.start_worker), so exit would hang."""
     if hasattr(signal, "SIGCHLD"):
-        # torch's handler would report the workers that end here
+        # torch's handler would report the killed workers
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         child.kill()
 
 
 def log(text: str, trouble: bool = False) -> None:
-    """Log a line by the logger "swinsf", a warning if it begins so. Scripts print it, see `show_log`.
+    """Log a line to the logger "swinsf", as a warning if it starts with "warning: ". Scripts print it.
 
-    trouble: what keeps a run from its work, or that this is over; scripts print it to stderr.
+    trouble: whether it reports a problem that interrupts a run, or its end; scripts print it to stderr.
     """
-    text = text.encode(
-        errors="backslashreplace"
-    ).decode()  # a file's name may be no text, and handlers fail at it
+    # a file's name may be undecodable, which would make handlers fail
+    text = text.encode(errors="backslashreplace").decode()
     level = logging.WARNING if text.startswith("warning: ") else logging.INFO
     logger.log(level, "%s", text, extra={"trouble": trouble})
 
 
 class Printer(logging.Handler):
-    """Prints each line at once, errors and trouble to stderr. If the reader has gone, as in
-    `python train.py | head`, the work continues in silence."""
+    """Prints each line immediately, errors and trouble to stderr. If the reader has gone, as in
+    `python train.py | head`, the work continues silently."""
 
     def emit(self, record):
         aside = record.levelno >= logging.ERROR or getattr(record, "trouble", False)
         stream = sys.stderr if aside else sys.stdout
-        if stream is None:  # of a process that is not to speak, see utils.distributed.processes
+        if stream is None:  # only process 0 prints, see utils.distributed.processes
             return
         text = record.getMessage()
         try:
-            # a notebook's capture or a logger in its place may have no encoding
+            # the stream may be a notebook's capture or a logger, without an encoding
             encoding = getattr(stream, "encoding", None) or "utf-8"
             print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
         except BrokenPipeError:
-            with contextlib.suppress(AttributeError, OSError):  # what has no file number
+            with contextlib.suppress(AttributeError, OSError):  # a stream without a file descriptor
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def short(value: float) -> str:
-    """A number for a line of text: 0.333, 25, 20,000."""
+    """A number as short text: 0.333, 25, 20,000."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def printable(text: str) -> bool:
-    """Whether standard output can print a text, which a locale without UTF-8 may not."""
+    """Whether standard output can print a text; without UTF-8, some locales cannot."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -229,24 +227,24 @@ def printable(text: str) -> bool:
 
 
 def show_log() -> None:
-    """Print what is logged, as scripts do."""
+    """Print logged lines, as scripts do."""
     if not any(isinstance(handler, Printer) for handler in logger.handlers):
         logger.addHandler(Printer())
         logger.setLevel(logging.INFO)
 
 
 def without_flags(text: str) -> str:
-    """A message with the names of arguments in place of those of flags: "bin 3" for "--bin 3"."""
+    """Turn flags in a message into argument names: "--bin 3" becomes "bin 3"."""
     return re.sub(r"(?<![^\s(])--(?=[a-z])", "", text)
 
 
 class ArgumentError(UserError, ValueError):
-    """What a call of the Python interface cannot use."""
+    """An invalid argument to a function of the Python interface."""
 
 
 @contextlib.contextmanager
 def argument_errors() -> Iterator[None]:
-    """Within `with`, errors speak of arguments and not of flags: a ValueError or `UserError` is an `ArgumentError`."""
+    """Within `with`, turn a ValueError or `UserError` into an `ArgumentError`, which names no flags."""
     try:
         yield
     except (UserError, ValueError) as error:
@@ -254,29 +252,28 @@ def argument_errors() -> Iterator[None]:
 
 
 def refuse(rules: Iterable[tuple[Any, str]]) -> None:
-    """Raises UserError with the text of the first rule (whether something is wrong, text) that applies."""
+    """Raises UserError with the text of the first rule, (condition, text), whose condition holds."""
     for wrong, text in rules:
         if wrong:
             raise UserError(text)
 
 
 def plural(count: int, noun: str) -> str:
-    """As "1 stream", "2 streams", "1,000 streams"."""
+    """A count with its noun: "1 stream", "2 streams", "1,000 streams"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# SIGUSR1 is what clusters warn by, on systems that have it.
+# Clusters send SIGUSR1 as a warning. Windows does not have it.
 STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 class Stopper:
-    """Within `with`, turns SIGINT, SIGTERM and SIGUSR1, clusters' warning, into a wish to stop after the
-    current step.
+    """Within `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) request a stop after the current
+    iteration. Calling it returns whether a stop was requested.
 
-    Schedulers signal a process and its group in one breath, so that a signal may come twice; only one that
-    comes after PATIENCE seconds ends the process at once. After SIGTERM a step that takes more than GRACE
-    seconds, as on a disk that does not answer, is not waited for. In a thread, as a notebook or a server may
-    have it, no signal arrives.
+    Schedulers signal a process and its group at once, so a signal may come twice; only one that comes after
+    PATIENCE seconds ends the process immediately. After SIGTERM, the process ends after GRACE seconds at the
+    latest, in case a disk hangs. Outside the main thread, as in a notebook or a server, no signal arrives.
     """
 
     PATIENCE = 2.0
@@ -308,7 +305,7 @@ class Stopper:
             signal.raise_signal(number)
 
     def end(self):
-        """End the process, and those that it began, from another thread."""
+        """End the process and its children, from another thread."""
         print(f"ended: no stop within {self.GRACE:g} s of SIGTERM. What was saved is whole", file=sys.stderr)
         for child in multiprocessing.active_children():
             child.kill()
@@ -320,7 +317,7 @@ class Stopper:
 
 @contextlib.contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
-    """Turn running out of memory, on a GPU or the CPU, into a UserError with a remedy."""
+    """Turn out-of-memory errors, on a GPU or the CPU, into a UserError with a remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
@@ -329,7 +326,7 @@ def memory_errors(remedy: str) -> Iterator[None]:
             raise UserError(f"out of memory; {remedy}") from None
         if "dataloader worker" in text and "killed" in text:
             raise UserError(
-                "a process that reads samples was killed, most often because memory ran out; lower --workers"
+                "a process that reads samples was killed, most likely because memory ran out; lower --workers"
             ) from None
         raise
 
@@ -343,7 +340,7 @@ def truth(text: str) -> bool:
 
 
 def assignment(text: str) -> list[Any]:
-    """argparse type for NAME=VALUE -> [name, value]: a number, a tuple of numbers as 6,6, or text."""
+    """argparse type for NAME=VALUE -> [name, value]: a number, a tuple of numbers such as 6,6, or text."""
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -360,7 +357,7 @@ def number(kind: type, least: float, most: float) -> Callable[[str], Any]:
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no {'whole ' if kind is int else ''}number"
+                f"{text!r} is not {'an integer' if kind is int else 'a number'}"
             ) from None
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
@@ -388,13 +385,12 @@ def named_function(text: str) -> tuple[str, str]:
 
 
 def word_or(kind, *words):
-    """argparse type for one of some words, or a value of a kind."""
+    """argparse type for one of `words`, or a value that `kind` parses."""
     return lambda text: text if text in words else kind(text)
 
 
 def part(text):
-    """argparse type for y0:y1,x0:x1, each end with a default -> ((y0, y1), (x0, x1)), None if there is no
-    number."""
+    """argparse type for y0:y1,x0:x1 -> ((y0, y1), (x0, x1)). Each number may be left out and is then None."""
     found = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
@@ -403,8 +399,7 @@ def part(text):
 
 
 def moment(text: str) -> tuple[float, str]:
-    """argparse type for a time: "300" in steps -> (300, "steps"); "0.5s" or "20ms" -> (seconds,
-    "seconds")."""
+    """argparse type for a time: "300" -> (300, "steps"); "0.5s" or "20ms" -> (seconds, "seconds")."""
     for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
         if text.endswith(unit):
             return number(float, 0, 1e9)(text.removesuffix(unit)) * seconds, "seconds"
@@ -418,5 +413,5 @@ workers = number(int, 0, 512)
 batch_size = number(int, 1, 4096)
 crop_size = number(int, 0, 4096)
 rate = number(float, 1e-3, 2)  # spikes per step at white
-side = number(int, 1, 16384)  # of a recording, pixels
+side = number(int, 1, 16384)  # height or width of a recording, in pixels
 samples = number(int, 1, 10**7)

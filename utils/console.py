@@ -1,4 +1,4 @@
-"""Installed commands, such as swinsf-train, which runs `python -m swinsf.train`."""
+"""Entry points of installed commands: swinsf-train runs `python -m swinsf.train`, and so on."""
 
 import runpy
 

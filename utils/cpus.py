@@ -1,4 +1,4 @@
-"""The CPUs that a process may use, and how PyTorch's threads wait for one another on them."""
+"""The CPUs that a process may use, and how PyTorch's threads wait on them."""
 
 import os
 import sys
@@ -7,23 +7,22 @@ from pathlib import Path
 
 from swinsf.utils.allocator import tune_allocator
 
-# Turns that a thread of PyTorch's OpenMP library (libgomp) waits before it sleeps. Its default, some
-# milliseconds, is time taken from whatever else runs; sleeping at once makes each operation start late.
+# Spins of a waiting thread of PyTorch's OpenMP library (libgomp) before it sleeps. The default, some
+# milliseconds, takes CPU time from other processes; sleeping at once makes each operation start late.
 SPINS = 1000
 
 
 def available_cpus(root: str | Path = "/") -> int:
-    """How many CPUs this process may use: those of its affinity, and no more than the quota of its control
-    groups. A quota of 2.5 counts as 2.
+    """The number of CPUs this process may use, limited by its affinity and its control groups' quotas.
 
-    root: where /proc and /sys lie.
+    A quota of 2.5 counts as 2. root: the folder of /proc and /sys.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *map(int, quotas(Path(root)))]))
 
 
 def quotas(root: Path) -> Iterator[float]:
-    """The quotas in CPUs of this process's control groups, versions 1 and 2."""
+    """The quotas, in CPUs, of this process's control groups (versions 1 and 2)."""
     try:
         groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:  # not Linux
@@ -51,18 +50,18 @@ def quotas(root: Path) -> Iterator[float]:
 
 
 def set_wait_policy() -> None:
-    """Set how PyTorch's threads wait and how many there are, before it is imported; what the user has set
-    stays."""
+    """Set the number of PyTorch's threads and how they wait, before it is imported. Keeps the user's
+    settings."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
 
 
 def tune(training: bool = False) -> None:
-    """What the scripts do for speed, for a program of your own: PyTorch takes the CPUs that the process may
-    use, its threads soon sleep when they wait, and freed memory is kept (see `tune_allocator`).
+    """Tune this process for speed, as the scripts do.
 
-    It changes the whole process. Call it before torch is imported: how threads wait is settled then.
+    PyTorch uses the CPUs that the process may use, its waiting threads soon sleep, and freed memory is kept
+    (see `tune_allocator`). Call it before importing torch, because threads learn how to wait at the import.
     """
     set_wait_policy()
     if "torch" in sys.modules:

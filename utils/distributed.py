@@ -1,4 +1,4 @@
-"""Devices and processes: a CPU, one GPU, several by DataParallel or by torchrun."""
+"""Devices and processes: a CPU, one GPU, or several with DataParallel or torchrun."""
 
 import contextlib
 import importlib.util
@@ -22,10 +22,10 @@ AGENT = "TORCHELASTIC_RUN_ID"  # set by torchrun only
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The torch.device of a --device flag; None: CUDA if there is one, else the CPU. Raises UserError.
+    """The torch.device for --device; None: CUDA if there is one, else the CPU. Raises UserError.
 
-    Under torchrun each process uses the GPU of its local rank, unless one is named. The GPU becomes the
-    current one, so that nothing lands on the first by default.
+    Under torchrun, each process uses the GPU of its local rank, unless one is given. The GPU becomes the
+    current device, so that nothing is put on the first GPU by default.
     """
     if name is None or name == "cuda":
         if not torch.cuda.is_available():
@@ -40,7 +40,8 @@ def pick_device(name: str | None = None) -> torch.device:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
             raise UserError(
-                f"--device {name}: PyTorch sees {plural(found, 'CUDA device')} here; choose --device cpu or install its driver"
+                f"--device {name}: PyTorch sees {plural(found, 'CUDA device')} here; choose --device cpu, or "
+                "install its driver"
             )
     elif device.type != "cpu":
         raise UserError(f"--device {name}: only cpu and cuda are supported")
@@ -53,7 +54,7 @@ def check_compiler(device: torch.device) -> None:
     """Raises UserError if torch.compile lacks a C++ compiler, or Triton for CUDA."""
     compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
     if not any(map(shutil.which, (compiler, "clang++"))):
-        missing = f"no C++ compiler found ({compiler}); install g++, or name one in CXX"
+        missing = f"no C++ compiler found ({compiler}); install g++, or set CXX"
     elif device.type == "cuda" and importlib.util.find_spec("triton") is None:
         missing = "the package triton is missing; pip install triton"
     else:
@@ -61,16 +62,16 @@ def check_compiler(device: torch.device) -> None:
     raise UserError(f"--compile: {missing}, or leave the flag out")
 
 
-def set_tf32(wanted: bool) -> None:
-    """Whether CUDA may round factors of float32 products and convolutions to TF32, with 10 bits of mantissa.
+def set_tf32(allowed: bool) -> None:
+    """Set whether CUDA may compute float32 products and convolutions in TF32, with 10 bits of mantissa.
 
     PyTorch's default is convolutions only.
     """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def make_deterministic() -> None:
-    """Have PyTorch use deterministic algorithms; it raises if there is none."""
+    """Make PyTorch use deterministic algorithms; it raises an error if there is none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # no result depends on it
@@ -86,9 +87,10 @@ def rank_and_size() -> tuple[int, int]:
 def processes(
     device: torch.device | None = None, seconds: float = 7 * 24 * 3600
 ) -> Iterator[tuple[int, int]]:
-    """Within `with`, torchrun's processes are one group. Gives (rank, number of processes).
+    """Within `with`, torchrun's processes form one group. Yields (rank, number of processes).
 
-    They communicate by gloo, tensors on a CUDA `device` by NCCL. seconds: longest wait for another process.
+    They communicate through gloo, and tensors on a CUDA `device` through NCCL. seconds: longest wait for
+    another process.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -97,29 +99,31 @@ def processes(
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UserError(
-            f"WORLD_SIZE={size} without {', '.join(missing)}: start by torchrun, or unset WORLD_SIZE"
+            f"WORLD_SIZE={size} without {', '.join(missing)}: start with torchrun, or unset WORLD_SIZE"
         )
     rank = int(os.environ["RANK"])
     cuda = device is not None and device.type == "cuda"
     # only process 0 prints
-    speech = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()
-    with losing_touch(seconds), speech:
+    output = contextlib.redirect_stdout(None) if rank else contextlib.nullcontext()
+    with connection_errors(seconds), output:
         agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        meeting = {"store": meet(rank, size, seconds), "rank": rank, "world_size": size} if agent else {}
+        options = {}
+        if agent:
+            options = {"store": rendezvous(rank, size, seconds), "rank": rank, "world_size": size}
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **meeting
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds), **options
         )
         yield rank, size
-    # Not after an error: an exchange under way may never end.
+    # Not after an error, when a pending exchange may never end.
     dist.destroy_process_group()
 
 
-def meet(rank: int, size: int, seconds: float) -> dist.Store:
+def rendezvous(rank: int, size: int, seconds: float) -> dist.Store:
     """The store in which the processes of this start of a job find each other.
 
     torchrun's own store prefixes keys with a restart count per host. If hosts disagree after a failure, a
-    process may read a dead peer's address. So process 0 gives each start a new name. Another process knows
-    that it has the right name when process 0 answers under it.
+    process may read a dead peer's address. So process 0 gives each start a new name. The others know that
+    they have the right name when process 0 answers under it.
     """
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     server = dist.TCPStore(
@@ -142,8 +146,8 @@ def meet(rank: int, size: int, seconds: float) -> dist.Store:
 
 
 @contextlib.contextmanager
-def losing_touch(seconds: float) -> Iterator[None]:
-    """Turn errors of gloo and NCCL about a process that has ended or does not answer into a UserError."""
+def connection_errors(seconds: float) -> Iterator[None]:
+    """Turn gloo's and NCCL's errors about a process that ended or does not answer into a UserError."""
     try:
         yield
     except RuntimeError as error:
@@ -161,7 +165,7 @@ def losing_touch(seconds: float) -> Iterator[None]:
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes, by rank; they must pickle."""
+    """All processes' values, in order of rank. They must be picklable."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()
@@ -179,17 +183,17 @@ def sum_over_processes(*numbers: float) -> list[float]:
 
 
 def interleaved(own: list[Any]) -> list[Any]:
-    """The whole list, of which process r of N has the entries r, r + N, r + 2N and so on."""
+    """The whole list, if process r of N has the entries r, r + N, r + 2N and so on."""
     parts = gather(own)
     return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], figures: torch.Tensor) -> torch.Tensor:
-    """Replace each `grad` by its sum over the processes; returns the sums of `figures` (n,).
+    """Replace each `grad` with its sum over the processes; returns the sums of `figures` (n,).
 
     One flat tensor is exchanged, in the order of the parameters. So every iteration adds in the same order,
-    and a resumed run equals an uninterrupted one. (DistributedDataParallel changes its buckets after the first
-    iteration. With three or more processes another order of adding changes the last bits.)
+    and a resumed run equals an uninterrupted one. (DistributedDataParallel changes its buckets after the
+    first iteration. With three or more processes, another order of addition changes the last bits.)
     """
     if not dist.is_initialized():
         return figures
@@ -203,7 +207,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], figures: torch.Tensor) -> 
 
 
 def share_weights(model: nn.Module) -> None:
-    """Copy process 0's weights to all: another machine may draw other weights from the same seed."""
+    """Copy process 0's weights to all: other machines may draw different weights from the same seed."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
@@ -214,12 +218,12 @@ def wait_for_all() -> None:
     if dist.is_initialized():
         try:
             dist.barrier()
-        except RuntimeError:  # the other has printed why
+        except RuntimeError:  # the other process has printed why
             raise SystemExit(2) from None
 
 
 def broadcast(value: Any) -> Any:
-    """Process 0's value in every process. Exits silently if process 0 has ended in an error."""
+    """Process 0's value, in every process. Exits silently if process 0 has ended with an error."""
     if not dist.is_initialized():
         return value
     values = [value]
@@ -231,7 +235,7 @@ def broadcast(value: Any) -> Any:
 
 
 def first_then_others(prepare: Callable[[], T]) -> T:
-    """`prepare()`, in process 0 first, so that only one process reports an error."""
+    """Call `prepare()`, in process 0 first, so that only one process reports an error."""
     rank, _ = rank_and_size()
     prepared = prepare() if rank == 0 else None
     broadcast(None)

@@ -1,7 +1,7 @@
-"""Files: atomic writes, locks between processes, what a system leaves in folders.
+"""Files: atomic writes, locks between processes, files that systems leave in folders.
 
-Network and foreign file systems refuse single calls. What a call would have added is done without if the
-data is safe all the same.
+Network and foreign file systems do not support all calls. A call that fails is ignored if the data is safe
+without it.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from typing import IO
 
 from swinsf.utils.cli import log
 
-LOCKED = {errno.EAGAIN, errno.EACCES}  # what fcntl(2) says of a lock that another process has
+LOCKED = {errno.EAGAIN, errno.EACCES}  # errors of fcntl(2) if another process has the lock
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES}
-# What file managers, file servers and mkfs leave in folders, in lower case.
+# files that file managers, file servers and mkfs leave in folders, in lower case
 CLUTTER = {
     *(".ds_store", ".fseventsd", ".spotlight-v100", ".trashes", ".temporaryitems"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
@@ -26,10 +26,10 @@ CLUTTER = {
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """Open a file that takes the name `path` only once it is whole: temporary name, flush to disk, rename.
+    """Open a file that gets the name `path` only when it is whole: temporary name, flush to disk, rename.
 
-    Text ("w") is UTF-8 whatever the locale. The file's rights follow the umask and its folder, so that a
-    group can share results.
+    Text ("w") is UTF-8 in any locale. Permissions follow the umask and the folder, so that a group can share
+    results.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # a full disk names no file; a missing folder would name the temporary one
+        # errors of a full disk name no file, and others the temporary one
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
 
 
 def sync(file: IO) -> None:
-    """Flush an open file to the disk. Does nothing on a file system that does not support it."""
+    """Flush an open file to disk. Does nothing on a file system that does not support it."""
     try:
         os.fsync(file.fileno())
     except OSError as error:
@@ -60,7 +60,7 @@ def sync(file: IO) -> None:
 
 
 def is_clutter(path: Path) -> bool:
-    """Whether a file or folder is one that the system put there, such as `.DS_Store`, or macOS's `._NAME`."""
+    """Whether the system put a file or folder there, such as `.DS_Store` or macOS's `._NAME`."""
     return path.name.lower() in CLUTTER or path.name.startswith("._")
 
 
@@ -75,21 +75,21 @@ except ImportError:  # everywhere else
 
 
 def lock_file(handle: int, name: str | Path) -> None:
-    """Lock an open file for this process, until it closes it or ends.
+    """Lock an open file until this process closes it or ends.
 
-    Raises BlockingIOError if another process has the lock. If the file system has no locks, a line on stderr
-    says so, with the folder's `name`.
+    Raises BlockingIOError if another process has the lock. If the file system has no locks, warns on stderr
+    with the folder's `name`.
     """
     with locking(name):
         if fcntl:
-            # Not flock, which a process's children would hold too, and for a while after a kill.
+            # Not flock: child processes would hold its lock too, even for a while after a kill.
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         elif msvcrt:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
 def lock_folder(folder: str | Path) -> int | None:
-    """Lock a folder as `lock_file` does; the handle to close, or None if folders cannot be locked."""
+    """Lock a folder as `lock_file` does. Returns the handle to close, or None if folders cannot be locked."""
     if not fcntl:
         return None
     handle = os.open(folder, os.O_RDONLY)
@@ -104,11 +104,11 @@ def lock_folder(folder: str | Path) -> int | None:
 
 @contextlib.contextmanager
 def locking(name: str | Path) -> Iterator[None]:
-    """Tell a lock that another process has, a BlockingIOError, from a file system that has no locks."""
+    """Raises BlockingIOError if another process has the lock; only warns if the file system has no locks."""
     try:
         yield
     except OSError as error:
         if error.errno in LOCKED:
             raise BlockingIOError(error.errno, "locked by another process", str(name)) from None
-        text = f"warning: {name}: no locks on this file system ({error.strerror}); start no second run there"
+        text = f"warning: {name}: no locks on this file system ({error.strerror}); start only one run there"
         log(text, trouble=True)

@@ -1,7 +1,7 @@
-"""Reading files that anyone may have written.
+"""Reads files from untrusted sources.
 
-No file hangs a script or takes more memory than its size allows, and no result overwrites an input. What a file
-claims is checked first. Pictures are read by `datasets.picture_files`, checkpoints by `models.checkpoint`.
+No file hangs a script or takes more memory than its size allows, and no result overwrites an input. Headers
+are checked first. `datasets.picture_files` reads pictures, `models.checkpoint` checkpoints.
 """
 
 import contextlib
@@ -14,23 +14,23 @@ from typing import Any
 
 from swinsf.utils.cli import UserError
 
-MOST_TEXT = 2**26  # bytes of a JSON file
-MOST_UNPACKED = 2**31  # bytes of an archive of arrays
-SUSPECT = 2**28, 100  # no archive of arrays unpacks to more bytes than this by this factor
+MOST_TEXT = 2**26  # limit for a JSON file, in bytes
+MOST_UNPACKED = 2**31  # limit for an unpacked archive of arrays, in bytes
+SUSPECT = 2**28, 100  # limits of unpacked bytes and of the compression ratio; an archive may exceed only one
 
 
 def read_plain(path: str | Path, most: int) -> bytes:
-    """The bytes of a regular file of at most `most` bytes. Raises OSError for others, as a pipe may hang."""
+    """Read a regular file of at most `most` bytes. Raises OSError for other files, since a pipe may hang."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(0, "no plain file", str(path))
+        raise FileNotFoundError(0, "not a regular file", str(path))
     if path.stat().st_size > most:
         raise OSError(0, f"more than {most:,} bytes", str(path))
     return path.read_bytes()
 
 
 def read_json(path: str | Path) -> Any:
-    """The value in a JSON file. Raises OSError, and ValueError if it is not JSON or nested too deeply."""
+    """Read a JSON file. Raises OSError, and ValueError if it is not JSON or nested too deeply."""
     return parse_json(read_plain(path, MOST_TEXT))
 
 
@@ -42,7 +42,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_archive(path: str | Path) -> None:
-    """Raises UserError for a zip archive that unpacks to too much. Other files pass."""
+    """Raises UserError for a zip archive that unpacks to too many bytes. Other files pass."""
     with (
         contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError),
         zipfile.ZipFile(path) as archive,
@@ -51,7 +51,7 @@ def check_archive(path: str | Path) -> None:
         least, ratio = SUSPECT
         if unpacked > MOST_UNPACKED or (unpacked > least and unpacked > ratio * Path(path).stat().st_size):
             raise UserError(
-                f"{path}: unpacks to {unpacked:,} bytes, and is unpacked whole; use a .npy file, which is read piece by piece"
+                f"{path}: unpacks to {unpacked:,} bytes, all in memory; use a .npy file, which is read in parts"
             )
 
 
@@ -61,7 +61,7 @@ def visible(paths: Iterable[Path]) -> list[Path]:
 
 
 def real_path(path: str | Path) -> Path:
-    """A path with its links followed; Path.resolve raises RuntimeError for circular links."""
+    """A path with links followed. Unlike Path.resolve, accepts circular links."""
     return Path(os.path.realpath(path))
 
 
@@ -72,9 +72,9 @@ def keep_out(
     trees: Iterable[str | Path] = (),
     places: Iterable[str | Path] = (),
 ) -> None:
-    """Raises UserError if results would go to a folder of inputs: one with a file of `files`, or a place.
+    """Raises UserError if results would go to a folder of inputs: a folder of one of `files`, or of `places`.
 
-    trees: folders that are protected with everything below them. Links are followed.
+    trees: folders that are protected including their subfolders. Links are followed.
     """
     place = real_path(folder)
     taken = {real_path(path).parent for path in files} | {

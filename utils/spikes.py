@@ -8,14 +8,14 @@ import torch
 
 from swinsf.utils.cli import UserError
 
-PIECE = 2**16  # numbers
-_seen: set[tuple[torch.device, torch.dtype, torch.Size]] = set()  # tensors on accelerators that were checked
+PIECE = 2**16  # numbers compared at a time
+_seen: set[tuple[torch.device, torch.dtype, torch.Size]] = set()  # accelerator tensors that were checked
 
 
 def describe_values(least: float, most: float, more: bool) -> str:
-    """What is wrong with spikes that have this least and largest value, or "".
+    """Describe what is wrong with spikes that have this smallest and largest value, or return "".
 
-    more: whether there are other values.
+    more: whether they have other values, too.
     """
     if not more and least == 0 and most in (0, 1, 255):
         return ""
@@ -29,9 +29,9 @@ def describe_values(least: float, most: float, more: bool) -> str:
 
 
 def validate_spikes(spikes: Any, name: str | Path | None = None) -> Any:
-    """Spikes of any shape and type, 0 and 1 or 0 and 255, as 0 and 1: uint8, but a tensor keeps its type.
+    """Check spikes of any shape and dtype, 0 and 1 or 0 and 255 -> 0 and 1, uint8; a tensor keeps its dtype.
 
-    Raises ValueError for other values and says what they look like; a UserError if they are from a file, `name`.
+    Raises ValueError for other values, or UserError if they are from a file, `name`.
     """
     if torch.is_tensor(spikes):
         return _validate_tensor(spikes)
@@ -53,9 +53,9 @@ def validate_spikes(spikes: Any, name: str | Path | None = None) -> Any:
 
 
 def _validate_tensor(spikes: torch.Tensor) -> torch.Tensor:
-    """A CPU checks each tensor: bytes in less than a thousandth of the time of `small`, floats in less than a
-    hundredth. On an accelerator a check makes the host wait, so only the first tensor of each type and shape
-    is checked; in later ones any whole number above 0 is a spike.
+    """Check a tensor. On a CPU, this takes less than a thousandth (bytes) or a hundredth (floats) of the time
+    of `small`. On an accelerator, a check makes the host wait, so only the first tensor of each dtype and
+    shape is checked; in later ones, any integer above 0 is a spike.
     """
     if spikes.dtype == torch.bool or spikes.numel() == 0 or spikes.is_meta or torch.compiler.is_compiling():
         return spikes
@@ -76,5 +76,5 @@ def _validate_tensor(spikes: torch.Tensor) -> torch.Tensor:
 
 
 def equal_their_squares(values: torch.Tensor) -> bool:
-    """Whether a tensor of floats holds only 0 and 1; in pieces that fit a CPU's caches."""
+    """Whether a tensor of floats holds only 0 and 1. Compares pieces that fit a CPU's caches."""
     return all(torch.equal(piece * piece, piece) for piece in values.reshape(-1).split(PIECE))

@@ -1,4 +1,4 @@
-"""Smooth camera motion as pure geometry: where each pixel of a picture lies in its source at each moment."""
+"""Smooth camera motion as pure geometry: maps a picture's pixels to places in its source at any time."""
 
 import numpy as np
 
@@ -8,18 +8,17 @@ KINDS = {  # weights of translation, rotation, zoom and the two axes of perspect
     "zoom": (0, 0, 1, 0, 0),
     "perspective": (0, 0, 0, 1, 1),
 }
-TILT = 0.3  # at most, in relative change of the scale at the corners; the horizon lies at 1
-FASTEST = 1.0  # no pixel moves by more than this at the key frame, in pixels a step
+TILT = 0.3  # largest relative change of scale at the corners by perspective; the horizon lies at 1
+FASTEST = 1.0  # largest speed of any pixel, in pixels per step
 
 
 def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
-    """A motion: function of the time in steps -> 3x3 float64 homography from picture to source coordinates.
+    """Draw a motion: a function of time in steps -> 3x3 homography from picture to source coordinates.
 
-    Translation, rotation, zoom and perspective about the centre, mixed by `weights` (drawn where None; see
-    `KINDS`), scaled so that at time 0 the pixels of a height x width picture move by `speed` pixels a step in
-    the mean, or by less where at any time from -reach to reach the fastest pixel would pass FASTEST or the
-    perspective TILT. `bend` is the relative change of the speed from time 0 to reach. The origin of the
-    source lies in its middle.
+    It mixes translation, rotation, zoom and perspective about the centre by `weights` (see `KINDS`; None:
+    drawn at random). At time 0, the pixels of a height x width picture move by `speed` pixels per step on
+    average. The motion is slower if, from time -reach to reach, a pixel would exceed FASTEST or the
+    perspective TILT. bend: relative change of speed from time 0 to reach. The source's origin is its middle.
     """
     move, turn, zoom, tilt_x, tilt_y = (
         weights if weights is not None else rng.standard_normal(5) * (1, 1, 1, 0.5, 0.5)
@@ -44,7 +43,7 @@ def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
         )
         return np.hypot(*np.subtract(after, before))
 
-    # The speed is as good as linear in the rates where it is slow.
+    # Slow speeds are practically linear in the rates.
     rates = rates * speed / max(speeds(rates * 1e-3, 0).mean() * 1e3, 1e-12)
     rates[4:] /= max(1, 2 * radius * reach * np.hypot(*rates[4:]) / TILT)
     for time in (0, -reach, reach):
@@ -54,8 +53,8 @@ def draw_motion(height, width, speed, rng, weights=None, bend=0.0, reach=20):
 
 
 def homography(rates, height, width, time, bend, reach):
-    """The homography at a time of a motion with `rates` a step: shift in x and y, angle, log of the scale,
-    tilt in x and y."""
+    """A motion's homography at a time. rates, per step: shift in x and y, angle, log of scale, tilt in x and
+    y."""
     time = time * (1 + bend * time / (2 * reach))
     scale, cos, sin = np.exp(rates[3] * time), np.cos(rates[2] * time), np.sin(rates[2] * time)
     from_centre = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]])
@@ -68,14 +67,13 @@ def homography(rates, height, width, time, bend, reach):
 
 
 def project(homography, x, y):
-    """Points (x, y), arrays of one shape, through a 3x3 homography -> (x, y)."""
+    """Map points (x, y), arrays of one shape, by a 3x3 homography -> (x, y)."""
     x, y, z = np.tensordot(homography, np.stack([x, y, np.ones_like(x)]), 1)
     return x / z, y / z
 
 
 def margin(motion, height, width, times):
-    """How many pixels beyond a height x width source the corners of the picture see at the given times:
-    (rows, columns)."""
+    """(rows, columns) by which the picture, at the given times, reaches beyond a height x width source."""
     x, y = (
         np.array([-0.5, width - 0.5, -0.5, width - 0.5]),
         np.array([-0.5, -0.5, height - 0.5, height - 0.5]),

@@ -1,4 +1,4 @@
-"""Datasets whose samples are scenes, drawn and turned into spikes as they are read."""
+"""Datasets of random scenes, simulated as spikes when they are read."""
 
 import cv2
 import numpy as np
@@ -12,25 +12,24 @@ from swinsf.datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, dr
 from swinsf.datasets.simulation.sensor import SENSORS, draw_pattern, simulate
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
-SCENE_DRAWS = 4  # first number of the seed of all that is drawn of scenes; orders and crops have others
+SCENE_DRAWS = 4  # tag before the seed of all random numbers of scenes; orders and crops have other tags
 
 
 class SceneDataset(Dataset):
-    """Scenes that are drawn and turned into spikes as they are read: sample i of epoch e comes from (seed,
-    split, e, i) alone.
+    """Random scenes, simulated when read. Sample i of epoch e depends only on (seed, split, e, i).
 
     Training never repeats a scene; val and test have the same `length` scenes each time. A subclass sets
     `sources` and `description` and implements `draw(rng, reach)`.
     """
 
-    stream_steps = STEPS  # of a sample, whose middle 41 are those of its pictures
+    stream_steps = STEPS  # number of steps in a sample; its pictures belong to the middle 41
 
     def __init__(
         self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]
     ):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
         self.style, self.sensors = style, sensors
-        self.kinds = () if split == "train" else fixed_kinds(sensors)  # that samples take one after the other
+        self.kinds = () if split == "train" else fixed_kinds(sensors)  # assigned to samples in rotation
         self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
 
     def __len__(self):
@@ -50,18 +49,18 @@ class SceneDataset(Dataset):
         return list(self.sources)
 
     warnings = ()
-    folders = ()  # results may lie below the photographs' one
+    folders = ()  # results may be written below the photographs' folder
 
     @property
     def names(self):
-        """What the samples are made of, in order: the photographs or videos in training, else the scenes."""
+        """Names of the photographs or videos in training, of the scenes in val and test."""
         if self.split == "train":
             return [source.name for source in self.sources]
         return [f"scene_0_{index:05d}" for index in range(self.length)]
 
     @property
     def steps(self):
-        """Name -> the step of a scene that is scored, counted from 1."""
+        """Scene name -> its scored step, counted from 1."""
         return dict.fromkeys(self.names, self.key_id or STEPS // 2 + 1)
 
     @property
@@ -85,10 +84,10 @@ class SceneDataset(Dataset):
         return {**sample, "kind": kind.name} if kind.name else sample
 
     def simulate(self, rng, steps, shown_at, kind):
-        """`simulate` on a scene and a sensor's fixed pattern that are drawn here.
+        """Draw a scene and the sensor's fixed pattern, and `simulate` them.
 
-        Samples of sensors with a pattern have its calibration too, `dark` and `response` (H, W) float32; 0
-        and 1 if the kind has none.
+        If the sensor has a pattern, the sample has its calibration too: `dark` and `response` (H, W) float32,
+        which are 0 and 1 if the kind has none.
         """
         scene = self.draw(rng, steps // 2 + kind.sensor.before)
         pattern = draw_pattern(kind.sensor, self.height, self.width, rng)
@@ -108,8 +107,7 @@ class PhotoScenes(SceneDataset):
 
     def __init__(self, folder, split, *size, **options):
         super().__init__(split, *size, **options)
-        # Read here, so that a bad file is found before the work starts, and workers that are forked share the
-        # photographs.
+        # Read all photographs now: bad files show before work starts, and forked workers share the memory.
         parts, warning = split_photos(folder)
         self.sources, skipped = readable(
             parts[split], lambda path: read_photo(path) is not None, "photograph"
@@ -126,10 +124,9 @@ class PhotoScenes(SceneDataset):
 
 
 class DemoScenes(SceneDataset):
-    """Five fixed 250x400 scenes over the photographs inside scikit-image's wheel; no download, the same at
-    every call."""
+    """Five fixed 250x400 scenes over photographs from scikit-image's wheel, which need no download."""
 
-    SCENES = (  # name, photographs behind and in front, motion, pixels a step, seed
+    SCENES = (  # name, background and foreground photographs, motion, pixels per step, seed
         ("demo_camera_translation", "camera", None, "translation", 0.2, 6),
         ("demo_astronaut_rotation", "astronaut", None, "rotation", 0.15, 11),
         ("demo_rocket_zoom", "rocket", None, "zoom", 0.1, 2),

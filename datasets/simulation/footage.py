@@ -1,4 +1,4 @@
-"""Footage: videos and folders of frames, what is told of their frames, and the clips to take of them."""
+"""Videos and folders of frames: examines their frames and finds clips without cuts or gaps."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,24 +15,23 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.guard import visible
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-BLURRED = {"blur", "blur_gamma"}  # of GoPro, beside sharp/
-SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, that no motion makes
-DOUBLED = (
-    0.5,
-    0.1,
-)  # a frame is doubled below so many grey levels and such a part of the 90th percentile's change
-STILL = 5  # doubled frames in a row from which a scene stands still
-PADDED = 0.1  # part of doubled frames from which a converter made them, if the others are even
-LONGEST_GAP = 4  # usual intervals; a clip never spans a longer one
+BLURRED = {"blur", "blur_gamma"}  # GoPro's blurred frames, beside sharp/
+SCENE_CUT = 40  # mean change of a pixel between frames, in grey levels, above which there is a cut
+# A frame is a duplicate if it changes by less than this many grey levels, and by less than this fraction of
+# the changes' 90th percentile.
+DOUBLED = (0.5, 0.1)
+STILL = 5  # with this many duplicates in a row, the scene stands still
+PADDED = 0.1  # fraction of duplicates above which a converter made them, if the other frames are even
+LONGEST_GAP = 4  # typical intervals; a clip never spans a longer gap
 
 
 @dataclass
 class Footage:
     """A video, or a series of frames: `pictures`, in order.
 
-    name: its path below the folder. group: the video that it is a part of. `look` sets times, of each frame
-    that is used, in usual intervals; indices, where it lies in the file; breaks, the positions in these before
-    which no clip goes on; white, grey level of white; notes, lines on what was found.
+    name: its path below the folder. group: the video that it is a part of. `look` sets the rest. times: of
+    each frame that is used, in typical frame intervals. indices: the frames' numbers in the file. breaks:
+    positions in `times` at which a clip must end. white: grey level of white. notes: lines on what was found.
     """
 
     path: Path
@@ -54,8 +53,8 @@ class Footage:
         return len(self.times)
 
     def look(self, most):
-        """Set what is told of the frames. Returns the frames themselves if they are no more than `most` bytes,
-        else None. An unreadable video has no frames, nor one whose frames are too large."""
+        """Examine the frames and set the attributes. Returns the frames if they take up to `most` bytes, else
+        None. A video that is unreadable, or whose frames are too large, counts as having no frames."""
         if self.pictures:
             return self.look_at_pictures()
         kept, frames, seconds, changes, damaged, before, most_level = [], [], [], [], [], None, 0
@@ -80,7 +79,7 @@ class Footage:
             return None
         self.shape = before.shape
         self.white = 255 if before.dtype == np.uint8 else white_of(np.array([max(most_level, 1)], np.uint16))
-        # changes were counted of 16 bits
+        # changes were relative to 16 bits
         changes = np.array(changes) * (65535 / self.white if self.white != 255 else 1)
         self.indices, self.times, notes = frame_times(seconds, changes, damaged)
         gaps = np.diff(self.times) > LONGEST_GAP
@@ -99,7 +98,7 @@ class Footage:
             return None
         first = read_levels(self.pictures[self.indices[0]])
         if first is None:
-            raise UserError(f"{self.pictures[self.indices[0]]}: no readable frame; remove it")
+            raise UserError(f"{self.pictures[self.indices[0]]}: not a readable frame; remove it")
         self.shape, self.white = first.shape, white_of(first)
         unit = np.median(np.diff(numbers)) if len(numbers) > 1 else 1
         self.times = (numbers[self.indices] - numbers[self.indices[0]]) / unit
@@ -110,8 +109,8 @@ class Footage:
         return None
 
     def clips(self, reach, start=0, stop=None):
-        """[(first, last)] positions of the clips in `times`, one after the other: `reach` intervals, at least,
-        on either side of a middle frame, and no break in between."""
+        """[(first, last)] positions of consecutive clips in `times`. Each has at least `reach` intervals on
+        either side of a middle frame, and no break."""
         found, at = [], start
         edges = [*(b for b in self.breaks if b > start), len(self.times)]
         stop = len(self.times) if stop is None else stop
@@ -127,11 +126,11 @@ class Footage:
         return found
 
     def read(self, clips):
-        """The frames (n, h, w) of each clip of `clips`, of a video in one pass."""
+        """The frames (n, h, w) of each clip; a video is decoded only once."""
         if self.pictures:
             return [self.read_pictures(first, last) for first, last in clips]
-        wanted = {index for first, last in clips for index in self.indices[first : last + 1]}
-        frames = {i: frame for i, (_, frame) in enumerate(decode(self.path)) if i in wanted}
+        needed = {index for first, last in clips for index in self.indices[first : last + 1]}
+        frames = {i: frame for i, (_, frame) in enumerate(decode(self.path)) if i in needed}
         return [np.stack([frames[i] for i in self.indices[first : last + 1]]) for first, last in clips]
 
     def read_pictures(self, first, last):
@@ -139,23 +138,23 @@ class Footage:
         frames = [read_levels(path) for path in paths]
         for path, frame in zip(paths, frames):
             if frame is None or frame.shape != self.shape:
-                raise UserError(f"{path}: no readable frame of {self.shape[0]}x{self.shape[1]}; remove it")
+                raise UserError(f"{path}: not a readable frame of {self.shape[0]}x{self.shape[1]}; remove it")
         return np.stack(frames)
 
 
 def frame_times(seconds, changes, damaged=()):
-    """(indices of the frames to use, their times in usual intervals, notes).
+    """(indices of the frames to use, their times in typical intervals, notes).
 
-    seconds: when each is shown, None where that is unknown. changes: from the frame before, in grey levels.
-    Doubled frames are one. Time stamps count; but if a converter to a fixed rate doubled frames, the others
-    are even.
+    seconds: each frame's time stamp, or None if unknown. changes: from the previous frame, in grey levels.
+    Drops duplicates. Times are the time stamps. But if a converter to a fixed rate duplicated frames, the
+    remaining ones are evenly spaced.
     """
     count, notes = len(changes), []
     known = [second for second in seconds if second is not None]
     good = np.setdiff1d(np.arange(count), damaged)
     if len(known) < len(good) or np.any(np.diff(known) <= 0):
         seconds = np.arange(count, dtype=float)
-        notes += ["its time stamps are not in order, so its frames are taken as even"] if any(known) else []
+        notes += ["its time stamps are not in order; assuming evenly spaced frames"] if any(known) else []
     else:
         places = [i for i, second in enumerate(seconds) if second is not None]
         seconds = np.interp(np.arange(count), places, known)
@@ -183,16 +182,16 @@ def frame_times(seconds, changes, damaged=()):
         steps = np.where(np.abs(steps - np.round(steps)) < 0.1, np.round(steps), steps)
         times = np.concatenate([[0], np.cumsum(np.maximum(steps, 1e-3))])
         if not damaged and np.any(np.abs(steps - 1) > 0.1):
-            notes.append("its frames are uneven; their time stamps count")
+            notes.append("its frames are unevenly spaced; using their time stamps")
     if doubled:
-        notes.append(f"{doubled} doubled frames are left out")
+        notes.append(f"{doubled} duplicate frames are left out")
     return used, times, notes
 
 
 def decode(path):
-    """(seconds or None, frame) of each frame of a video: grey (h, w) uint8, or uint16 if it has more bits. A
-    damaged frame is None."""
-    if not Path(path).is_file():  # opening a pipe would wait for ever
+    """Yields (seconds or None, frame) for each frame of a video: grey (h, w) uint8, or uint16 if it has more
+    bits. A damaged frame is None."""
+    if not Path(path).is_file():  # opening a pipe would wait forever
         return
     try:
         with av.open(str(path)) as container:
@@ -208,12 +207,12 @@ def decode(path):
                 for frame in frames:
                     time = None if frame.pts is None else float(frame.pts * frame.time_base)
                     yield time, None if frame.is_corrupt else grey(frame)
-    except (av.error.FFmpegError, IndexError, OSError):  # no video, or the end is missing
+    except (av.error.FFmpegError, IndexError, OSError):  # no video, or truncated
         return
 
 
 def grey(frame):
-    """A frame of PyAV as grey levels."""
+    """A PyAV frame as grey levels (h, w), rotated upright."""
     if max(component.bits for component in frame.format.components) <= 8:
         picture = cv2.cvtColor(frame.to_ndarray(format="bgr24"), cv2.COLOR_BGR2GRAY)
     elif len(frame.format.components) == 1:
@@ -224,7 +223,7 @@ def grey(frame):
 
 
 def find_videos(path):
-    """The videos in a folder and below it, in natural order, or the one file -> [`Footage`]."""
+    """[`Footage`] of the videos in and below a folder, in natural order, or of a single file."""
     path = Path(path)
     if path.is_file():
         return [Footage(path, path.name)]
@@ -239,8 +238,11 @@ def find_videos(path):
 
 
 def find_frames(path):
-    """The series of frames in a folder and below it, in natural order: files of a folder whose names differ only
-    in their last number. Of GoPro the sharp ones."""
+    """[`Footage`] of the series of frames in and below a folder, in natural order.
+
+    A series is the files of a folder whose names differ only in their last number. Skips GoPro's blurred
+    frames.
+    """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder of frames; check the path after frames:")
@@ -270,7 +272,7 @@ def find_frames(path):
 
 
 def below(path):
-    """The files below a folder in natural order, without what is hidden."""
+    """The files below a folder in natural order, except hidden ones."""
     found = []
     for file in sorted(visible(path.iterdir()), key=natural):
         found += below(file) if file.is_dir() and not file.is_symlink() else [file]
@@ -282,8 +284,8 @@ def series_number(path):
 
 
 def is_whole(path):
-    """Whether a picture's file has its end, as far as a glance shows."""
-    if not path.is_file():  # opening a pipe would wait for ever
+    """Whether a picture file looks complete. Checks only that it has bytes and, for PNG, an end mark."""
+    if not path.is_file():  # opening a pipe would wait forever
         return False
     with open(path, "rb") as file:
         head = file.read(8)
@@ -297,12 +299,12 @@ def pairs(values):
 
 
 def stretches(flags):
-    """[(first, behind the last)] of the stretches of True."""
+    """[(first, last + 1)] of each run of True."""
     edges = np.flatnonzero(np.diff([False, *flags, False]))
     return list(zip(edges[::2], edges[1::2]))
 
 
 def runs(stretches):
-    """(first, last) pairs as text: "frame 3, frames 7 to 9"."""
+    """Describe (first, last) pairs: "frame 3, frames 7 to 9"."""
     texts = [f"frames {a} to {b}" if b > a else f"frame {a}" for a, b in stretches]
     return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")

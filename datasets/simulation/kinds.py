@@ -1,7 +1,7 @@
-"""Kinds of samples: training draws them for each scene, validation takes them one after the other.
+"""Kinds of samples: training draws one for each scene, validation rotates through them.
 
-Spike-X4K comes in phase or, as other streams do, with random first charges. A recording of a camera comes
-plain or with the camera's calibration.
+Spike-X4K streams are in phase or, like other streams, start with random charges. Camera recordings come with
+or without the camera's calibration.
 """
 
 import dataclasses
@@ -12,31 +12,31 @@ import numpy as np
 from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
-MOST_BINNED = 20  # steps a bin in training on cameras, the most that --bin auto takes
-BRIGHTEST_BINNED = 1.2  # exposure up to which it bins; --bin auto leaves brighter recordings as they are
-STEPS_BEFORE = 40  # at most, from a start in phase to a training stream's first step
-# of the dark and of the flat recording that a training scene's calibration comes from
+MOST_BINNED = 20  # maximum steps per bin when training for cameras, as with --bin auto
+BRIGHTEST_BINNED = 1.2  # maximum exposure after binning; --bin auto does not bin brighter recordings
+STEPS_BEFORE = 40  # maximum steps from a start in phase to a training stream's first step
+# range of steps in the dark and flat recordings that calibrate a training scene
 CALIBRATION_STEPS = (2000, 20000)
-FLAT_RATE = 0.3  # spikes a step of the flat recording, in the mean over its pixels
+FLAT_RATE = 0.3  # mean spikes per step and pixel in the flat recording
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sample's sensor, and what comes with it."""
+    """A sample's sensor, and how the sample is binned and calibrated."""
 
     sensor: Sensor
-    name: str = ""  # by which validation's figures are told apart; "": all samples are alike
-    bin: float = 1.0  # steps of the camera in one of the sensor's
-    calibration: int = 0  # steps of the dark and of the flat recording of its calibration; 0: none
+    name: str = ""  # key of its figures in validation; "": all samples are alike
+    bin: float = 1.0  # camera steps per step of the sensor
+    calibration: int = 0  # steps in each of the calibration's dark and flat recordings; 0: none
 
 
 def levels(name, sensor, whites, calibration=0):
-    """A `Kind` for each level of light. whites: thresholds a step of a white pixel."""
+    """A `Kind` for each level of light. whites: a white pixel's charge, in thresholds per step."""
     sensors = [dataclasses.replace(sensor, exposure=white / sensor.rate) for white in whites]
     return tuple(Kind(sensor, name, calibration=calibration) for sensor in sensors)
 
 
-# The middle of SENSORS["camera"], and what stood for a usual camera before real ones were measured.
+# USUAL: the middle of SENSORS["camera"]. NOISY: the typical camera assumed before real ones were measured.
 USUAL = Sensor(
     electrons=15000,
     dark=0.004,
@@ -65,7 +65,7 @@ NOISY = Sensor(
     dead=5e-5,
     blur=0.45,
 )
-CAMERA_LEVELS = (0.5, 0.15, 0.05, 0.02)  # thresholds a step of white
+CAMERA_LEVELS = (0.5, 0.15, 0.05, 0.02)  # charge of white, in thresholds per step
 NOISY_LEVELS = (0.6, 0.24, 0.096, 0.0384)
 
 VALIDATION = {
@@ -79,16 +79,16 @@ VALIDATION = {
 
 
 def fixed_kinds(sensors):
-    """The `Kind`s that validation takes one after the other; none if it draws from the sensors."""
+    """The `Kind`s that validation rotates through; none if it draws from the sensors."""
     return next((kinds for name, kinds in VALIDATION.items() if SENSORS[name] == sensors), ())
 
 
 def draw_kind(sensors, rng):
-    """A `Kind` for a training scene.
+    """Draw a `Kind` for a training scene.
 
-    "x4k": half in phase, a quarter of these started 1 to 40 steps before the stream, since nobody knows where
-    its streams were cut; half with random first charges. "camera": half calibrated. Other sensors have one
-    kind.
+    "x4k": half are in phase; half start with random charges. A quarter of those in phase start 1 to 40 steps
+    before the stream, because nobody knows where spike-X4K's streams were cut. "camera": half are calibrated.
+    Other sensors have one kind.
     """
     sensor = sensors.draw(rng)
     if sensors == SENSORS["x4k"]:
@@ -104,11 +104,10 @@ def draw_kind(sensors, rng):
 
 
 def draw_binned(sensor, rng):
-    """A `Sensor` as it is, or half of the time as it looks with up to `MOST_BINNED` steps a bin (see
-    `recordings.binning`).
+    """The `Sensor` itself or, half of the time, with up to MOST_BINNED steps per bin (`recordings.binning`).
 
-    N steps gather N times the light and N times the dark charge. So a dark recording whose steps are binned
-    has more dark charge than a bright one, and a network must have seen that.
+    N steps gather N times the light and N times the dark charge. So a binned dark recording has more dark
+    charge than a bright one, and the network must be trained on that.
     """
     most = min(MOST_BINNED, BRIGHTEST_BINNED / sensor.exposure)
     steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0
@@ -119,15 +118,14 @@ def draw_binned(sensor, rng):
 
 
 def measure(kind, pattern, rng):
-    """A camera's calibration by dark and flat recordings of `kind.calibration` steps: (dark, response), (H,
-    W) float32.
+    """Simulate a calibration, (dark, response), from dark and flat recordings of `kind.calibration` steps.
 
-    dark: charge of one of the sensor's steps without light, in thresholds. response: spikes for the light,
-    relative to the mean over the pixels, shading included. So (spike - dark) / response is flat under flat
-    light, and in the mean the light that the ground truth shows.
+    dark (H, W) float32: charge per step of the sensor without light, in thresholds. response (H, W) float32:
+    spikes per light, relative to the mean over pixels, shading included. So (spike - dark) / response is flat
+    under flat light, and on average equals the light that the ground truth shows.
     """
     sensor = kind.sensor
-    true_dark = pattern.dark / pattern.threshold / kind.bin  # of one of the camera's steps
+    true_dark = pattern.dark / pattern.threshold / kind.bin  # per step of the camera
     true_response = pattern.gain / pattern.threshold / (sensor.rate * sensor.exposure)
     dark = measured_rate(true_dark, kind.calibration, sensor.electrons, rng)
     lit = measured_rate(true_dark + FLAT_RATE * true_response, kind.calibration, sensor.electrons, rng)
@@ -135,12 +133,11 @@ def measure(kind, pattern, rng):
 
 
 def measured_rate(rate, steps, electrons, rng):
-    """Spikes a step, counted over so many steps, of pixels that gather `rate` (H, W) thresholds a step.
+    """Simulate the measured spikes per step of pixels that gather `rate` (H, W) thresholds per step.
 
     A pixel starts with a charge u, uniform over 0..1, and gathers q = rate x steps, with shot noise of
-    variance q / electrons. It keeps the remainder, so it fires floor(u + q) times: q in the mean, with a
-    variance of f (1 - f) for q's fraction f (1/6 averaged over f) plus q / electrons. Divided by the steps,
-    this is the error of the rate.
+    variance q / electrons. It keeps the remainder, so it fires floor(u + q) times: q on average. Its variance
+    is f (1 - f) for q's fraction f (1/6 averaged over f), plus q / electrons.
     """
     gathered = np.minimum(rate, 1.0) * steps
     if electrons:
@@ -149,10 +146,9 @@ def measured_rate(rate, steps, electrons, rng):
 
 
 def fill_bad(spikes, dark, response, bin=1.0):
-    """Replace bad pixels by the nearest good one in spikes (T, H, W) and both maps (H, W), in place.
+    """Replace bad pixels with the nearest good one in spikes (T, H, W) and both maps (H, W), in place.
 
-    dark: of `bin` of the camera's steps. As in a calibrated recording, whose bad pixels are filled before
-    the network sees it.
+    The same happens to a calibrated recording before the network sees it. dark: charge of `bin` camera steps.
     """
     bad = classify(dark / bin, response) > 0
     if bad.any() and not bad.all():

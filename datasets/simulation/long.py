@@ -13,10 +13,9 @@ from swinsf.utils.timing import STEPS
 
 
 class LongScene:
-    """The longest stretch of a footage without cut or gap, all of its view shrunk to height x width or, if its
-    shape is another, the middle.
+    """The longest part of a footage without a cut or gap, shrunk to cover height x width and cropped to it.
 
-    steps: of its stream; frame i is shown at step shown[i]. notes: lines on what was found.
+    steps: length of its stream; frame i is shown at step shown[i]. notes: lines on what was found.
     """
 
     def __init__(self, footage, height, width, steps_per_frame):
@@ -27,13 +26,14 @@ class LongScene:
         self.name, self.notes = footage.name, [*footage.notes]
         if stop - first < 2 or (times[-1] - times[0]) * steps_per_frame < STEPS - 1:
             raise UserError(
-                f"{footage.path}: no {STEPS} steps without a cut or a gap in {footage.count} frames; take a longer video"
+                f"{footage.path}: no {STEPS} steps without a cut or a gap in {footage.count} frames; use a "
+                "longer video"
             )
         if np.any(np.less(footage.shape, (height, width))):
-            raise UserError(f"{footage.path}: smaller than {height}x{width}; take a larger video")
+            raise UserError(f"{footage.path}: smaller than {height}x{width}; use a larger video")
         if stop - first < footage.count:
             self.notes.append(
-                f"of its {footage.count} frames the longest stretch without cut or gap, {stop - first}"
+                f"uses the longest part without a cut or a gap, {stop - first} of {footage.count} frames"
             )
         indices = footage.indices[first:stop]
         view = view_of(footage.shape, height, width)
@@ -45,26 +45,28 @@ class LongScene:
         self.steps = int(self.shown[-1]) + 1
 
     def stream(self, rng, sensor):
-        """Yields (spikes bool (H, W), picture or None) of each step."""
+        """Yields (spikes bool (H, W), picture or None) for each step."""
         pattern = draw_pattern(sensor, self.scene.height, self.scene.width, rng)
         return stream(self.scene, rng, 0, self.steps, set(self.shown.tolist()), sensor, pattern)
 
 
 def frames_of(footage, indices):
-    """The frames of a footage, one after the other."""
+    """Yields the frames of a footage with these indices."""
     if footage.pictures:
         for index in indices:
             frame = read_levels(footage.pictures[index])
             if frame is None or frame.shape != footage.shape:
-                raise UserError(f"{footage.pictures[index]}: no readable frame as the first one; remove it")
+                raise UserError(
+                    f"{footage.pictures[index]}: not a readable frame of the first one's size; remove it"
+                )
             yield frame
         return
-    wanted = set(indices.tolist())
-    yield from (frame for index, (_, frame) in enumerate(decode(footage.path)) if index in wanted)
+    needed = set(indices.tolist())
+    yield from (frame for index, (_, frame) in enumerate(decode(footage.path)) if index in needed)
 
 
 def view_of(shape, height, width):
-    """A function that shrinks a frame so that height x width, and a margin if there is one, just fit in."""
+    """A function that shrinks a frame to just cover height x width, and crops it to that plus any margin."""
     shrink = max(height / shape[0], width / shape[1])
     size = [int(np.ceil(side * shrink)) for side in shape]
     size = [max(side, least) for side, least in zip(size, (height, width))]

@@ -1,16 +1,15 @@
-"""What lies between the light and the pixels of a camera: shading by lens and lamp, and dust."""
+"""Optics in front of a camera's pixels: shading by lens and lamp, and dust."""
 
 import numpy as np
 
 DUST_PIXELS = (1, 60)  # area of a spot
-DUST_LIGHT = (0.3, 0.8)  # part of the light that a spot lets through
+DUST_LIGHT = (0.3, 0.8)  # fraction of the light that passes through a spot
 
 
 def draw_shading(height, width, largest, rng):
     """A smooth field (H, W) with mean 1: fall-off towards the corners, displaced and tilted at random.
 
-    A polynomial of second order whose largest difference from 1 is `largest`. No random numbers are drawn for
-    0.
+    It is a second-order polynomial that differs from 1 by up to `largest`. If that is 0, nothing is drawn.
     """
     if not largest:
         return np.ones((height, width))
@@ -22,10 +21,10 @@ def draw_shading(height, width, largest, rng):
 
 
 def draw_dust(height, width, spots, rng):
-    """The part of the light (H, W) that dust lets through. spots: on 100,000 pixels, in the mean; their
-    number is Poisson's.
+    """The fraction of light (H, W) that passes through dust.
 
-    A spot is an ellipse, up to four times as long as wide. Its area is log-uniform over DUST_PIXELS.
+    spots: mean number per 100,000 pixels, Poisson-distributed. A spot is an ellipse, up to four times as long
+    as wide. Its area is log-uniform over DUST_PIXELS.
     """
     through = np.ones((height, width))
     y, x = np.ogrid[:height, :width]

@@ -1,4 +1,4 @@
-"""A folder of photographs: which are readable, and which belong to train, val and test."""
+"""A folder of photographs: checks which are readable, and splits them into train, val and test."""
 
 import hashlib
 import os
@@ -16,14 +16,15 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.guard import visible
 
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-MEMORY = 2**30  # bytes of photographs that are kept
-PAIRS, ALIKE = 9, 0.5  # of photographs whose names may be those of frames; correlation above which they are
-SMALLEST = 16  # pixels a side; OpenCV mirrors a picture that is one pixel wide for ever
+MEMORY = 2**30  # maximum bytes of photographs kept in memory
+# Photographs with numbered names are frames of a video if, in up to PAIRS pairs of neighbours, the median
+# correlation exceeds ALIKE.
+PAIRS, ALIKE = 9, 0.5
+SMALLEST = 16  # minimum side in pixels; OpenCV would mirror a picture one pixel wide forever
 
 
 class PhotoCache:
-    """Photographs that were read, as long as they take no more than `most` bytes in all; others are read
-    again each time."""
+    """Reads photographs and keeps up to `most` bytes of them in memory; others are read again each time."""
 
     def __init__(self, most):
         self.most, self.held, self.bytes, self.lock = most, {}, 0, threading.Lock()
@@ -32,8 +33,7 @@ class PhotoCache:
         self.held, self.bytes = {}, 0
 
     def __call__(self, path):
-        """A photograph as grey uint8 (h, w), or None where it is unreadable or a side of it is below
-        SMALLEST."""
+        """A photograph as grey uint8 (h, w), or None if it is unreadable or has a side below SMALLEST."""
         if path in self.held:
             return self.held[path]
         photo = read_photo_file(path)
@@ -58,9 +58,8 @@ def read_photo_file(path):
 def split_photos(folder):
     """({"train", "val", "test"} -> sorted lists of photographs in a folder, a warning or None).
 
-    No photograph is in two lists, nor are frames of one video, which `grouped` tells by their names and looks.
-    The split goes by a hash of the names, so the same files are split alike everywhere: a tenth, at least one,
-    for val and for test each.
+    No photograph is in two lists, and neither are frames of one video (see `grouped`). The split uses a hash
+    of the names, so the same files are split alike everywhere. val and test each get a tenth, at least one.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -68,25 +67,24 @@ def split_photos(folder):
     paths = [path for path in visible(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
     if len(paths) < 3:
         raise UserError(
-            f"{folder.absolute()}: {len(paths)} photographs; at least 3 are needed, for train, val and test"
+            f"{folder.absolute()}: {len(paths)} photographs; add some: train, val and test need at least 3"
         )
     groups = grouped(paths)
     if len(set(groups.values())) >= 3:
         return split_by_hash(paths, groups), None
     paths, tenth = sorted(paths, key=natural), max(1, len(paths) // 10)
     parts = {"train": paths[: -2 * tenth], "val": paths[-2 * tenth : -tenth], "test": paths[-tenth:]}
-    few = f"{folder}: frames of fewer than three videos, by their names and looks; the last tenths are val and test"
-    return (
-        parts,
-        f"{few}, and their first frames look like the last ones before; add other videos or photographs",
+    return parts, (
+        f"{folder}: names and contents look like frames of fewer than three videos; the last tenths are val "
+        "and test, and resemble the frames just before them; add other videos or photographs"
     )
 
 
 def grouped(paths):
     """Photograph -> the video that it is a frame of, or its own name.
 
-    Names that differ only in their last number are a video's if neighbours look alike; a camera's counter
-    gives such names to any photographs. Up to PAIRS of neighbours are looked at.
+    Photographs whose names differ only in their last number are one video's frames if neighbours look alike.
+    Names alone do not show it, since cameras number any photographs.
     """
     named, groups = {}, {path: path.name for path in paths}
     for path in sorted(paths, key=natural):
@@ -100,7 +98,7 @@ def grouped(paths):
 
 
 def likeness(*paths):
-    """Correlation of two photographs that are shrunk to 32x24 pixels; 0 if one is unreadable or flat."""
+    """Correlation of two photographs, shrunk to 32x24 pixels; 0 if one is unreadable or flat."""
     photos = [read_photo(path) for path in paths]
     if any(photo is None for photo in photos):
         return 0.0
@@ -109,8 +107,10 @@ def likeness(*paths):
 
 
 def split_by_hash(paths, groups):
-    """{"train", "val", "test"} -> sorted paths, a tenth, at least, for val and test. groups: path -> its group,
-    whole in one of them; three at least."""
+    """{"train", "val", "test"} -> sorted paths; val and test each get at least a tenth.
+
+    groups: path -> its group, of which there must be three or more. No group is divided.
+    """
     members = {}
     for path in sorted(paths):
         members.setdefault(groups[path], []).append(path)
@@ -120,7 +120,7 @@ def split_by_hash(paths, groups):
     for group in order:
         part = next((part for part in ("test", "val") if len(parts[part]) < tenth), "train")
         parts[part] += members[group]
-    if not all(parts.values()):  # groups of very different sizes: the largest is to train on
+    if not all(parts.values()):  # groups of very different sizes: train on the largest
         order = sorted(order, key=lambda group: -len(members[group]))
         shares = {"test": order[1::2], "val": order[2::2], "train": order[:1]}
         parts = {part: [path for group in share for path in members[group]] for part, share in shares.items()}
@@ -128,8 +128,8 @@ def split_by_hash(paths, groups):
 
 
 def readable(paths, is_readable, label):
-    """(the paths that can be read, text on those that cannot). Raises UserError where none can."""
-    with ThreadPoolExecutor() as pool:  # a bar only where there is something to wait for
+    """(the readable paths, a text on the others). Raises UserError if none is readable."""
+    with ThreadPoolExecutor() as pool:  # the bar shows only after two seconds
         good = list(
             tqdm(
                 pool.map(is_readable, paths),
@@ -143,5 +143,5 @@ def readable(paths, is_readable, label):
     kept, bad = ([path for path, fine in zip(paths, good) if fine is want] for want in (True, False))
     names = ", ".join(path.name for path in bad)
     if not kept:
-        raise UserError(f"{paths[0].parent}: no readable {label} among {names}; replace them by whole ones")
+        raise UserError(f"{paths[0].parent}: no readable {label} among {names}; replace them with whole ones")
     return kept, f"; {len(bad)} unreadable skipped: {names}" if bad else ""

@@ -1,8 +1,8 @@
-"""Pictures between their pixels: how scenes are sampled as they move.
+"""Samples pictures between their pixels, as scenes move.
 
-`bicubic` is OpenCV's kernel, a = -0.75. It is fast, but not even: a ramp that should move by 0.1 pixels moves
-by 0.14, and OpenCV 4 rounds every place to 1/32 pixel. `spline` is SciPy's cubic spline, which moves a ramp
-as far as asked, whatever OpenCV is installed. docs/simulation.md has what both cost.
+`bicubic` is OpenCV's kernel, a = -0.75. It is fast but inexact: a ramp that should move by 0.1 pixels moves
+by 0.14, and OpenCV 4 rounds coordinates to 1/32 pixel. `spline` is SciPy's cubic spline. It moves a ramp
+exactly, with any version of OpenCV. docs/simulation.md gives the cost of both.
 """
 
 import cv2
@@ -10,23 +10,23 @@ import numpy as np
 
 from swinsf.utils.choices import SAMPLERS
 
-SAMPLER = "bicubic"  # of all scenes; another default makes other scenes, so raise `augment.DRAWS` with it
+SAMPLER = "bicubic"  # for all scenes; another default changes them, so raise `augment.DRAWS` with it
 
 
 class Picture:
-    """A float32 picture (h, w) that is sampled many times; beyond its edge it is mirrored."""
+    """A float32 picture (h, w) to sample many times, mirrored beyond its edges."""
 
     def __init__(self, levels, sampler=None):
         self.levels, self.sampler = levels, sampler or SAMPLER
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler {self.sampler}: choose from {', '.join(SAMPLERS)}")
         if self.sampler == "spline":
-            from scipy import ndimage  # flags do not wait for it
+            from scipy import ndimage  # slow to import
 
             self.levels = ndimage.spline_filter(levels, 3, np.float32, mode="mirror")
 
     def at(self, x, y):
-        """The picture at the places x, y, arrays (H, W) in pixels -> float32 (H, W)."""
+        """Sample the picture at x, y, arrays (H, W) in pixels -> float32 (H, W)."""
         if self.sampler == "spline":
             from scipy import ndimage
 
@@ -36,7 +36,7 @@ class Picture:
         return cv2.remap(self.levels, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
     def through(self, homography, height, width):
-        """The height x width picture that a 3x3 homography from its places to this one's sees."""
+        """Sample a height x width picture; a 3x3 homography maps its coordinates to this picture's."""
         if self.sampler == "spline":
             x, y = np.arange(width, dtype=float), np.arange(height, dtype=float)[:, None]
             x, y, z = (row[0] * x + row[1] * y + row[2] for row in homography)
@@ -50,7 +50,7 @@ class Picture:
         )
 
     def moved(self, affine):
-        """The picture moved by a 2x3 matrix, from its places to those it moves to."""
+        """The picture moved by a 2x3 matrix, which maps old coordinates to new ones."""
         height, width = self.levels.shape
         if self.sampler == "spline":
             return self.through(np.linalg.inv([*affine, [0, 0, 1]]), height, width)
@@ -59,7 +59,7 @@ class Picture:
 
 
 def grid():
-    """How finely OpenCV places what it samples: "exact", or "1/32 pixel" as OpenCV 4 does. It is measured."""
+    """Measure the grid to which OpenCV rounds coordinates: "exact", or "1/32 pixel" as in OpenCV 4."""
     ramp = np.tile(np.arange(8, dtype=np.float32), (8, 1))
     shift = np.array([[1, 0, 1 / 128], [0, 1, 0]], np.float32)
     moved = cv2.warpAffine(ramp, shift, (8, 8), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
@@ -67,15 +67,17 @@ def grid():
 
 
 def maker():
-    """What meta.json, a run's config.json and the table of results say of what made the scenes."""
+    """The software behind the scenes, recorded in meta.json, a run's config.json and the table of results."""
     return {"opencv": cv2.__version__, "grid": grid(), "sampler": SAMPLER}
 
 
 def describe_other(before, now):
-    """Text if `maker`'s values of a dataset or a run differ from today's in what scenes depend on, else None. Of
-    files of earlier versions there are none."""
+    """A text if `maker`'s values, recorded and current, differ in a way that changes scenes; else None.
+
+    Files of earlier versions recorded none.
+    """
     names = [name for name in ("grid", "sampler") if before and now and before.get(name) != now.get(name)]
     if not names:
         return None
     one, other = (", ".join(f"{name} {of.get(name)}" for name in names) for of in (before, now))
-    return f"begun with OpenCV {before.get('opencv')} ({one}), now OpenCV {now.get('opencv')} ({other})"
+    return f"started with OpenCV {before.get('opencv')} ({one}), now OpenCV {now.get('opencv')} ({other})"

@@ -1,4 +1,4 @@
-"""Moving scenes over still photographs: layers that a camera sees, drawn at random."""
+"""Moving scenes over still photographs: random layers seen by a camera."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,23 +10,23 @@ from swinsf.datasets.simulation.camera import KINDS, draw_motion, margin
 from swinsf.datasets.simulation.sampling import Picture
 from swinsf.utils.timing import STEPS
 
-# standard deviation of the Laplacian, in grey levels, from which a cut of a photograph is taken as it is
+# standard deviation of the Laplacian, in grey levels, above which a crop of a photograph has enough texture
 TEXTURE = 30
-OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of none, one, two and three objects in front
-OUT_OF_FOCUS = 0.25  # chance of an object to be soft, picture and edge
-SHADOW = 0.2  # chance of a shadow that falls on what is behind the objects
+OBJECTS = (0.45, 0.35, 0.15, 0.05)  # chance of zero, one, two and three objects in front
+OUT_OF_FOCUS = 0.25  # chance that an object's picture and edge are blurred
+SHADOW = 0.2  # chance of a shadow on the background
 
 
 @dataclass(frozen=True)
 class Style:
-    """What scenes are like. Speeds are log-normal: in mean over a layer's pixels, in pixels a step."""
+    """Parameters of random scenes. A layer's speed, the mean over its pixels, is log-normal."""
 
-    median_speed: float = 0.15  # with the spread, six in seven layers move by 0.05 to 0.4 pixels a step
+    median_speed: float = 0.15  # pixels per step; with the spread, six in seven layers move by 0.05 to 0.4
     spread: float = 0.7
-    shrink: tuple = (0.35, 0.9)  # photographs shrunk by this are as sharp as spike-REDS
+    shrink: tuple = (0.35, 0.9)  # photographs shrunk by these factors are as sharp as spike-REDS
 
     def draw_speed(self, rng):
-        """Pixels a step, up to 1; one layer in twenty stands still."""
+        """Draw a speed in pixels per step, up to 1; one layer in twenty stands still."""
         speed = self.median_speed * np.exp(self.spread * rng.standard_normal())
         return 0.0 if rng.random() < 0.05 else min(speed, 1.0)
 
@@ -34,16 +34,16 @@ class Style:
 STYLES = {
     "250": Style(),
     "1000": Style(median_speed=0.3, shrink=(0.35, 0.7)),
-    "camera": Style(median_speed=0.2, spread=0.9),  # binned steps move as many times faster
+    "camera": Style(median_speed=0.2, spread=0.9),  # N binned steps move N times as fast
 }
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A source picture that moves: float32 (h, w) grey levels, homographies by time, and the opaque part of
-    it or None.
+    """A moving source picture: float32 (h, w) grey levels, a motion (time -> homography), and a mask of its
+    opaque part or None.
 
-    A shadow has no picture of its own: by its mask it takes the part `shade` of the light behind it.
+    A shadow shows no picture: inside its mask it removes the fraction `shade` of the light behind it.
     """
 
     source: np.ndarray
@@ -56,8 +56,7 @@ class Layer:
         return Picture(self.source)
 
     def frame(self, time, height, width, behind=None):
-        """What the layer shows at a time, (height, width) float32 grey levels, with `behind` where it is not
-        opaque."""
+        """The layer at a time over the frame `behind` it: (height, width) float32 grey levels."""
         homography = from_middle(self.source) @ self.motion(time)
         if self.mask is not None:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -70,8 +69,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class PhotoScene:
-    """Layers from back to front under one light: grey levels are scaled by `contrast` and raised by
-    `black`."""
+    """Layers from back to front. Light is grey level / 255 x `contrast` + `black`."""
 
     layers: list
     height: int
@@ -87,27 +85,27 @@ class PhotoScene:
         return np.clip(frame * (self.contrast / 255) + self.black, 0, 1, dtype=np.float32)
 
     def carry(self, texture, start, time):
-        """A texture (H, W) that lies on the scene's background at a time `start`, where it is at `time`."""
+        """Move a texture (H, W) with the scene's background, from time `start` to `time`."""
         motion = self.layers[0].motion
-        way = np.linalg.inv(motion(start)) @ motion(time)  # from places at `time` to places at `start`
-        return Picture(texture).through(way, *texture.shape)
+        to_start = np.linalg.inv(motion(start)) @ motion(time)  # coordinates at `time` -> at `start`
+        return Picture(texture).through(to_start, *texture.shape)
 
 
 def from_middle(source):
-    """The 3x3 matrix from places counted from a source's middle, as `draw_motion` has them, to its pixels."""
+    """The 3x3 matrix from coordinates about a source's middle, as in `draw_motion`, to its pixels."""
     return np.array([[1, 0, (source.shape[1] - 1) / 2], [0, 1, (source.shape[0] - 1) / 2], [0, 0, 1]])
 
 
 def cut(photo, height, width, shrink, rng):
-    """A float32 cut of about height x width, shrunk by area averaging, where the photograph has texture.
+    """A float32 crop of about height x width with texture, from a photograph shrunk by area averaging.
 
-    Smaller where the photograph is: it is never enlarged.
+    Photographs are never enlarged, so a small one gives a smaller crop.
     """
     need = np.array([height, width])
     shrink = min(1.0, max(shrink, *(need / photo.shape)))
     size = np.minimum(np.ceil(need / shrink).astype(int), photo.shape)
     best, best_texture = None, -1.0
-    for _ in range(6):  # a third of a photograph is sky or blur; take the first cut that is neither
+    for _ in range(6):  # a third of a photograph is sky or blur; take the first crop that is neither
         top, left = rng.integers(0, np.array(photo.shape) - size + 1)
         candidate = photo[top : top + size[0], left : left + size[1]]
         if shrink < 1:
@@ -121,7 +119,7 @@ def cut(photo, height, width, shrink, rng):
 
 
 def draw_blob(height, width, rng):
-    """A smooth closed shape, 1 inside and 0 outside, float32, its area about a tenth of height x width."""
+    """A smooth closed shape: float32 mask (height, width), 1 inside, 0 outside, about a tenth of the area."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     radius = np.ones_like(angle)
     for wave in range(1, 5):
@@ -135,16 +133,15 @@ def draw_blob(height, width, rng):
 
 
 def draw_foliage(source, rng):
-    """The brighter or the darker part of a source, 1 inside and 0 outside, float32: ragged, with holes, as
-    leaves are."""
+    """A float32 mask, 1 inside and 0 outside, of a source's brighter or darker part: ragged, with holes, like
+    leaves."""
     smooth = cv2.GaussianBlur(source, None, rng.uniform(0.7, 3))
     sign = rng.choice((-1, 1))
     return np.clip(sign * (smooth - np.quantile(smooth, rng.uniform(0.3, 0.7))) / 8 + 0.5, 0, 1)
 
 
 def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, shrink=None):
-    """A `Layer` without mask: a cut of the photograph that is large enough for where its motion looks at the
-    times."""
+    """A `Layer` without mask: a crop of the photograph that is large enough for its motion at these times."""
     speed = style.draw_speed(rng) if speed is None else speed
     bend = 0 if kind else rng.uniform(-0.3, 0.3)
     motion = draw_motion(height, width, speed, rng, KINDS[kind] if kind else None, bend, reach=max(times))
@@ -154,11 +151,9 @@ def draw_layer(photo, height, width, style, rng, times, kind=None, speed=None, s
 
 
 def draw_object(photo, height, width, style, rng, times, foliage=False, softness=0.0, shade=0.0, **fixed):
-    """A `Layer` with a mask: a blob of the photograph, or `foliage`, the brighter or the darker part of all
-    of it.
+    """A `Layer` with a mask: a blob cut from the photograph or, with `foliage`, its brighter or darker part.
 
-    softness: the Gaussian sigma in pixels of its picture and its edge, as of something out of focus. shade:
-    see `Layer`.
+    softness: Gaussian sigma in pixels of its picture and its edge, as if out of focus. shade: see `Layer`.
     """
     layer = draw_layer(photo, height, width, style, rng, times, **fixed)
     if foliage:
@@ -174,7 +169,7 @@ def draw_object(photo, height, width, style, rng, times, foliage=False, softness
 
 
 def draw_shadow(photo, height, width, style, rng, times):
-    """A `Layer` that darkens what is behind it, slowly and with a soft edge."""
+    """A `Layer` that darkens the layers behind it; it moves slowly and has a soft edge."""
     slow = 0.3 * style.draw_speed(rng)
     softness, shade = np.exp(rng.uniform(np.log(0.7), np.log(12))), rng.uniform(0.2, 0.7)
     return draw_object(
@@ -183,8 +178,7 @@ def draw_shadow(photo, height, width, style, rng, times):
 
 
 def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
-    """A `PhotoScene` of steps -reach..reach. read_photo() gives the photographs for it, one after the
-    other."""
+    """Draw a `PhotoScene` that covers steps -reach..reach. read_photo() returns the next photograph."""
     times = (-reach, -reach / 2, reach / 2, reach)
     options = height, width, style, rng, times
     layers = [draw_layer(read_photo(), *options)]
@@ -195,6 +189,6 @@ def draw_scene(read_photo, height, width, style, rng, reach=STEPS // 2):
         softness = np.exp(rng.uniform(np.log(1), np.log(8))) if rng.random() < OUT_OF_FOCUS else 0.0
         layers.append(draw_object(read_photo(), *options, foliage, softness))
     contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)
-    # so that grey levels reach from the floor to the ceiling over all scenes
+    # over all scenes, grey levels cover the full range
     black = rng.uniform(*sorted((0.0, 1 - contrast)))
     return PhotoScene(layers, height, width, contrast, black)

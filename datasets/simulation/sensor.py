@@ -1,4 +1,4 @@
-"""From light to spikes: the integrate-and-fire pixel of a spike camera, ideal or with a sensor's noise."""
+"""Turns light into spikes: the integrate-and-fire pixel of a spike camera, ideal or with a sensor's noise."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS
 
 STARTS = ("uniform", "zero")
 REMAINDERS = ("kept", "lost")
-# to a spike; from here on a normal distribution stands for Poisson's, and is five times as fast
+# electrons per spike; from here on, shot noise is normal instead of Poisson, which is five times as fast
 MANY_ELECTRONS = 2000
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """One sensor in physical terms, and the light that reaches it; the defaults are an ideal one.
+    """One sensor in physical terms, and its light; the defaults are an ideal one.
 
-    Kinds of noise after Hu, Ma, Yu, Shi and Huang, "Spike Stream Denoising via Spike Camera Simulation",
-    arXiv 2304.03129, and what calibrations of real cameras show; docs/simulation.md compares the constants.
+    The noise follows Hu, Ma, Yu, Shi and Huang, "Spike Stream Denoising via Spike Camera Simulation", arXiv
+    2304.03129, and calibrations of real cameras; docs/simulation.md compares the constants.
     """
 
-    rate: float = RATE  # spikes per step at grey level 255, which is the charge of a step in thresholds
+    rate: float = RATE  # spikes per step at grey level 255: the charge of a step, in thresholds
     exposure: float = 1.0  # gain of the light; from 1 / rate on, white fires at every step and saturates
-    # photo-electrons that fill a pixel to its threshold; fewer of them mean more shot noise; 0: none
+    # photo-electrons that fill a pixel to its threshold; fewer mean more shot noise; 0: no shot noise
     electrons: float = 0.0
     dark: float = 0.0  # dark charge, in thresholds per step; the median over pixels
     # standard deviation over pixels of the dark charge's natural logarithm, which is normally distributed
@@ -39,23 +39,23 @@ class Sensor:
     row_spread: float = 0.0  # standard deviation of the response from row to row
     first_column: float = 0.0  # extra response of column 0, relative
     first_row: float = 0.0  # extra response of row 0, relative
-    shading: float = 0.0  # by lens and lamp: the largest difference from its mean of 1
+    shading: float = 0.0  # shading by lens and lamp: largest difference from its mean of 1
     dust: float = 0.0  # mean number of dark spots per 100,000 pixels
     hot: float = 0.0  # fraction of pixels with a dark charge of 0.02 to `hot_most`, log-uniform
     hot_most: float = 1.0
     dead: float = 0.0  # fraction of pixels that never fire
     recovery: float = 1.0  # fraction of its charge that a pixel gathers in the step after a spike
-    # charge before the first step: uniform over 0..threshold, or zero in all pixels
+    # charge before the first step: "uniform" over 0..threshold, or "zero" in all pixels
     start: str = "uniform"
     before: int = 0  # number of steps simulated before the stream begins
-    # at a spike the threshold is subtracted from the charge; "lost": the charge is set to zero
+    # after a spike; "kept": the threshold is subtracted from the charge; "lost": the charge is set to zero
     remainder: str = "kept"
-    # of the light on its way to the pixels, not of the ground truth: Gaussian sigma, in pixels
+    # Gaussian sigma, in pixels, by which the sensor's light is blurred, but not the ground truth
     blur: float = 0.0
-    # The following are for light that comes from a video and not from a scene; see `SourceFrames`.
-    frames_every: int = 0  # steps between two frames of the video; 0: none
+    # The following apply if the light comes from a video; see `SourceFrames`.
+    frames_every: int = 0  # steps between two frames of the video; 0: no video
     grain: float = 0.0  # standard deviation of each frame's noise, in grey levels
-    drift: float = 0.0  # relative standard deviation of each frame's slow change of brightness
+    drift: float = 0.0  # relative standard deviation of each frame's smooth change of brightness
     displacement: float = 0.0  # displacement of each frame, in pixels
 
 
@@ -64,24 +64,24 @@ IDEAL = Sensor()
 
 @dataclass(frozen=True)
 class Sensors:
-    """Sensors to draw from: `fixed` values, and ranges of others, on a logarithmic scale or a linear one."""
+    """Sensors to draw from: `fixed` values, and ranges of others on a logarithmic or a linear scale."""
 
     fixed: dict = field(default_factory=dict)
-    log: dict = field(default_factory=dict)  # name -> (least, most)
+    log: dict = field(default_factory=dict)  # name -> (minimum, maximum)
     linear: dict = field(default_factory=dict)
 
     def draw(self, rng):
-        """A `Sensor`."""
+        """Draw a `Sensor`."""
         drawn = {name: float(np.exp(rng.uniform(*np.log(ends)))) for name, ends in self.log.items()}
         drawn |= {name: float(rng.uniform(*ends)) for name, ends in self.linear.items()}
         return Sensor(**self.fixed, **drawn)
 
     def ends(self, name):
-        """(least, most) value of a field of `Sensor`."""
+        """(minimum, maximum) of a field of `Sensor`."""
         return {**self.log, **self.linear}.get(name, (self.fixed.get(name, getattr(IDEAL, name)),) * 2)
 
     def describe(self, name):
-        """The values of a field of `Sensor`, as text."""
+        """The range of a field of `Sensor` as text."""
         least, most = self.ends(name)
         if isinstance(least, str):
             return least
@@ -90,7 +90,7 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Mixture(Sensors):
-    """Sensors of which a part `chance` is drawn from `others`."""
+    """Sensors drawn from `others` with probability `chance`."""
 
     others: Sensors = Sensors()
     chance: float = 0.0
@@ -103,8 +103,8 @@ class Mixture(Sensors):
         return min(least), max(most)
 
 
-# Cameras with far more noise in time than those that were measured, and a fixed pattern in columns and rows.
-# They keep training ready for whatever a recording may bring.
+# Cameras with far more temporal noise than the measured ones, and a fixed pattern in columns and rows. They
+# make weights robust to unknown cameras.
 NOISY_CAMERAS = Sensors(
     log={"exposure": (0.03, 1.2), "electrons": (150, 3000), "hot": (1e-5, 3e-3), "dead": (1e-5, 3e-4)},
     linear={
@@ -119,18 +119,17 @@ NOISY_CAMERAS = Sensors(
 
 SENSORS = {
     "ideal": Sensors(),
-    # The public streams of spike-REDS were made of video: a frame every 15 steps, with steps in between that
-    # are softer than the frames. docs/simulation.md compares what was measured on three of them with what
-    # these ranges give.
+    # The public streams of spike-REDS were made from video: a frame every 15 steps, with softer steps in
+    # between. docs/simulation.md compares three of them with these ranges.
     "reds": Sensors(
         fixed={"frames_every": 15},
         linear={"blur": (0.5, 0.66), "grain": (0.5, 3.5), "drift": (0.0, 0.014), "displacement": (0.0, 0.14)},
     ),
-    # Around the calibration of a real camera of 250x400 pixels and 20,000 steps a second, and two recordings.
+    # Ranges around the calibration and two recordings of a real camera, 250x400 at 20,000 steps per second.
     "camera": Mixture(
         fixed={"recovery": 0.998, "hot_most": 0.4},
         log={
-            "exposure": (0.035, 3.3),  # white at 0.02 to 2 thresholds a step
+            "exposure": (0.035, 3.3),  # white gathers 0.02 to 2 thresholds per step
             "electrons": (5000, 30000),
             "dark": (0.001, 0.008),
             "hot": (1e-4, 3e-3),
@@ -150,9 +149,9 @@ SENSORS = {
         others=NOISY_CAMERAS,
         chance=0.25,
     ),
-    # The paper's figure of spike-X4K has single steps in which pixels of one grey level fire together.
+    # In the paper's figure of spike-X4K, pixels of one grey level fire together in the same step.
     "x4k": Sensors(fixed={"start": "zero"}),
-    # What two toolboxes make of a picture. SpikeCV: spkData/convert_img.py; Spike-Zoo:
+    # How two toolboxes simulate a picture. SpikeCV: spkData/convert_img.py; Spike-Zoo:
     # spikezoo/utils/spike_utils.py.
     "spikecv": Sensors(fixed={"rate": 0.5, "start": "zero", "remainder": "lost"}),
     "spikezoo": Sensors(fixed={"rate": 0.5}),
@@ -165,18 +164,18 @@ def replaced(sensor, given):
 
 
 class Pattern(NamedTuple):
-    """What differs from pixel to pixel of a sensor, each (H, W) float32."""
+    """Fixed differences between a sensor's pixels, each (H, W) float32."""
 
-    gain: np.ndarray  # charge of a step at grey level 255, in thresholds
+    gain: np.ndarray  # charge per step at grey level 255, in thresholds
     dark: np.ndarray
-    threshold: np.ndarray  # infinite where a pixel is dead
-    shading: np.ndarray  # the part of `gain` that is not of pixels but of lens and lamp; its mean is 1
+    threshold: np.ndarray  # infinite in dead pixels
+    shading: np.ndarray  # the factor of `gain` that lens and lamp cause; its mean is 1
 
 
 def draw_pattern(sensor, height, width, rng):
-    """The fixed `Pattern` of a sensor of height x width pixels, or None where all pixels are alike.
+    """Draw the fixed `Pattern` of a sensor of height x width pixels; None if all pixels are alike.
 
-    The mean of its gain is rate x exposure.
+    Its mean gain is rate x exposure.
     """
     spreads = (
         sensor.gain_spread,
@@ -223,15 +222,15 @@ def integrate_and_fire(
 ) -> np.ndarray:
     """light (T, H, W) float32 in 0..1, or any iterable of (H, W) -> spikes uint8 (T, H, W) of 0 and 1.
 
-    Each pixel starts as `sensor.start` says, gathers rate x light (and what the sensor adds) at each step,
-    and fires if the charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder`
-    "lost", biases the rate.) pattern: what `draw_pattern` drew of the sensor, if anything.
+    Each pixel starts as `sensor.start` says and gathers rate x light, plus the sensor's noise, at each step.
+    It fires if the charge reaches the threshold, which is then subtracted. (A reset to zero, `remainder`
+    "lost", biases the rate.) pattern: from `draw_pattern`, or None.
     """
     return np.stack(list(fire(light, rng, sensor, pattern))).astype(np.uint8)
 
 
 def fire(light, rng, sensor=IDEAL, pattern=None):
-    """`integrate_and_fire` step by step: yields bool (H, W), for streams that are longer than memory."""
+    """`integrate_and_fire` step by step: yields bool (H, W), for streams larger than memory."""
     alike = np.float32(sensor.rate * sensor.exposure), np.float32(sensor.dark), np.float32(1)
     gain, dark, threshold = pattern[:3] if pattern else alike
     charge, fired = None, None
@@ -251,14 +250,13 @@ def fire(light, rng, sensor=IDEAL, pattern=None):
             charge[fired] = 0
         else:
             charge -= np.where(fired, threshold, 0) if pattern else fired
-        # one spike a step at most: what a pixel gathers beyond is lost
+        # at most one spike per step: charge beyond a second threshold is lost
         np.minimum(charge, threshold, out=charge)
         yield fired
 
 
 def with_shot_noise(gathered, electrons, rng):
-    """The charge of a step as it comes, in whole electrons, of which a threshold has so many. Poisson, or its
-    normal limit."""
+    """Add shot noise, Poisson or its normal limit, to a step's charge in thresholds of `electrons` each."""
     if electrons < MANY_ELECTRONS:
         return rng.poisson(gathered * electrons).astype(np.float32) / np.float32(electrons)
     return gathered + np.sqrt(gathered / np.float32(electrons)) * rng.standard_normal(
@@ -267,14 +265,14 @@ def with_shot_noise(gathered, electrons, rng):
 
 
 def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern=None, flat=False):
-    """The arrays of a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) at each step of
-    shown_at: name -> index.
+    """Simulate a scene: `spikes` uint8 (steps, H, W), and a picture float32 (H, W) for each entry (name ->
+    step) of shown_at.
 
     The scene's time 0 is the middle step. Pictures are the clean light at the sensor's exposure, in grey
-    levels of which 255 is `rate` spikes a step; `white` is what the scene's white is of 255, for those who
-    compare exposures. Both end at the level of one spike a step, 255 / rate: what saturates is white. The
-    light of the pictures is that behind the lens, with its shading, which no network can tell from the
-    scene's; flat: that before it, as a calibration restores it.
+    levels: 255 means `rate` spikes per step. `white` is the level of the scene's white relative to 255, to
+    compare exposures. Both are clipped at one spike per step, level 255 / rate, where pixels saturate.
+    Pictures include the lens's shading, which no network can separate from the scene. flat: leave it out, as
+    calibration does.
     """
     names, pictures, spikes = {step: name for name, step in shown_at.items()}, {}, []
     for step, (fired, picture) in enumerate(
@@ -288,9 +286,9 @@ def simulate(scene, rng, steps=STEPS, shown_at=KEY_FRAMES, sensor=IDEAL, pattern
 
 
 def stream(scene, rng, begin, steps, shown, sensor=IDEAL, pattern=None, flat=False):
-    """`simulate` step by step: yields (spikes bool (H, W), picture float32 (H, W) or None) of each step.
+    """`simulate` step by step: yields (spikes bool (H, W), picture float32 (H, W) or None) for each step.
 
-    begin: the scene's time of the first step. shown: the steps that have a picture.
+    begin: the scene's time at the first step. shown: the steps that have a picture.
     """
     frames = SourceFrames(scene, sensor, rng) if sensor.frames_every else None
     picture = None

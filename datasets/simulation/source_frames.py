@@ -1,4 +1,4 @@
-"""The light of spike-REDS, whose scenes are a video: frames at intervals, with steps made in between."""
+"""The light of spike-REDS, which was made from video: a frame every few steps, and steps in between."""
 
 import cv2
 import numpy as np
@@ -7,41 +7,41 @@ from swinsf.datasets.simulation.sampling import Picture
 
 
 class SourceFrames:
-    """A scene as the video shows it that spike-REDS was made of.
+    """A scene as the video behind spike-REDS would show it.
 
-    Public streams were measured for it; docs/simulation.md has the figures.
+    It models measurements of public streams; docs/simulation.md has the figures.
 
-    The video has a frame every `sensor.frames_every` steps: at time 0, which is the picture of the stream,
-    and so on before and after. A frame differs from the scene by grain, by a slow change of its light and by
-    a small displacement. It is shown sharp one step late. The steps after it, up to the next frame, move
-    smoothly, are softer, and have its grain.
+    The video has a frame every `sensor.frames_every` steps, counted both ways from time 0, whose frame is the
+    stream's picture. A frame differs from the scene by grain, a smooth change of brightness and a small
+    displacement. It appears one step late, and sharp. The steps from there to the next frame move smoothly,
+    are softer, and have its grain.
     """
 
     def __init__(self, scene, sensor, rng):
         self.scene, self.sensor, self.rng, self.frames = scene, sensor, rng, {}
-        self.late = rng.uniform(0, 0.9)  # of the content of a frame, in steps
+        self.late = rng.uniform(0, 0.9)  # delay of a frame's content, in steps
 
     def light(self, time):
-        """What the pixels see of a step, (H, W) float32 in 0..1."""
+        """The light on the pixels at a step, (H, W) float32 in 0..1."""
         every = self.sensor.frames_every
         index, since = divmod(time - 1, every)
         if since == 0:
             return self.shown(index, every * index + self.late)
-        # The softness grows over the steps: the later ones are made of a frame from further away.
+        # Softness grows over the steps, because the frame that they are made from is further away.
         softness = self.sensor.blur * min(1.0, (since + 2) / 8)
         return (
             cv2.GaussianBlur(self.shown(index, time), None, softness) if softness else self.shown(index, time)
         )
 
     def picture(self, time):
-        """The truth at a step: the video's frame where there is one, else what is shown, sharp."""
+        """The ground truth at a step: the video's frame if there is one, else the step's light, sharp."""
         every = self.sensor.frames_every
         if time % every == 0:
             return self.shown(time // every, time + self.late)
         return self.shown((time - 1) // every, time)
 
     def shown(self, index, time):
-        """The scene at a time, with what is frame `index`'s own."""
+        """The scene at a time, with the grain, brightness and displacement of frame `index`."""
         light = self.scene.frame(time)
         if index not in self.frames:
             self.frames[index] = self.draw_own(*light.shape)
@@ -52,7 +52,7 @@ class SourceFrames:
         return np.clip(light * drift + grain, 0, 1)
 
     def draw_own(self, height, width):
-        """(grain (H, W), factor of the light (H, W), displacement 2x3) of a frame."""
+        """Draw a frame's (grain (H, W), brightness factor (H, W), displacement 2x3)."""
         sensor, rng = self.sensor, self.rng
         grain = rng.standard_normal((height, width), np.float32) * (sensor.grain / 255)
         coarse = rng.standard_normal((3, 4), np.float32)

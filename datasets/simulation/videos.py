@@ -1,4 +1,4 @@
-"""Scenes from videos and folders of frames: frames in between by optical flow, then spikes."""
+"""Scenes from videos and folders of frames, interpolated by optical flow."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,17 +16,17 @@ from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 
 MEMORY = 2**30  # bytes of frames that a dataset keeps in memory
-LONGEST = 301  # steps of the longest stream of a split: no split of a video is shorter if that can be
-DRAWS = 20  # clips of frames on disk that are tried for one without a scene cut
-MARGIN = 16  # pixels round a scene that the optical flow sees too
+LONGEST = 301  # steps of the longest stream; each split of a video is at least this long if possible
+DRAWS = 20  # maximum number of clips on disk to try until one has no scene cut
+MARGIN = 16  # extra height and width in pixels of frames, for the optical flow
 
 
 @dataclass(frozen=True)
 class VideoScene:
-    """Frames uint8 or uint16 (n, h, w), cut to height x width in the middle.
+    """Frames uint8 or uint16 (n, h, w), cropped to the middle height x width.
 
-    times: of each frame, in usual intervals from time 0; by default even, with n odd and the middle one at 0.
-    white: the frames' value for white.
+    times: of each frame, in typical intervals from time 0. By default they are even, n is odd, and the middle
+    one is 0. white: the frames' value for white.
     """
 
     frames: np.ndarray
@@ -40,12 +40,12 @@ class VideoScene:
     def frame(self, time):
         """Light (H, W) float32 in 0..1 at a time in steps from time 0."""
         times = np.arange(len(self.frames)) - len(self.frames) // 2 if self.times is None else self.times
-        # before the first frame nothing moves, nor after the last one
+        # nothing moves before the first frame or after the last one
         position = min(max(times[0], time / self.steps_per_frame), times[-1])
         index = min(int(np.searchsorted(times, position, "right")) - 1, len(times) - 2)
         pair = self.frames[index : index + 2]
         if index not in self.flows:
-            self.flows.clear()  # time moves forward: earlier flows are done with
+            self.flows.clear()  # time moves forward: earlier flows are no longer needed
             self.flows[index] = optical_flows(*(to_eight_bits(frame, self.white) for frame in pair))
         part = (position - times[index]) / (times[index + 1] - times[index])
         picture = in_between(*pair, *self.flows[index], part)
@@ -55,7 +55,7 @@ class VideoScene:
         )
 
     def carry(self, texture, start, time):
-        """The texture as it is: a video's grain does not move with what it shows."""
+        """Returns the texture unchanged: a video's grain does not move with its content."""
         return texture
 
 
@@ -66,9 +66,9 @@ def optical_flows(first, second):
 
 
 def in_between(first, second, forth, back, part):
-    """The float32 picture at `part` 0..1 of the way between two frames, from the flows between them.
+    """The float32 picture at the fraction `part` of the way between two frames, from the flows between them.
 
-    Both frames are warped to it and blended (Jiang et al., "Super SloMo", CVPR 2018, equations 1 and 4).
+    Both frames are warped and blended (Jiang et al., "Super SloMo", CVPR 2018, equations 1 and 4).
     """
     to_first = part * part * back - part * (1 - part) * forth
     to_second = (1 - part) ** 2 * forth - part * (1 - part) * back
@@ -77,14 +77,14 @@ def in_between(first, second, forth, back, part):
 
 
 def sample(frame, flow):
-    """frame (h, w) uint8 at each pixel's own place plus flow (h, w, 2), float32."""
+    """Sample a frame (h, w) at each pixel plus flow (h, w, 2) -> float32 (h, w)."""
     y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
     return Picture(frame.astype(np.float32)).at(x + flow[..., 0], y + flow[..., 1])
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of a footage: its first and last position there, and its frames if they are in memory."""
+    """A clip of a footage: its first and last position, and its frames if they are in memory."""
 
     footage: object
     first: int
@@ -95,17 +95,17 @@ class Clip:
         return self.footage.read([(self.first, self.last)])[0] if self.frames is None else self.frames
 
     def scene(self, frames, reach, *options):
-        """A `VideoScene` of `frames`, cut from the clip's: time 0 is that of the frame `reach` after the first."""
+        """A `VideoScene` of `frames`, cropped from the clip's. Time 0 is `reach` intervals from the first."""
         times = self.footage.times[self.first : self.last + 1]
         middle = np.searchsorted(times, times[0] + reach)
         return VideoScene(frames, *options, times=times - times[middle], white=self.footage.white)
 
 
 def open_clips(footage, reach, part, memory):
-    """The `Clip`s of a footage in a part of it, `part(count)` -> (first, stop), or in all of it.
+    """The `Clip`s of a footage, or of a part of it: `part(count)` -> (first, stop).
 
-    Those of a video have their frames; if they take more than `memory` bytes, it is every second, fourth ... of
-    them. Frames on disk are read when they are wanted.
+    A video's clips hold their frames; if these exceed `memory` bytes, every other clip is dropped until they
+    fit. Frames on disk are read when needed.
     """
     frames = footage.look(memory)
     clips = footage.clips(reach, *(part(footage.count) if part else ()))
@@ -124,7 +124,7 @@ def open_clips(footage, reach, part, memory):
 class VideoScenes(SceneDataset):
     """Scenes over videos or folders of frames, with `steps_per_frame` steps between two frames.
 
-    Of three videos and more, whole ones are set aside for val and test; else the last two parts of each.
+    Three or more videos are split as whole videos; one or two are each split in time.
     """
 
     find = staticmethod(find_videos)
@@ -153,7 +153,7 @@ class VideoScenes(SceneDataset):
                 own = (
                     ""
                     if parts
-                    else f"; {split} has {stop - first} of them, so take {3 * longest} frames or 3 videos"
+                    else f"; {split} has {stop - first} of them; use {3 * longest} frames or 3 videos"
                 )
                 bad[footage.name] = (
                     f"{count} frames, too few for {length} in a row without a cut or a gap{own}"
@@ -179,12 +179,12 @@ class VideoScenes(SceneDataset):
 
     @property
     def source_sizes(self):
-        """Name -> bytes of each video, or frames of each series."""
+        """Name -> bytes of each video, or number of frames of each series."""
         return {f.name: len(f.pictures) if f.pictures else f.path.stat().st_size for f in self.footages}
 
     @property
     def files(self):
-        """The paths of the videos, or of the first frame of each series, whose folder has the others."""
+        """The paths of the videos, or of the first frame of each series."""
         return [(footage.pictures or [footage.path])[0] for footage in self.footages]
 
     def draw(self, rng, reach):
@@ -201,7 +201,7 @@ class VideoScenes(SceneDataset):
         return clip.scene(frames, self.reach, self.steps_per_frame, self.height, self.width)
 
     def draw_clip(self, rng):
-        """(a `Clip`, its frames). Frames on disk show a scene cut only now; another clip is taken then."""
+        """(a `Clip`, its frames). A scene cut in frames on disk shows only now; then draws another clip."""
         for _ in range(DRAWS):
             clip = self.clips[rng.integers(0, len(self.clips))]
             frames = clip.read()
@@ -221,7 +221,7 @@ class FrameScenes(VideoScenes):
 
     @property
     def names(self):
-        """In training the series; else the scenes."""
+        """Names of the series in training, of the scenes in val and test."""
         return [f.name for f in self.footages] if self.split == "train" else super().names
 
 
@@ -230,7 +230,7 @@ def groups_of(footages):
     groups = {footage.name: footage.group for footage in footages}
     if len(set(groups.values())) >= 3 or len(footages) < 3:
         return groups, []
-    text = "all names differ only in their last numbers: they count as different videos"
+    text = "names differ only in their last numbers; assuming that they are different videos"
     return {name: name for name in groups}, [text]
 
 
@@ -245,8 +245,10 @@ def shrunk(frames, size):
 
 
 def part_in_time(split, count, longest):
-    """(first, stop) of a split in a video of `count` frames: the last tenth for test, the one before for val; as
-    many as the longest stream needs if there are three times as many."""
+    """(first, stop) of a split in a video of `count` frames. test is the last tenth, val the one before.
+
+    Both are at least `longest` frames long if the video has three times as many.
+    """
     tenth = (count + 9) // 10
     size = max(tenth, longest) if count >= 3 * longest else tenth
     edges = max(0, count - 2 * size), max(0, count - size), count

@@ -58,12 +58,12 @@ def test_time_stamps_are_used_and_duplicate_frames_dropped(tmp_path):
     frames = [picture(2 * i) for i in range(30)]
     uneven = looked_at(write(tmp_path / "a.mkv", frames, [*range(20), *range(20, 50, 3)]))
     np.testing.assert_allclose(uneven.times, [*range(20), *range(20, 50, 3)])
-    assert uneven.notes == ("its frames are uneven; their time stamps count",)
+    assert uneven.notes == ("its frames are unevenly spaced; using their time stamps",)
     # as from a converter to a fixed rate: each frame twice, every fifth three times
     padded = [frame for i, frame in enumerate(frames) for frame in [frame] * (3 if i % 5 == 4 else 2)]
     even = looked_at(write(tmp_path / "b.mkv", padded))
     np.testing.assert_array_equal(even.times, np.arange(30))
-    assert even.notes == ("36 doubled frames are left out",)
+    assert even.notes == ("36 duplicate frames are left out",)
     # a lost frame, replaced by the one before: the others keep their times
     lost = looked_at(write(tmp_path / "c.mkv", [*frames[:10], frames[9], *frames[11:]]))
     np.testing.assert_array_equal(lost.times, [*range(10), *range(11, 30)])

@@ -44,7 +44,9 @@ def test_a_changed_grid_or_sampler_is_reported_and_a_changed_version_is_not():
     assert sampling.describe_other(now, now) is None and sampling.describe_other(None, now) is None
     assert sampling.describe_other({**now, "opencv": "9"}, now) is None
     other = sampling.describe_other({**now, "opencv": "4.1", "grid": "coarse"}, now)
-    assert other == f"begun with OpenCV 4.1 (grid coarse), now OpenCV {cv2.__version__} (grid {now['grid']})"
+    assert (
+        other == f"started with OpenCV 4.1 (grid coarse), now OpenCV {cv2.__version__} (grid {now['grid']})"
+    )
 
 
 def test_the_grid_is_that_of_opencv():

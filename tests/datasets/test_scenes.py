@@ -314,7 +314,7 @@ def test_bad_folders_of_photographs(tmp_path):
         open_dataset(f"photos:{tmp_path / 'none'}")
     for i in range(2):
         write_png(tmp_path / f"{i}.png", photo(i))
-    with pytest.raises(UserError, match="2 photographs; at least 3"):
+    with pytest.raises(UserError, match="2 photographs; add some"):
         open_dataset(f"photos:{tmp_path}")
     for i in range(3):
         (tmp_path / f"bad{i}.jpg").write_bytes(b"no picture")

@@ -137,6 +137,6 @@ def test_bad_videos(tmp_path):
     with pytest.raises(UserError, match=r"good\.avi \(smaller than 250x400\)"):
         open_dataset(f"videos:{tmp_path}", split="train")
     with pytest.raises(
-        UserError, match=r"good\.avi \(9 frames, too few for 3 in a row.*val has 1 of them, so take 27"
+        UserError, match=r"good\.avi \(9 frames, too few for 3 in a row.*val has 1 of them; use 27"
     ):
         open_dataset(f"videos:{tmp_path}", split="val", crop_size=64)

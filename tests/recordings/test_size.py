@@ -33,7 +33,7 @@ def test_two_sizes_that_both_look_like_a_picture(smooth, tmp_path, steps, more):
     path = tmp_path / "a.dat"
     path.write_bytes(smooth[: 12_500 * steps + more])
     camera, text = guess_camera(path)
-    assert camera == SMALL and "by its pictures" in text
+    assert camera == SMALL and "from its pictures" in text
     alike = float(text.split("250x416 ")[1].split()[0].rstrip(",;"))
     assert alike > 0.6  # this was once too close to tell
 
@@ -52,11 +52,11 @@ def test_the_length_decides_for_empty_pictures_if_only_one_size_fits(tmp_path, k
     spikes = integrate_and_fire([light] * 60, rng) if kind == "flat" else rng.integers(0, 2, (60, 250, 400))
     write_dat(tmp_path / "a.dat", spikes)
     camera, text = guess_camera(tmp_path / "a.dat")  # 60 steps are 6 of 1000x1000, too few for a picture
-    assert camera == SMALL and "by its length alone, 60 whole steps of 250x400" in text
+    assert camera == SMALL and "from its length alone, 60 whole steps of 250x400" in text
     data = (tmp_path / "a.dat").read_bytes()
     for tie in (data[: 12_500 * 52], data[:-7]):  # 52 steps fit 250x416 too; a part of a step fits no size
         (tmp_path / "b.dat").write_bytes(tie)
-        with pytest.raises(UserError, match=r"b\.dat: its size cannot be told"):
+        with pytest.raises(UserError, match=r"b\.dat: cannot determine its size"):
             guess_camera(tmp_path / "b.dat")
 
 
@@ -66,5 +66,5 @@ def test_the_length_decides_for_empty_pictures_if_only_one_size_fits(tmp_path, k
 def test_other_sizes_are_not_mistaken_for_known_ones(tmp_path, height, width, steps):
     """Even if their length fits."""
     write_dat(tmp_path / "a.dat", moving_scene(height, width, steps))
-    with pytest.raises(UserError, match=r"a\.dat: its size cannot be told"):
+    with pytest.raises(UserError, match=r"a\.dat: cannot determine its size"):
         guess_camera(tmp_path / "a.dat")

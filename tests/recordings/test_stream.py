@@ -33,7 +33,7 @@ def test_tiles_cover_an_axis_once_and_keep_clear_of_their_cut_edges(size, tile, 
 
 @pytest.mark.parametrize("tile", [1, 20, 44])
 def test_a_tile_that_is_all_overlap(tile):
-    with pytest.raises(UserError, match=rf"--tile {tile}: .* take 45 or more"):
+    with pytest.raises(UserError, match=rf"--tile {tile}: .* use 45 or more"):
         tiled(None, torch.zeros(1, 41, 400, 400), tile, 5)
 
 

@@ -127,7 +127,7 @@ def test_a_packed_checkpoint(tiny_weights, tmp_path):
     repacked(tmp_path / "large.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED)
     assert (tmp_path / "bomb.pth").stat().st_size < 10**6
     memory, text = peak_of(lambda: load_model(tmp_path / "bomb.pth"))
-    assert memory < 2**24 and "bomb.pth: refused, since it is packed" in text
+    assert memory < 2**24 and "bomb.pth: refused, since it is compressed" in text
     repacked(tiny_weights, tmp_path / "stored.pth", zipfile.ZIP_STORED)
     load_model(tmp_path / "stored.pth")  # stored, not compressed, as a program may repack it
 
@@ -279,7 +279,7 @@ def test_endless_json(tmp_path, text, photos, tiny_weights):
     with pytest.raises(ValueError):
         read_json(path)
     assert read_record(path) is None and read_lines(path) == []
-    with pytest.raises(UserError, match=r"meta\.json: not of simulate\.py"):
+    with pytest.raises(UserError, match=r"meta\.json: not from simulate\.py"):
         simulate.main(["--source", f"photos:{photos}", "--save_path", str(tmp_path), "--workers", "0"])
 
 

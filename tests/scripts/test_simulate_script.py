@@ -83,7 +83,7 @@ def test_a_dataset_resumes_and_its_scenes_do_not_depend_on_existing_ones(big_pho
     kept = (parts / "train/input/scene000000id21.dat").stat().st_mtime_ns
     (parts / "train/input/.scene000001id21.dat.torn").write_bytes(b"half")
     result = simulate(f"photos:{big_photos}", parts, "--count", "3")
-    assert result.returncode == 0 and "2 streams of 41 steps written, 1 there already" in result.stdout
+    assert result.returncode == 0 and "2 streams of 41 steps written, 1 existed" in result.stdout
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(parts) for path in parts.rglob("*") if path.is_file())
     assert len(files) == 1 + 3 * 6
@@ -141,13 +141,15 @@ def test_bad_folders_and_flags_are_refused(big_photos, tmp_path):
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     assert_one_line_error(
-        run_process("simulate.py", "--source", source, "--save_path", foreign), foreign, "not of simulate.py"
+        run_process("simulate.py", "--source", source, "--save_path", foreign),
+        foreign,
+        "not from simulate.py",
     )
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
     mine = tmp_path / "mine"
     assert script.main(["--source", source, "--save_path", str(mine), "--count", "1", "--workers", "0"]) == 0
     refused(mine, "--count", "2", "--seed", "5", match="made with seed 0, not 5")
-    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams are of --data_mode 250")
+    refused(mine, "--split", "test", "--data_mode", "1000", match="its train streams have --data_mode 250")
     assert len(list((mine / "train/input").iterdir())) == 1
     meta = json.loads((mine / "meta.json").read_text())
     taken = next(iter(script.open_dataset(source, split="test").sources)).name
@@ -159,15 +161,15 @@ def test_bad_folders_and_flags_are_refused(big_photos, tmp_path):
         "test",
         "--count",
         "1",
-        match=rf"its train streams have 1 of the test photographs, {taken}",
+        match=rf"its train streams use 1 of the test photographs \(such as {taken}\)",
     )
     (mine / "meta.json").write_text("{")
-    refused(mine, match=r"meta\.json: not of simulate\.py; take a new --save_path")
+    refused(mine, match=r"meta\.json: not from simulate\.py; give a new --save_path")
     refused(
         tmp_path / "new", source="somewhere", match="--source somewhere: choose from photos:DIR, videos:DIR"
     )
     refused(tmp_path / "new", "--rate", "1.5", match="--rate: 1.5 is not from 0.001 to 1")
-    refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all the pixels")
+    refused(tmp_path / "new", "--hot", "0.6", "--dead", "0.6", match="more than all pixels")
     refused(
         tmp_path / "new",
         "--hot_most",
@@ -279,7 +281,7 @@ def test_a_whole_video_becomes_one_stream_with_a_picture_of_every_frame(tmp_path
     before = (tmp_path / "out/test/input/walk.dat").stat().st_mtime_ns
     assert script.main(arguments) == 0
     assert (tmp_path / "out/test/input/walk.dat").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="take --split test"):
+    with pytest.raises(UserError, match="use --split test"):
         script.main([*source, "--workers", "0"])
     meta = json.loads((tmp_path / "out/meta.json").read_text())["splits"]["test"]
     assert meta.pop("long") is True and meta["count"] == 1
@@ -293,11 +295,11 @@ def test_resuming_a_dataset_under_another_grid_prints_a_line(big_photos, tmp_pat
     meta = json.loads((tmp_path / "meta.json").read_text())
     made = meta["splits"]["train"]["made_with"]
     assert made["opencv"] == cv2.__version__ and made["sampler"] == "bicubic"
-    assert "begun with" not in capsys.readouterr().out
+    assert "started with" not in capsys.readouterr().out
     made.update(opencv="4.1.0", grid="1/7 pixel")
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     assert script.main([*arguments, "--count", "2"]) == 0
-    assert "begun with OpenCV 4.1.0 (grid 1/7 pixel), now" in capsys.readouterr().out
+    assert "started with OpenCV 4.1.0 (grid 1/7 pixel), now" in capsys.readouterr().out
 
 
 def test_the_sampler_is_a_setting_of_the_dataset(big_photos, tmp_path, monkeypatch):

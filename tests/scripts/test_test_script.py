@@ -144,7 +144,7 @@ def test_errors_are_one_line_and_leave_nothing(reds, tiny_weights, tmp_path):
         ([*data, "--load_model", str(tmp_path / "no.pth")], "no.pth"),
         ([*data, *weights, "--device", "cuda:77"], "cuda:77"),
         ([*data, *weights, "--key_id", "7"], "14, 21, 28"),
-        ([*data, *weights, "--tile", "100"], "--tile 100: .* take 180 or more"),
+        ([*data, *weights, "--tile", "100"], "--tile 100: .* use 180 or more"),
         ([*data, *weights, "--niqe_params", "no.mat"], "no.mat"),
     ):
         with pytest.raises(UserError, match=word):

@@ -181,8 +181,8 @@ def test_a_deterministic_run_gives_the_same_weights_twice(photos, tiny_weights, 
         (["--load_model", "none.pth"], "none.pth"),
         (["--resume_path", "none"], "none"),
         (["--dataset_path", "none"], "none: no such dataset folder"),
-        (["--dataset_path", "none"], "spike streams simulated from the REDS videos"),
-        (["--dataset_path", "none"], "No dataset is needed for --dataset_path photos:DIR"),
+        (["--dataset_path", "none"], "simulated from the REDS videos"),
+        (["--dataset_path", "none"], "Without a dataset, use --dataset_path photos:DIR"),
         (["--dataset_path", "demo"], "demo"),
     ],
 )
@@ -198,12 +198,12 @@ def test_a_run_over_scenes_records_which_opencv_made_them(photos, tiny_weights, 
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["made_with"]["grid"] in ("exact", "1/32 pixel")
     resume = ["--resume_path", str(tmp_path / "run"), "--save_path", str(tmp_path)]
-    assert train.main(resume) == 0 and "begun with" not in capsys.readouterr().out
+    assert train.main(resume) == 0 and "started with" not in capsys.readouterr().out
     saved = checkpoint.load(tmp_path / "run/last.pth")
     saved["made_with"].update(opencv="4.1.0", grid="coarse")
     checkpoint.save(saved, tmp_path / "run/last.pth")
     assert train.main(resume) == 0
-    assert "begun with OpenCV 4.1.0 (grid coarse), now" in capsys.readouterr().out
+    assert "started with OpenCV 4.1.0 (grid coarse), now" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_its_settings(photos, tiny_weights, tmp_path):
@@ -237,7 +237,7 @@ def test_a_run_under_the_papers_recipe_can_be_extended(photos, tiny_weights, tmp
             train.main(quick(photos, tiny_weights, tmp_path, name, *options, "--max_steps", steps)[1:]) == 0
         )
     assert train.main(["--resume_path", str(tmp_path / "short/last.pth"), "--max_steps", "5"]) == 0
-    with pytest.raises(UserError, match="ends at step 3, but is at 5"):
+    with pytest.raises(UserError, match="ends at step 3, but is already at 5"):
         train.main(["--resume_path", str(tmp_path / "short"), "--max_steps", "3"])
     short, long = (checkpoint.load(tmp_path / name / "last.pth") for name in ("short", "long"))
     assert long["step"] == 5
@@ -361,7 +361,7 @@ def test_a_resumed_run_needs_the_same_dataset(reds, photos, tiny_weights, tmp_pa
     assert train.main(short_run(reds, tiny_weights, tmp_path)) == 0
     smaller = write_reds(tmp_path / "smaller", train=2)
     for other in (str(smaller), f"photos:{photos}"):
-        with pytest.raises(UserError, match="not the samples that the run was made with"):
+        with pytest.raises(UserError, match="not the samples that the run started with"):
             train.main(["--resume_path", str(tmp_path / "run"), "--dataset_path", other, "--max_steps", "2"])
 
 
@@ -471,7 +471,7 @@ def test_a_custom_architecture():
         with pytest.raises(UserError, match="--architecture: "):
             model("--architecture", *flags)
     for flag, value in (("--skip", "motion"), ("--architecture", "channels=8")):
-        with pytest.raises(UserError, match="brings its own architecture"):
+        with pytest.raises(UserError, match="sets the architecture"):
             model("--load_model", "w.pth", flag, value)
 
 

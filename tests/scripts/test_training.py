@@ -267,7 +267,7 @@ def test_a_run_of_an_older_version_is_refused(photos, tiny_weights, tmp_path):
     assert contents.pop("draws") == DRAWS
     checkpoint.save(contents, path)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"last\.pth: begun by an older version .* --load_model"):
+    with pytest.raises(UserError, match=r"last\.pth: from an older version .* --load_model"):
         train.main(["--resume_path", str(path)])
     assert path.read_bytes() == before
 

@@ -266,6 +266,6 @@ def test_the_remedy_names_an_existing_environment(tmp_path, monkeypatch):
     (tmp_path / ".venv/bin/python").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UserError, match=r"run \.venv/bin/python in its place, or first: source \.venv/bin/activate$"
+        UserError, match=r"run \.venv/bin/python instead, or first: source \.venv/bin/activate$"
     ):
         cli.check_packages()

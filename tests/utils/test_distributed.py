@@ -327,7 +327,7 @@ def test_a_run_of_two_processes_equals_that_of_one(photos, tiny_weights, tmp_pat
     files = {path.name for path in (tmp_path / "two").iterdir()}
     assert files == {"config.json", "last.pth", "log.jsonl", "tensorboard", ".lock"}
     result = run_processes(3, "train.py", "--resume_path", tmp_path / "two")
-    assert result.returncode == 0 and "and is there already" in result.stdout, result.stderr
+    assert result.returncode == 0 and "and is already there" in result.stdout, result.stderr
 
 
 def test_validation_with_fewer_pictures_than_processes(reds, tiny_weights, tmp_path):
