@@ -108,7 +108,7 @@ def check_flags(settings):
     for path in (output, output.with_suffix(".png"), output.with_suffix(".csv")):
         read_too = any(path.exists() and source.exists() and path.samefile(source) for source in read)
         if read_too or (path.exists() and not settings.overwrite):
-            remedy = "is an input; choose" if read_too else "is there already; add --overwrite, or choose"
+            remedy = "is an input; choose" if read_too else "already exists; add --overwrite, or choose"
             raise UserError(f"--output {output}: {path} {remedy} another name")
 
 

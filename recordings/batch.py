@@ -61,7 +61,7 @@ def list_recordings(names):
             inside = [str(file) for file in files if not file.name.startswith(".")]
             if not inside:
                 raise UserError(
-                    f"{name}: a folder without recordings, no plain file; name a folder of {', '.join(SUFFIXES)}"
+                    f"{name}: a folder without recordings, not a regular file; give a folder of {', '.join(SUFFIXES)}"
                 )
             found += inside
         elif glob.has_magic(name):
@@ -135,7 +135,7 @@ def inspect_rules(settings, recordings: list[str], paths: list[Path]) -> list[tu
             f"--bad_pixels {table}: a table in CSV; take a name that ends in .csv",
         ),
         (table and count > 1, f"--bad_pixels with {count} recordings: the table is for one; name one"),
-        (there, f"--bad_pixels {table}: is there already; add --overwrite, or take another name"),
+        (there, f"--bad_pixels {table}: already exists; add --overwrite, or choose another name"),
     ]
 
 

@@ -33,7 +33,7 @@ KINDS = (
 
 
 def first_bytes(path):
-    """The first bytes of a plain file; b"" for anything else."""
+    """The first bytes of a regular file; b"" for anything else."""
     if not Path(path).is_file():
         return b""
     with open(path, "rb") as file:

@@ -165,7 +165,7 @@ def show_inspection(settings, recording: Recording, lines: list[str], pixels: Pi
     path = settings.output
     if path.exists() and not settings.overwrite and not is_sheet(path):
         raise UserError(
-            f"--output {path}: is there already, and not a sheet of --inspect; add --overwrite, or take another name"
+            f"--output {path}: already exists, and not a sheet of --inspect; add --overwrite, or choose another name"
         )
     speed = settings.steps_per_second
     for line in (*lines, *pixels.lines, f"{len(recording) / speed:.4g} s at {speed:g} steps a second"):

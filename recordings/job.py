@@ -200,7 +200,7 @@ class Job:
         """Log that the output is complete, and write the page of --report all the same."""
         self.report(math.nan)
         cli.log(
-            f"{self.output.place()}: is there already, by the same settings; nothing to do (--overwrite makes it again)"
+            f"{self.output.place()}: already exists, by the same settings; nothing to do (--overwrite makes it again)"
         )
 
 

@@ -70,15 +70,15 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     ends = getattr(settings, "ends", False)
     keys = key_frames(steps, start, stop, stride, bin, ends)
     output = getattr(settings, "output", None)
-    if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
-        several = f"the first of step {mirrored[0]} and the last of step {mirrored[-1]}"
-        which = several if len(mirrored) > 1 else f"of step {mirrored[0]}"
-        lines.append(f"ends: {plural(len(mirrored), 'picture')}, {which}, by windows mirrored at the ends")
     if steps is not None:
         lines += describe_short(keys, fps, settings)
     if keys and output and output.suffix.lower() == ".png" and not output.is_dir() and stop is None:
         middle = 0 if steps is None or start is not None else len(keys) // 2
         keys = keys[middle : middle + 1]  # a PNG shows one moment
+    if ends and (mirrored := [key for key in keys if is_mirrored(key, steps, bin)]):
+        several = f"the first of step {mirrored[0]} and the last of step {mirrored[-1]}"
+        which = several if len(mirrored) > 1 else f"of step {mirrored[0]}"
+        lines.append(f"ends: {plural(len(mirrored), 'picture')}, {which}, by windows mirrored at the ends")
     if not keys:
         raise UserError(
             f"{settings.recording}: no picture to show{describe_shortage(steps, start, stop, bin)}"

@@ -49,7 +49,7 @@ def page_path(settings) -> Path:
     path = output.with_suffix(".html") if is_file else output / "report.html"
     if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):
         raise UserError(
-            f"{path}: is there already, and not a page of this script; add --overwrite, or take another --output"
+            f"{path}: already exists, and not a page of this script; add --overwrite, or choose another --output"
         )
     return path
 

@@ -49,7 +49,7 @@ class Output:
             self.lock = lock_folder(self.workplace)
         except BlockingIOError:
             raise UserError(
-                f"--output {self.path}: another run is writing it; wait for it, or take another name"
+                f"--output {self.path}: another run is writing it; wait for it, or choose another name"
             ) from None
         record = read_record(self.workplace / RECORD)
         unfinished = record and not record["whole"] and not self.piped
@@ -87,7 +87,7 @@ class Output:
         if self.one_file and not self.piped and known and need > disk.free:
             raise UserError(
                 f"--output {self.path}: {len(self.keys)} pictures need {need / 1e6:,.1f} MB, and {folder} has {disk.free / 1e6:,.1f} "
-                "MB free; raise --stride, narrow --start and --stop, or take another disk"
+                "MB free; raise --stride, narrow --start and --stop, or choose another disk"
             )
 
     def save_record(self, whole, path=None, **more):

@@ -50,7 +50,7 @@ class PngFolder(Output):
         if record and record["whole"] and not overwrite:
             changed = describe_change(record["about"], self.about, "")
             raise UserError(
-                f"--output {self.path}: is there already{changed}; add --overwrite, or take another folder"
+                f"--output {self.path}: already exists{changed}; add --overwrite, or choose another folder"
             )
 
     def clear(self):
@@ -110,13 +110,13 @@ class PictureFile(Output):
             record = self.finished_record()
             changed = describe_change(record["about"], self.about, "") if record else ""
             raise UserError(
-                f"--output {self.path}: is there already{changed}; add --overwrite, or take another name"
+                f"--output {self.path}: already exists{changed}; add --overwrite, or choose another name"
             )
         place = self.workplace
         foreign = not record and place.exists() and not (place.is_dir() and not foreign_files(place))
         if foreign or place.is_symlink():
             raise UserError(
-                f"{place}: pictures would be collected here, but it is not from this script; move it, or take another "
+                f"{place}: pictures would be collected here, but it is not from this script; move it, or choose another "
                 "--output"
             )
 

@@ -58,12 +58,13 @@ class Footage:
         if self.pictures:
             return self.look_at_pictures()
         kept, frames, seconds, changes, damaged, before, most_level = [], [], [], [], [], None, 0
+        resized = []
         for second, frame in decode(self.path):
-            if frame is None or (before is not None and frame.shape != before.shape):
-                damaged.append(len(changes))
+            other_size = frame is not None and before is not None and frame.shape != before.shape
+            if frame is None or other_size:
+                (resized if other_size else damaged).append(len(changes))
                 changes.append(np.inf)
                 seconds.append(None if frame is None else second)
-                before = before if frame is None else frame
                 frames.append(None)
                 continue
             level = 255 if frame.dtype == np.uint8 else 65535
@@ -81,13 +82,14 @@ class Footage:
         self.white = 255 if before.dtype == np.uint8 else white_of(np.array([max(most_level, 1)], np.uint16))
         # changes were relative to 16 bits
         changes = np.array(changes) * (65535 / self.white if self.white != 255 else 1)
-        self.indices, self.times, notes = frame_times(seconds, changes, damaged)
+        unusable = sorted(damaged + resized)
+        self.indices, self.times, notes = frame_times(seconds, changes, unusable)
         gaps = np.diff(self.times) > LONGEST_GAP
-        lost = [np.any((np.array(damaged) > a) & (np.array(damaged) < b)) for a, b in pairs(self.indices)]
+        lost = [np.any((np.array(unusable) > a) & (np.array(unusable) < b)) for a, b in pairs(self.indices)]
         cut = changes[self.indices[1:]] > SCENE_CUT
         self.breaks = tuple(np.flatnonzero(gaps | lost | cut) + 1)
-        bad = [(first + 1, last) for first, last in stretches(np.isin(np.arange(len(changes)), damaged))]
-        self.notes = (*([f"damaged: {runs(bad)}"] if bad else []), *notes)
+        left_out = {"damaged": damaged, "not {}x{}, left out".format(*self.shape): resized}
+        self.notes = (*(f"{what}: {runs_of(frames)}" for what, frames in left_out.items() if frames), *notes)
         return kept
 
     def look_at_pictures(self):
@@ -302,6 +304,12 @@ def stretches(flags):
     """[(first, last + 1)] of each run of True."""
     edges = np.flatnonzero(np.diff([False, *flags, False]))
     return list(zip(edges[::2], edges[1::2]))
+
+
+def runs_of(indices):
+    """Describe frames by their indices, counted from 1 as in `runs`."""
+    cuts = np.flatnonzero(np.diff(indices) > 1) + 1
+    return runs([(part[0] + 1, part[-1] + 1) for part in np.split(np.array(indices), cuts)])
 
 
 def runs(stretches):

@@ -100,6 +100,22 @@ def test_a_damaged_frame_is_named_and_the_rest_used(tmp_path):
     np.testing.assert_array_equal(footage.indices[[8, 9]], [8, 10])
 
 
+def test_a_video_that_changes_its_size_keeps_the_first(tmp_path):
+    """Such as two recordings joined into one file. Frames of the other size would give clips too small."""
+    for i, (height, width) in enumerate([(64, 96), (96, 160)]):
+        frames = [picture(j, height, width) for j in range(20)]
+        write(tmp_path / f"{i}.ts", frames, codec="mpeg2video", pixels="yuv420p")
+    path = tmp_path / "joined.mpg"
+    path.write_bytes((tmp_path / "0.ts").read_bytes() + (tmp_path / "1.ts").read_bytes())
+    footage = looked_at(path)
+    count = footage.count  # 20, or 19 if the decoder drops the frame before the change
+    assert footage.shape == (64, 96) and count >= 19
+    assert footage.notes[0] == f"not 64x96, left out: frames {count + 1} to {count + 20}"
+    for first, last in footage.clips(3):
+        (clip,) = footage.read([(first, last)])
+        assert clip.shape[1:] == (64, 96) and last < count
+
+
 def test_layouts_of_frames(tmp_path):
     def frames(folder, names):
         for i, name in enumerate(names):

@@ -118,7 +118,7 @@ def test_a_sheet_replaces_only_a_sheet(tmp_path):
         str(truth),
     ]
     with pytest.raises(
-        UserError, match=r"truth\.png: is there already, and not a sheet of --inspect; add --overwrite"
+        UserError, match=r"truth\.png: already exists, and not a sheet of --inspect; add --overwrite"
     ):
         script.main(arguments)
     assert truth.read_bytes() == before
@@ -134,7 +134,7 @@ def test_a_table_has_the_bad_pixels(tmp_path):
     table = tmp_path / "bad.csv"
     assert script.main([*arguments, str(table)]) == 0
     assert table.read_text() == "row,column,rate,kind\n7,30,1,hot\n20,11,0,dead\n"
-    for name, words in (("bad.csv", "is there already; add --overwrite"), ("bad.txt", r"ends in \.csv")):
+    for name, words in (("bad.csv", "already exists; add --overwrite"), ("bad.txt", r"ends in \.csv")):
         with pytest.raises(UserError, match=words):
             script.main([*arguments, str(tmp_path / name)])
     with pytest.raises(UserError, match="--inspect finds them; add it"):

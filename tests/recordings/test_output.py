@@ -96,7 +96,7 @@ def test_existing_files_are_replaced_only_with_overwrite(tmp_path, name):
     fill(out)
     out.finish(len(KEYS))
     out.close()
-    with pytest.raises(UserError, match=rf"--output .*{name}: is there already; add --overwrite"):
+    with pytest.raises(UserError, match=rf"--output .*{name}: already exists; add --overwrite"):
         make(tmp_path / name).claim()
     out = make(tmp_path / name)
     out.claim(overwrite=True)

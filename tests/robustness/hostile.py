@@ -156,7 +156,7 @@ def pick(rng, options):
 
 
 def place_odd(rng, path):
-    """Put something other than a plain file at a path."""
+    """Put something other than a regular file at a path."""
     kind = pick(rng, ("pipe", "folder", "gone", "loop", "zero", "null", "empty", "sparse"))
     if kind == "pipe":
         os.mkfifo(path)

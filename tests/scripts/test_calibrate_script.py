@@ -249,7 +249,7 @@ def test_bad_recordings_and_flags_are_refused(place, tmp_path):
         "both are needed": [*dark, "--output", tmp_path / "x.npz"],
         "use one or the other": [*dark, "--published", place / "camera.npz", "--output", tmp_path / "x.npz"],
         "an .npz file": [*dark, *flat, *SIZE, "--output", tmp_path / "x.dat"],
-        "is there already; add --overwrite": [*dark, *flat, *SIZE, "--output", place / "camera.npz"],
+        "already exists; add --overwrite": [*dark, *flat, *SIZE, "--output", place / "camera.npz"],
         "flat.npy is 20x30 and .*dark.npy is 40x50; use recordings of one camera": [
             *("--dark", tmp_path / "dark.npy"), *("--flat", tmp_path / "flat.npy"), "--output", tmp_path / "x.npz"
         ],

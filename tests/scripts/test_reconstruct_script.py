@@ -272,8 +272,8 @@ def test_finished_pictures_are_not_made_again(recording, options, tmp_path, caps
     run(*arguments)
     assert "11 pictures of steps 20 to 120, 1 made now" in capsys.readouterr().out
     run(*arguments)
-    assert "is there already, by the same settings; nothing to do" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"is there already, with gamma 1.0, not 2.0; add --overwrite"):
+    assert "already exists, by the same settings; nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"already exists, with gamma 1.0, not 2.0; add --overwrite"):
         run(*arguments, "--gamma", 2)
     run(*arguments, "--gamma", 2, "--overwrite")
     assert "11 made now" in capsys.readouterr().out
@@ -302,12 +302,12 @@ def test_a_repeated_command_only_writes_the_page(recording, kind, tmp_path, caps
         assert np.abs(shown.astype(int) - picture).mean() < (4 if kind[-4:] in (".mp4", ".avi") else 0.01)
     if kind != "x":  # another file with this name is not ours
         (tmp_path / kind).write_bytes(b"mine")
-        with pytest.raises(UserError, match="is there already; add --overwrite"):
+        with pytest.raises(UserError, match="already exists; add --overwrite"):
             run(*arguments)
         assert (tmp_path / kind).read_bytes() == b"mine"
     if kind[-4:] in (".mp4", ".avi"):
         run(*arguments, "--overwrite")
-        with pytest.raises(UserError, match="is there already"):
+        with pytest.raises(UserError, match="already exists"):
             run(*arguments, "--fps", 10)
 
 
@@ -361,7 +361,7 @@ def test_the_page_shows_the_new_pictures_and_replaces_no_other_file(recording, t
     path, _ = recording
     arguments = [path, "--method", "tfp", "--stride", 50, "--report", "--output", tmp_path / "x.npy"]
     (tmp_path / "x.html").write_text("mine")
-    with pytest.raises(UserError, match=r"x\.html: is there already, and not a page of this script"):
+    with pytest.raises(UserError, match=r"x\.html: already exists, and not a page of this script"):
         run(*arguments)
     assert (tmp_path / "x.html").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     (tmp_path / "x.html").unlink()
@@ -766,6 +766,8 @@ def test_pictures_up_to_the_ends(tmp_path, options, capsys):
     assert len([*(tmp_path / "binned").glob("*.png")]) == 5  # a stride of 21
     run(tmp_path / "a.npy", *flags[:-4], "--stop", 1, "--ends", "--output", tmp_path / "first.npy")
     assert "ends: 1 picture, of step 0, by" in capsys.readouterr().out
+    run(tmp_path / "a.npy", *flags, "--ends", "--output", tmp_path / "middle.png")
+    assert "ends:" not in capsys.readouterr().out  # the one picture has a whole window
     for more in (["--report"], ["--method", "tfi"], ["--beside", "tfp"]):
         with pytest.raises(UserError, match=f"--ends with {more[0]}"):
             run(tmp_path / "a.npy", *flags, *more, "--ends", "--output", tmp_path / "c.npy")
