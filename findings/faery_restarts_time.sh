@@ -4,7 +4,7 @@
 # guess:    A part cut from a recording keeps its times in every format that faery writes.
 # seen:     By default .es, .dat and .raw files start at time 0. In .dat and .raw the true start is in a
 #           header line that faery reads and expelliarmus does not. In .es it is lost for faery, too. CSV and
-#           AEDAT keep the times. zero_t0=False keeps it there, too.
+#           AEDAT keep the times. zero_t0=False keeps it in .es, too.
 # output:
 #     s.es: first spike at {'faery': 0} us
 #     s.dat: first spike at {'expelliarmus': 0, 'faery': 10000} us

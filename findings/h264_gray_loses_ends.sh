@@ -4,8 +4,8 @@
 # guess:    Lossless H.264 with pix_fmt gray keeps all 256 grey levels.
 # seen:     It stores all 256, but not that black is 0 and white 255. A decoder takes them for 16 to 235:
 #           everything up to 16 becomes black, everything from 235 on white, and grey levels move by up to 20.
-#           With codec_context.color_range = 2 all are kept. yuv420p, stored as 16 to 235 from the start, is
-#           off by 1 at most. FFV1 keeps gray.
+#           With codec_context.color_range = 2 all are kept. With codec_context.color_range = 2 all are kept.
+#           yuv420p, stored as 16 to 235 from the start, is off by 1 at most. FFV1 keeps gray.
 # output:
 #     libx264, yuv420p, range None: 220 levels in the file, off by at most {'PyAV': 1, 'OpenCV': 1}
 #     libx264, gray, range None: 256 levels in the file, off by at most {'PyAV': 20, 'OpenCV': 20}
