@@ -160,10 +160,11 @@ def measured(path, spikes, threads):
     process = context.Process(target=measure, args=(path, spikes, threads, results), daemon=True)
     process.start()
     while True:
+        ended = not process.is_alive()  # asked first: a process may put its results and end during the wait
         try:
             return results.get(timeout=1)
         except queue.Empty:
-            if not process.is_alive():
+            if ended:
                 raise UserError(f"{path}: its run ended with exit status {process.exitcode}") from None
 
 

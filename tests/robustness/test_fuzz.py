@@ -63,6 +63,7 @@ def test_faults_of_a_case_are_detected(tmp_path, monkeypatch):
     assert fault_of(lambda: 0) is None and fault_of(lambda: raising(UserError("--flag x: bad"))) is None
     assert "ZeroDivisionError" in fault_of(lambda: 1 // 0)
     assert "0.2 s" in fault_of(endless)
+    monkeypatch.setattr(fuzz, "SECONDS", 30)
     assert "exit status 1" in fault_of(lambda: raising(SystemExit(1))) and "exit status 3" in fault_of(
         lambda: 3
     )
