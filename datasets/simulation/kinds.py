@@ -12,7 +12,7 @@ import numpy as np
 from swinsf.datasets.bad_pixels import classify, nearest_good
 from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 
-MOST_BINNED = 20  # maximum steps per bin when training for cameras, as with --bin auto
+MOST_BINNED = 8  # maximum steps per bin when training for cameras, see `draw_binned`
 BRIGHTEST_BINNED = 1.2  # maximum exposure after binning; --bin auto does not bin brighter recordings
 STEPS_BEFORE = 40  # maximum steps from a start in phase to a training stream's first step
 # range of steps in the dark and flat recordings that calibrate a training scene
