@@ -82,7 +82,7 @@ class Footage:
         self.white = 255 if before.dtype == np.uint8 else white_of(np.array([max(most_level, 1)], np.uint16))
         # changes were relative to 16 bits
         changes = np.array(changes) * (65535 / self.white if self.white != 255 else 1)
-        unusable = sorted(damaged + resized)
+        unusable = damaged + resized
         self.indices, self.times, notes = frame_times(seconds, changes, unusable)
         gaps = np.diff(self.times) > LONGEST_GAP
         lost = [np.any((np.array(unusable) > a) & (np.array(unusable) < b)) for a, b in pairs(self.indices)]
@@ -144,16 +144,16 @@ class Footage:
         return np.stack(frames)
 
 
-def frame_times(seconds, changes, damaged=()):
+def frame_times(seconds, changes, unusable=()):
     """(indices of the frames to use, their times in typical intervals, notes).
 
     seconds: each frame's time stamp, or None if unknown. changes: from the previous frame, in grey levels.
-    Drops duplicates. Times are the time stamps. But if a converter to a fixed rate duplicated frames, the
-    remaining ones are evenly spaced.
+    unusable: indices of frames to skip. Duplicates are skipped, too. Times are the time stamps. But if a
+    converter to a fixed rate duplicated frames, the remaining ones are evenly spaced.
     """
     count, notes = len(changes), []
     known = [second for second in seconds if second is not None]
-    good = np.setdiff1d(np.arange(count), damaged)
+    good = np.setdiff1d(np.arange(count), unusable)
     if len(known) < len(good) or np.any(np.diff(known) <= 0):
         seconds = np.arange(count, dtype=float)
         notes += ["its time stamps are not in order; assuming evenly spaced frames"] if any(known) else []
@@ -183,7 +183,7 @@ def frame_times(seconds, changes, damaged=()):
         # containers round their time stamps
         steps = np.where(np.abs(steps - np.round(steps)) < 0.1, np.round(steps), steps)
         times = np.concatenate([[0], np.cumsum(np.maximum(steps, 1e-3))])
-        if not damaged and np.any(np.abs(steps - 1) > 0.1):
+        if not unusable and np.any(np.abs(steps - 1) > 0.1):
             notes.append("its frames are unevenly spaced; using their time stamps")
     if doubled:
         notes.append(f"{doubled} duplicate frames are left out")
@@ -307,9 +307,8 @@ def stretches(flags):
 
 
 def runs_of(indices):
-    """Describe frames by their indices, counted from 1 as in `runs`."""
-    cuts = np.flatnonzero(np.diff(indices) > 1) + 1
-    return runs([(part[0] + 1, part[-1] + 1) for part in np.split(np.array(indices), cuts)])
+    """Describe frames by their indices from 0, with numbers from 1, as `runs` does."""
+    return runs([(first + 1, last) for first, last in stretches(np.isin(range(max(indices) + 1), indices))])
 
 
 def runs(stretches):
