@@ -307,11 +307,11 @@ def stretches(flags):
 
 
 def runs_of(indices):
-    """Describe frames by their indices from 0, with numbers from 1, as `runs` does."""
+    """Describe the frames at these indices, counted from 1: "frame 3, frames 7 to 9"."""
     return runs([(first + 1, last) for first, last in stretches(np.isin(range(max(indices) + 1), indices))])
 
 
 def runs(stretches):
-    """Describe (first, last) pairs: "frame 3, frames 7 to 9"."""
+    """The same for (first, last) pairs, already counted from 1."""
     texts = [f"frames {a} to {b}" if b > a else f"frame {a}" for a, b in stretches]
     return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
