@@ -22,6 +22,7 @@ def open_dataset(
     length: int = 1000,
     seed: int = 0,
     sensor: str | None = None,
+    calibrated: float | None = None,
     steps_per_frame: int = 40,
     steps: int = STEPS,
     flip: bool | None = None,
@@ -33,7 +34,8 @@ def open_dataset(
     data_mode sets size and layout: "250" spike-REDS, "1000" spike-X4K, "no_gt" classA. A folder without
     pictures opens as classA under "250" too. key_id: the picture to score if a stream has several.
     crop_size, length (samples per epoch) and seed are for training scenes; `Augmented` crops other datasets.
-    sensor: the scenes' sensor, a name in SENSORS (default: SENSOR_OF). steps_per_frame, and steps that each
+    sensor: the scenes' sensor, a name in SENSORS (default: SENSOR_OF). calibrated: share of the training scenes
+    of sensor "camera" that come with a calibration (default: half). steps_per_frame, and steps that each
     scene must cover, are for videos and frames. flip: whether a folder's streams are stored upside down
     (default: as usual in its layout). rate: spikes per step at white of a folder's streams (default: see
     `rates.choose`).
@@ -65,6 +67,10 @@ def open_dataset(
             f"--rate {rate} with {path}: the sensor sets the rate of simulated scenes; leave it out",
         ),
         (
+            calibrated is not None and not (simulated and sensor == "camera"),
+            f"--calibrated {calibrated}: only scenes of --sensor camera come with a calibration; leave it out",
+        ),
+        (
             demo and (data_mode, split) != ("250", "test"),
             "--dataset_path demo: only for testing, with --data_mode 250; give a dataset folder, photos:DIR, videos:DIR or frames:DIR",
         ),
@@ -87,6 +93,8 @@ def open_dataset(
             length = -(-FIXED_SCENES // kinds) * kinds  # the same number of each kind
         style = STYLES[sensor if sensor in STYLES else data_mode]
         options = {"seed": seed, "key_id": key_id, "style": style, "sensors": SENSORS[sensor]}
+        if calibrated is not None:
+            options["calibrated"] = calibrated
         if kind != "photos":
             return (VideoScenes if kind == "videos" else FrameScenes)(
                 source, split, height, width, length, steps_per_frame=steps_per_frame, steps=steps, **options

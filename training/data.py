@@ -17,7 +17,7 @@ from swinsf.utils.guard import read_json
 def open_data(settings: TrainSettings) -> tuple[Any, Any, list[str]]:
     """(training set, validation set or None, lines about both)."""
     path, mode = settings.dataset_path, settings.data_mode
-    names = ("sensor", "steps_per_frame", "flip", "rate")
+    names = ("sensor", "calibrated", "steps_per_frame", "flip", "rate")
     stored = {name: getattr(settings, name) for name in names}
     crops = {"crop_size": settings.crop_size, "length": settings.epoch_length, "seed": settings.seed}
     train, val = open_dataset(path, mode, "train", **crops, **stored), None

@@ -68,6 +68,11 @@ class TrainSettings:
         "sensor of simulated scenes (default: reds, or x4k in data mode 1000)",
         choices=choices.SENSORS,
     )
+    calibrated: float | None = flag(
+        None,
+        "share of the scenes of --sensor camera that come with a calibration, 0 to 1 (default 0.5)",
+        type=cli.number(float, 0, 1),
+    )
     steps_per_frame: int = flag(
         40, "steps between two frames of videos:DIR or frames:DIR", type=cli.positive_int
     )

@@ -6,7 +6,7 @@ import skimage.data
 from torch.utils.data import Dataset
 
 from swinsf.datasets.augment import to_item
-from swinsf.datasets.simulation.kinds import Kind, draw_kind, fill_bad, fixed_kinds, measure
+from swinsf.datasets.simulation.kinds import CALIBRATED, Kind, draw_kind, fill_bad, fixed_kinds, measure
 from swinsf.datasets.simulation.photos import read_photo, readable, split_photos
 from swinsf.datasets.simulation.scenes import STYLES, PhotoScene, draw_layer, draw_object, draw_scene
 from swinsf.datasets.simulation.sensor import SENSORS, draw_pattern, simulate
@@ -25,10 +25,19 @@ class SceneDataset(Dataset):
     stream_steps = STEPS  # number of steps in a sample; its pictures belong to the middle 41
 
     def __init__(
-        self, split, height, width, length, seed=0, key_id=None, style=STYLES["250"], sensors=SENSORS["ideal"]
+        self,
+        split,
+        height,
+        width,
+        length,
+        seed=0,
+        key_id=None,
+        style=STYLES["250"],
+        sensors=SENSORS["ideal"],
+        calibrated=CALIBRATED,
     ):
         self.split, self.height, self.width, self.length, self.key_id = split, height, width, length, key_id
-        self.style, self.sensors = style, sensors
+        self.style, self.sensors, self.calibrated = style, sensors, calibrated
         self.kinds = () if split == "train" else fixed_kinds(sensors)  # assigned to samples in rotation
         self.seed = seed if split == "train" else 0  # fixed scenes do not change with the run's seed
 
@@ -75,8 +84,10 @@ class SceneDataset(Dataset):
         )
         if self.kinds:
             kind = self.kinds[index % len(self.kinds)]
+        elif self.split == "train":
+            kind = draw_kind(self.sensors, rng, self.calibrated)
         else:
-            kind = draw_kind(self.sensors, rng) if self.split == "train" else Kind(self.sensors.draw(rng))
+            kind = Kind(self.sensors.draw(rng))
         sample = {
             "name": f"scene_{epoch}_{index:05d}",
             **self.simulate(rng, self.stream_steps, self.shown_at, kind),

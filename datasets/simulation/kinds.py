@@ -15,6 +15,7 @@ from swinsf.datasets.simulation.sensor import SENSORS, Sensor
 MOST_BINNED = 8  # maximum steps per bin when training for cameras, see `draw_binned`
 BRIGHTEST_BINNED = 1.2  # maximum exposure after binning; --bin auto does not bin brighter recordings
 STEPS_BEFORE = 40  # maximum steps from a start in phase to a training stream's first step
+CALIBRATED = 0.5  # share of the training scenes of cameras that come with a calibration
 # range of steps in the dark and flat recordings that calibrate a training scene
 CALIBRATION_STEPS = (2000, 20000)
 FLAT_RATE = 0.3  # mean spikes per step and pixel in the flat recording
@@ -83,12 +84,12 @@ def fixed_kinds(sensors):
     return next((kinds for name, kinds in VALIDATION.items() if SENSORS[name] == sensors), ())
 
 
-def draw_kind(sensors, rng):
+def draw_kind(sensors, rng, calibrated=CALIBRATED):
     """Draw a `Kind` for a training scene.
 
     "x4k": half are in phase; half start with random charges. A quarter of those in phase start 1 to 40 steps
-    before the stream, because nobody knows where spike-X4K's streams were cut. "camera": half are calibrated.
-    Other sensors have one kind.
+    before the stream, because nobody knows where spike-X4K's streams were cut. "camera": the share
+    `calibrated` of the scenes comes with a calibration. Other sensors have one kind.
     """
     sensor = sensors.draw(rng)
     if sensors == SENSORS["x4k"]:
@@ -98,7 +99,7 @@ def draw_kind(sensors, rng):
         return Kind(dataclasses.replace(sensor, before=before), "in_phase")
     if sensors == SENSORS["camera"]:
         binned = draw_binned(sensor, rng)
-        steps = round(np.exp(rng.uniform(*np.log(CALIBRATION_STEPS)))) if rng.random() < 0.5 else 0
+        steps = round(np.exp(rng.uniform(*np.log(CALIBRATION_STEPS)))) if rng.random() < calibrated else 0
         return Kind(binned, "calibrated" if steps else "plain", binned.exposure / sensor.exposure, steps)
     return Kind(sensor)
 

@@ -132,12 +132,12 @@ SENSORS = {
             "exposure": (0.035, 3.3),  # white gathers 0.02 to 2 thresholds per step
             "electrons": (5000, 30000),
             "dark": (0.001, 0.008),
+            "gain_spread": (0.015, 0.06),  # measured ones: 0.02 to 0.025; SCSim's: 0.058
             "hot": (1e-4, 3e-3),
         },
         linear={
             "dark_spread": (0.3, 0.55),
-            "gain_spread": (0.015, 0.03),
-            "threshold_spread": (0.0, 0.015),
+            "threshold_spread": (0.0, 0.045),
             "column_spread": (0.0, 0.002),
             "row_spread": (0.0, 0.002),
             "first_column": (0.0, 0.25),

@@ -73,6 +73,8 @@ def test_cameras_in_training_are_half_calibrated():
     )
     assert not any(kind.calibration for kind in kinds if kind.name == "plain")
     assert draw_kind(SENSORS["ideal"], rng) == Kind(IDEAL)
+    assert not any(draw_kind(SENSORS["camera"], rng, calibrated=0).calibration for _ in range(100))
+    assert all(draw_kind(SENSORS["camera"], rng, calibrated=1).calibration for _ in range(100))
 
 
 def test_spike_counts_have_the_stated_error():
