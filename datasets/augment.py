@@ -9,7 +9,7 @@ from swinsf.utils.timing import STEPS
 
 # A tag before the run's seed keeps the random numbers of order, crops and scenes (SCENE_DRAWS) independent.
 TAG_ORDER, TAG_CROP = 1, 2
-DRAWS = 7  # version of the samples that a seed gives; a run resumes only under the version it began with
+DRAWS = 8  # version of the samples that a seed gives; a run resumes only under the version it began with
 
 
 def to_item(sample):

@@ -9,7 +9,7 @@ from swinsf.utils.allocator import tune_allocator
 
 # Spins of a waiting thread of PyTorch's OpenMP library (libgomp) before it sleeps. The default, some
 # milliseconds, takes CPU time from other processes; sleeping at once makes each operation start late.
-SPINS = 1000
+SPINS = 3000
 
 
 def available_cpus(root: str | Path = "/") -> int:

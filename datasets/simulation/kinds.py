@@ -37,7 +37,7 @@ def levels(name, sensor, whites, calibration=0):
     return tuple(Kind(sensor, name, calibration=calibration) for sensor in sensors)
 
 
-# USUAL: the middle of SENSORS["camera"]. NOISY: the typical camera assumed before real ones were measured.
+# USUAL: a typical measured camera. NOISY: the typical camera assumed before real ones were measured.
 USUAL = Sensor(
     electrons=15000,
     dark=0.004,

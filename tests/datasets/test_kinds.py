@@ -33,6 +33,7 @@ from swinsf.datasets.simulation.sensor import (
 from swinsf.evaluation.evaluate import BASELINES, calibration_of, evaluate, network
 from swinsf.models import SwinSF, SwinSFConfig
 from swinsf.recordings.binning import bin_steps
+from swinsf.utils.cli import UserError
 
 
 def still(grey, steps, side=200):
@@ -178,6 +179,18 @@ def test_training_samples_of_cameras_have_maps_that_collate(photos):
     assert (maps[plain, 0] == 0).all() and (maps[plain, 1] == 1).all()
     assert (maps[~plain, 1].flatten(1).std(1) > 0.005).all()
     assert calibration_of({"spikes": batch["spikes"]}) is None
+
+
+def test_the_share_of_calibrated_scenes(photos):
+    path = f"photos:{photos}"
+    for share, kind in ((0.0, "plain"), (1.0, "calibrated")):
+        options = {"crop_size": 40, "length": 12, "sensor": "camera", "calibrated": share}
+        dataset = open_dataset(path, "250", "train", **options)
+        assert {dataset.read(index)["kind"] for index in range(12)} == {kind}
+        assert len(open_dataset(path, "250", "val", **options).kinds) == 12  # validation keeps all kinds
+    for source, sensor in ((path, "reds"), (path, None), ("demo", "camera")):
+        with pytest.raises(UserError, match="only scenes of --sensor camera come with a calibration"):
+            open_dataset(source, "250", "train", sensor=sensor, calibrated=0.5)
 
 
 def test_maps_are_cropped_and_flipped_with_the_spikes(photos):
