@@ -14,7 +14,7 @@ with RSIR; 1 / rate is assumed to be proportional to 1 / (light + dark), as for 
 import csv
 from pathlib import Path
 
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.cli import UserError, refuse
 
 
@@ -44,11 +44,11 @@ def parse_settings(arguments):
     )
     flag("--overwrite", action="store_true", help="replace existing files")
     flag("--keep_shading", action="store_true", help="do not correct smooth shading by lens and lamp")
-    flag("--height", type=cli.side, help="height of a .dat file (default: detected)")
-    flag("--width", type=cli.side, help="width of a .dat file (default: detected)")
+    flag("--height", type=flags.side, help="height of a .dat file (default: detected)")
+    flag("--width", type=flags.side, help="width of a .dat file (default: detected)")
     flag(
         "--flip",
-        type=cli.truth,
+        type=flags.truth,
         help="whether steps are stored upside down, True or False (default: as usual for the size)",
     )
     flag(

@@ -18,7 +18,7 @@ after an interruption. Dark recordings are brightened and their steps binned; a 
 
 from pathlib import Path
 
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.timing import STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
@@ -47,11 +47,11 @@ def parse_settings(arguments):
         "or a folder of PNGs; {name}: the recording's name " + OUTPUT,
     )
     flag("--overwrite", action="store_true", help="replace an existing output")
-    flag("--height", type=cli.side, help="height of a .dat file (default: detected)")
-    flag("--width", type=cli.side, help="width of a .dat file (default: detected)")
+    flag("--height", type=flags.side, help="height of a .dat file (default: detected)")
+    flag("--width", type=flags.side, help="width of a .dat file (default: detected)")
     flag(
         "--flip",
-        type=cli.truth,
+        type=flags.truth,
         help="whether steps are stored upside down, True or False (default: as usual for the size)",
     )
     flag(
@@ -61,28 +61,28 @@ def parse_settings(arguments):
     )
     flag(
         "--start",
-        type=cli.moment,
+        type=flags.moment,
         help="first step to show, or a time such as 0.5s or 20ms (default: the first possible)",
     )
-    flag("--stop", type=cli.moment, help="step or time to stop before (default: the end)")
-    flag("--crop", type=cli.part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
-    flag("--stride", type=cli.moment, help="steps or time between pictures (default 20)")
+    flag("--stop", type=flags.moment, help="step or time to stop before (default: the end)")
+    flag("--crop", type=flags.part, metavar="Y0:Y1,X0:X1", help="rows and columns to show (default: all)")
+    flag("--stride", type=flags.moment, help="steps or time between pictures (default 20)")
     flag(
         "--steps_per_second",
-        type=cli.number(float, 1, 1e7),
+        type=flags.number(float, 1, 1e7),
         default=20000.0,
         help="speed of the camera, in steps per second (default 20000)",
     )
-    flag("--fps", type=cli.number(float, 0.1, 1e7), help="pictures per second of the video (default 25)")
+    flag("--fps", type=flags.number(float, 0.1, 1e7), help="pictures per second of the video (default 25)")
     flag(
         "--slowmo",
-        type=cli.number(float, 1e-3, 1e9),
+        type=flags.number(float, 1e-3, 1e9),
         help="factor by which the video is slower than real time; sets the stride, with --fps",
     )
     flag("--method", default="swinsf", choices=METHODS, help="method of reconstruction (default swinsf)")
     flag("--ends", action="store_true", help="also show the first and last steps, from mirrored windows")
     flag("--beside", choices=("tfp",), help="show TFP (over --window steps) left of each picture")
-    flag("--bin", type=cli.word_or(cli.number(int, 1, 1000), "auto"), default="auto", help=BIN)
+    flag("--bin", type=flags.word_or(flags.number(int, 1, 1000), "auto"), default="auto", help=BIN)
     flag("--load_model", type=Path, help=WEIGHTS)
     flag(
         "--outputs",
@@ -101,7 +101,7 @@ def parse_settings(arguments):
     )
     flag(
         "--window",
-        type=cli.number(int, 1, 10**6),
+        type=flags.number(int, 1, 10**6),
         default=STEPS,
         help=f"number of (binned) steps that tfp averages (default {STEPS})",
     )
@@ -113,20 +113,20 @@ def parse_settings(arguments):
     )
     flag(
         "--tile",
-        type=cli.count,
+        type=flags.count,
         default=0,
         help="largest side of the tiles that pictures are cut into, in pixels; 0: no tiles (default 0)",
     )
-    flag("--batch_size", type=cli.batch_size, default=1, help="number of windows in a batch (default 1)")
+    flag("--batch_size", type=flags.batch_size, default=1, help="number of windows in a batch (default 1)")
     flag("--device", help="device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one)")
     flag(
         "--gamma",
-        type=cli.number(float, 0.1, 10),
+        type=flags.number(float, 0.1, 10),
         default=1.0,
         help="gamma of the pictures: grey levels are raised to the power 1/gamma (default 1)",
     )
-    flag("--exposure", type=cli.word_or(cli.number(float, 1e-3, 1e4), "auto", "batch"), help=EXPOSURE)
-    flag("--rate", type=cli.rate, help="firing rate of white, in spikes per step (default 0.6)")
+    flag("--exposure", type=flags.word_or(flags.number(float, 1e-3, 1e4), "auto", "batch"), help=EXPOSURE)
+    flag("--rate", type=flags.rate, help="firing rate of white, in spikes per step (default 0.6)")
     flag(
         "--bits",
         type=int,
@@ -149,7 +149,7 @@ def parse_settings(arguments):
     flag("--report", action="store_true", help="write an HTML page with the methods side by side")
     flag(
         "--compare",
-        type=cli.named_folder,
+        type=flags.named_folder,
         action="append",
         default=[],
         metavar="NAME=DIR",

@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from swinsf.datasets.simulation.sensor import IDEAL, REMAINDERS, SENSORS, STARTS
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.cpus import available_cpus
 
@@ -83,10 +83,10 @@ def parse_settings(arguments):
         help="size and layout of the data: 250 like spike-REDS, 1000 like spike-X4K (default 250)",
     )
     flag("--split", default="train", choices=choices.SPLITS, help="part of the dataset (default train)")
-    flag("--count", type=cli.samples, default=100, help="total number of streams (default 100)")
+    flag("--count", type=flags.samples, default=100, help="total number of streams (default 100)")
     flag(
         "--steps_per_frame",
-        type=cli.positive_int,
+        type=flags.positive_int,
         default=40,
         help="number of steps between two frames of a video (default 40)",
     )
@@ -103,10 +103,10 @@ def parse_settings(arguments):
         help="interpolation of moving pictures: bicubic, or spline, which is exact within a pixel but slower "
         "(default bicubic)",
     )
-    flag("--seed", type=cli.count, default=0, help="random seed of scenes and sensors (default 0)")
+    flag("--seed", type=flags.count, default=0, help="random seed of scenes and sensors (default 0)")
     flag(
         "--workers",
-        type=cli.workers,
+        type=flags.workers,
         default=available_cpus(),
         help="number of processes (default: one for each available CPU)",
     )
@@ -131,8 +131,8 @@ def flag_options(name):
     if name in choices_of:
         return {"choices": choices_of[name]}
     if isinstance(getattr(IDEAL, name), int):
-        return {"type": cli.count}
-    return {"type": cli.number(float, *LIMITS.get(name, (0, 1e6)))}
+        return {"type": flags.count}
+    return {"type": flags.number(float, *LIMITS.get(name, (0, 1e6)))}
 
 
 def look():

@@ -18,7 +18,7 @@ import shlex
 import signal
 
 from swinsf.training.settings import look, parse_settings
-from swinsf.utils import cli
+from swinsf.utils import cli, stopping
 
 if __name__ == "__main__":
     cli.begin(lambda: look(None, __doc__))  # before the slow imports
@@ -35,7 +35,7 @@ from swinsf.utils import distributed
 from swinsf.utils.allocator import tune_allocator
 
 
-def fit(run: Run, device: torch.device, stopper: cli.Stopper) -> bool:
+def fit(run: Run, device: torch.device, stopper: stopping.Stopper) -> bool:
     """Train to the end or until a signal; returns whether one came.
 
     Saves last.pth, even after a bad sample or a non-finite loss.
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         distributed.processes(device, asked.timeout) as (rank, _),
         prepare(asked, given, device) as prepared,
         cli.memory_errors(prepared.remedy),
-        cli.Stopper() as stopper,
+        stopping.Stopper() as stopper,
     ):
         run = begin(prepared, device)
         stopped = fit(run, device, stopper)

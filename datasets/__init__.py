@@ -6,7 +6,8 @@ from typing import Any
 
 from swinsf.utils import opencv
 from swinsf.utils.choices import PAIRED, SCENES
-from swinsf.utils.cli import STOPPING, UserError, refuse
+from swinsf.utils.cli import UserError, refuse
+from swinsf.utils.stopping import STOPPING
 from swinsf.utils.timing import KEY_FRAMES, KEY_IDS, STEPS
 
 SENSOR_OF = {"250": "reds", "1000": "x4k"}  # default sensor of simulated scenes, by data mode

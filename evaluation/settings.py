@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.timing import KEY_IDS
 
 
@@ -29,12 +29,12 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     )
     flag(
         "--flip",
-        type=cli.truth,
+        type=flags.truth,
         help="whether streams are stored upside down, True or False (default: as usual in the dataset)",
     )
     flag(
         "--rate",
-        type=cli.rate,
+        type=flags.rate,
         help="firing rate of white, in spikes per step (default: as recorded or measured, 0.6 without pictures)",
     )
     flag("--load_model", type=Path, help="weights file (default: the shipped one for such data)")
@@ -56,7 +56,7 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     )
     flag(
         "--tile",
-        type=cli.count,
+        type=flags.count,
         default=0,
         help="largest side of the tiles that pictures are cut into; 0: whole (default 0)",
     )
@@ -71,7 +71,7 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     flag(
         "--save_image",
         nargs="?",
-        type=cli.truth,
+        type=flags.truth,
         const=True,
         default=True,
         help="whether to write the PNGs, True or False (default True)",
@@ -92,7 +92,7 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     flag("--report", action="store_true", help="write report.html, a page with the methods side by side")
     flag(
         "--compare",
-        type=cli.named_folder,
+        type=flags.named_folder,
         action="append",
         default=[],
         metavar="NAME=DIR",
@@ -100,13 +100,13 @@ def parse_settings(arguments: list[str] | None, description: str | None = None) 
     )
     flag(
         "--method",
-        type=cli.named_function,
+        type=flags.named_function,
         action="append",
         default=[],
         metavar="NAME=MODULE:FUNCTION",
         help="function of spikes (B, 41, H, W) -> grey levels (B, H, W), or an nn.Module: one more column",
     )
-    flag("--workers", type=cli.workers, default=1, help="number of processes that read streams (default 1)")
+    flag("--workers", type=flags.workers, default=1, help="number of processes that read streams (default 1)")
     return parser.parse_args(arguments)
 
 

@@ -27,7 +27,7 @@ from swinsf.recordings.report import check_report, page_path, write_report
 from swinsf.recordings.stream import check_side, prefetch, reconstruct_binned
 from swinsf.recordings.tone import moment_name, stamp
 from swinsf.recordings.workplace import Output
-from swinsf.utils import cli
+from swinsf.utils import cli, stopping
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import wait_for_all
 from swinsf.utils.timing import RATE, STEPS
@@ -79,7 +79,7 @@ class Job:
         begin = time.perf_counter()
         try:
             remedy = "set --tile 320 or a smaller --batch_size, or take --device cpu"
-            with cli.memory_errors(remedy), cli.Stopper() as stopper:
+            with cli.memory_errors(remedy), stopping.Stopper() as stopper:
                 made = self.write_pictures(left, bar, stopper)
             if stopper():
                 if rank == 0:

@@ -88,7 +88,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
 
 
 def in_steps(moment, settings) -> int | None:
-    """A `cli.moment` in steps; None for None."""
+    """A `flags.moment` in steps; None for None."""
     if moment is None:
         return None
     value, unit = moment

@@ -43,7 +43,7 @@ from swinsf.datasets.simulation.dataset import demo_photo
 from swinsf.evaluation import tables
 from swinsf.models import PRECISIONS, SKIP_CHOICES, VARIANTS, build_model, fast
 from swinsf.training.recipes import RECIPES, make_optimizer, reconstruction_loss
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.allocator import tune_allocator
 from swinsf.utils.cli import UserError
 from swinsf.utils.cpus import set_wait_policy
@@ -75,10 +75,10 @@ def parse_settings(arguments):
     )
     precisions = {"default": ["fp32", "bf16"], "choices": [*PRECISIONS]}
     flag("--precisions", **several, **precisions, help="numeric formats (default fp32 bf16)")
-    flag("--runs", type=cli.positive_int, default=5, help="timed runs per case (default 5)")
-    flag("--batch_size", type=cli.batch_size, default=1, help="batch size of inference (default 1)")
-    flag("--train_batch_size", type=cli.batch_size, default=4, help="batch size of training (default 4)")
-    side = cli.number(int, 20, 10**4)
+    flag("--runs", type=flags.positive_int, default=5, help="timed runs per case (default 5)")
+    flag("--batch_size", type=flags.batch_size, default=1, help="batch size of inference (default 1)")
+    flag("--train_batch_size", type=flags.batch_size, default=4, help="batch size of training (default 4)")
+    side = flags.number(int, 20, 10**4)
     flag("--crop_size", type=side, default=100, help="side of the crops in training (default 100)")
     flag("--compile", action="store_true", help="run the blocks through torch.compile")
     flag("--tf32", action="store_true", help="use TF32 for float32 products and convolutions on CUDA")

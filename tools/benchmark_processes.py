@@ -22,7 +22,7 @@ from swinsf.datasets.simulation.dataset import demo_photo
 from swinsf.evaluation import tables
 from swinsf.models import VARIANTS
 from swinsf.training.log import read_lines
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.cpus import available_cpus
 from swinsf.utils.distributed import pick_device
@@ -35,15 +35,15 @@ PHOTOS = ("astronaut", "brick", "camera", "coffee", "grass", "gravel", "moon", "
 def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    processes, cores = cli.number(int, 2, 64), max(2, available_cpus())
+    processes, cores = flags.number(int, 2, 64), max(2, available_cpus())
     flag("--processes", type=processes, default=cores, help="number of processes (default: one per CPU)")
     flag("--variant", default="small", choices=[*VARIANTS], help="network (default small)")
-    flag("--batch_size", type=cli.positive_int, default=4, help="batch of one process (default 4)")
-    flag("--crop_size", type=cli.number(int, 20, 1000), default=100, help="side of the crops (default 100)")
-    flag("--steps", type=cli.positive_int, default=8, help="iterations per epoch (default 8)")
-    epochs = cli.number(int, 2, 100)
+    flag("--batch_size", type=flags.positive_int, default=4, help="batch of one process (default 4)")
+    flag("--crop_size", type=flags.number(int, 20, 1000), default=100, help="side of the crops (default 100)")
+    flag("--steps", type=flags.positive_int, default=8, help="iterations per epoch (default 8)")
+    epochs = flags.number(int, 2, 100)
     flag("--epochs", type=epochs, default=4, help="epochs per run; the first is ignored (default 4)")
-    flag("--rounds", type=cli.positive_int, default=3, help="runs of each case (default 3)")
+    flag("--rounds", type=flags.positive_int, default=3, help="runs of each case (default 3)")
     place = Path("results/processes")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)

@@ -31,7 +31,7 @@ from swinsf.models import PRECISIONS, VARIANTS, build_model
 from swinsf.models.classical import tfi_pictures, tfp_pictures
 from swinsf.recordings.plan import key_frames
 from swinsf.recordings.stream import reconstruct
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.allocator import tune_allocator
 from swinsf.utils.distributed import pick_device, set_tf32
 from swinsf.utils.files import atomic_write
@@ -47,13 +47,13 @@ def parse_settings(arguments):
     flag = parser.add_argument
     several, sizes, lengths = {"nargs": "+"}, [(250, 400), (1000, 1000)], [1000, 20000]
     flag("--sizes", **several, default=sizes, type=size, help="picture sizes (default 250x400 1000x1000)")
-    flag("--lengths", **several, type=cli.positive_int, default=lengths, help="steps (default 1000 20000)")
+    flag("--lengths", **several, type=flags.positive_int, default=lengths, help="steps (default 1000 20000)")
     flag("--methods", **several, default=[*METHODS], choices=METHODS, help="methods (default all)")
     flag("--variant", default="small", choices=[*VARIANTS], help="network, random weights (default small)")
     flag("--precision", default="fp32", choices=[*PRECISIONS], help="network's precision (default fp32)")
-    flag("--batch_size", type=cli.batch_size, default=1, help="windows in a batch (default 1)")
+    flag("--batch_size", type=flags.batch_size, default=1, help="windows in a batch (default 1)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
-    flag("--pictures", type=cli.positive_int, default=40, help="most pictures by the network (default 40)")
+    flag("--pictures", type=flags.positive_int, default=40, help="most pictures by the network (default 40)")
     place = Path("results/benchmark")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     return parser.parse_args(arguments)
@@ -61,7 +61,7 @@ def parse_settings(arguments):
 
 def size(text):
     height, _, width = text.partition("x")
-    return cli.side(height), cli.side(width)
+    return flags.side(height), flags.side(width)
 
 
 def write_recording(path, height, width, steps):

@@ -19,7 +19,7 @@ from swinsf.evaluation.metrics import psnr_ssim
 from swinsf.models import SHIPPED, load_model
 from swinsf.recordings import choose_bin, survey
 from swinsf.recordings.stream import reconstruct
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.timing import STEPS
 
 STRIDE = 20
@@ -40,7 +40,7 @@ def parse_settings(arguments):
     flag("--photos", required=True, help="folder of photographs")
     weights = SHIPPED / "swinsf_camera.pth"
     flag("--weights", type=Path, default=weights, help=f"weights file (default {weights.name})")
-    count = cli.number(int, 1, 10000)
+    count = flags.number(int, 1, 10000)
     flag("--recordings", type=count, default=50, help="recordings to simulate (default 50)")
     return parser.parse_args(arguments)
 

@@ -23,7 +23,7 @@ from swinsf.recordings import load_calibration, look_at_pixels, repair
 from swinsf.recordings.flat_field import calibrate
 from swinsf.recordings.stream import reconstruct
 from swinsf.recordings.tone import ToneCurve
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 
 HEIGHT, WIDTH, ELECTRONS = 250, 400, 10_000
 LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes per step at white
@@ -38,11 +38,11 @@ def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--photos", type=Path, required=True, help="folder of photographs")
-    count, steps, speed = cli.number(int, 1, 1000), cli.number(int, 500, 10**6), cli.number(float, 0, 2)
+    count, steps, speed = flags.number(int, 1, 1000), flags.number(int, 500, 10**6), flags.number(float, 0, 2)
     flag("--count", type=count, default=3, help="photographs to use, evenly spread (default 3)")
     flag("--camera", type=Path, help="calibration of the camera to simulate (default: a random camera)")
     flag("--like", choices=CAMERAS, default="measured", help="kind of the random camera (default measured)")
-    level = cli.number(float, 0.001, 1)
+    level = flags.number(float, 0.001, 1)
     flag(
         "--levels",
         type=level,

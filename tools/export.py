@@ -25,7 +25,7 @@ from torch.export import Dim
 
 from swinsf.models import SHIPPED, load_model, motion, shipped_weights, weights_file
 from swinsf.models.fast import infer
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import LEAST_SIDE, RATE, STEPS
 
@@ -39,7 +39,7 @@ def parse_settings(arguments):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
     flag("--load_model", default="small", help="a shipped network's name, or a weights file (default small)")
-    flag("--size", type=cli.side, nargs=2, default=(250, 400), help="height and width (default 250 400)")
+    flag("--size", type=flags.side, nargs=2, default=(250, 400), help="height and width (default 250 400)")
     flag(
         "--dynamic",
         action="store_true",
@@ -47,7 +47,10 @@ def parse_settings(arguments):
     )
     flag("--output", type=Path, required=True, help="file to write, X.onnx or X.pt2")
     flag(
-        "--threads", type=cli.positive_int, default=1, help="number of threads in the comparison (default 1)"
+        "--threads",
+        type=flags.positive_int,
+        default=1,
+        help="number of threads in the comparison (default 1)",
     )
     return parser.parse_args(arguments)
 

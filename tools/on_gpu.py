@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from swinsf.evaluation import tables
 from swinsf.models import PRECISIONS, VARIANTS, build_model
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device, set_tf32
 from swinsf.utils.guard import read_json
@@ -62,14 +62,14 @@ def parse_settings(arguments):
     place, parts, trainings = Path("results/gpu"), [*PARTS[:-1]], [*TRAININGS]
     flag("--save_path", type=Path, default=place, help=f"folder for logs and runs (default {place})")
     flag("--parts", nargs="+", default=parts, choices=PARTS, help="what to do (default: all but train)")
-    minutes = cli.number(float, 0.05, 1e5)
+    minutes = flags.number(float, 0.05, 1e5)
     flag("--minutes", type=minutes, default=9.0, help="time limit for all tasks together (default 9)")
     flag("--photos", type=Path, help="folder of photographs to train on")
     flag("--trainings", nargs="+", default=trainings, choices=trainings, help="networks (default 250 small)")
     steps = 100_000
-    flag("--max_steps", type=cli.positive_int, default=steps, help=f"iterations of a run (default {steps})")
+    flag("--max_steps", type=flags.positive_int, default=steps, help=f"iterations of a run (default {steps})")
     flag("--resume_path", type=Path, help="--save_path of an earlier call whose trainings to resume")
-    flag("--workers", type=cli.workers, default=12, help="data-loading processes in training (default 12)")
+    flag("--workers", type=flags.workers, default=12, help="data-loading processes in training (default 12)")
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
     flag("--quick", action="store_true", help="tiny sizes, to try this script")
     flag("--profile", choices=[*VARIANTS], help="only print a profile of this network's forward pass")

@@ -19,7 +19,7 @@ from swinsf.datasets.dat import read_dat
 from swinsf.datasets.paired import SpikeREDS
 from swinsf.datasets.simulation.sensor import SENSORS, simulate
 from swinsf.models.motion import cut_segments, estimate_velocity, middles, warp
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.timing import RATE
 
 KEY = 30  # step of the picture among the 61 steps read
@@ -103,7 +103,7 @@ def simulated(picture, velocity, draws, seed=0):
 def main(arguments=None):
     parser = cli.Parser(__doc__)
     parser.add_argument("sample", help="folder of spike-REDS test streams")
-    parser.add_argument("--draws", type=cli.positive_int, default=4, help="sensors per stream (default 4)")
+    parser.add_argument("--draws", type=flags.positive_int, default=4, help="sensors per stream (default 4)")
     settings = parser.parse_args(arguments)
     dataset = SpikeREDS(settings.sample)
     measured, again = [], []

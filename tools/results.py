@@ -36,7 +36,7 @@ from swinsf.models.classical import tfi, tfp
 from swinsf.recordings import choose_bin, survey
 from swinsf.recordings.binning import bin_steps
 from swinsf.training.log import read_lines
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device
 from swinsf.utils.files import atomic_write
@@ -67,7 +67,7 @@ def parse_settings(arguments):
         "--sampler", **sampler, help="sampler of the scenes; spline makes different scenes (default bicubic)"
     )
     flag("--device", help="cuda:0, cuda:1, ... or cpu (default: cuda if there is a GPU)")
-    flag("--workers", type=cli.workers, default=1, help="data-loading processes (default 1)")
+    flag("--workers", type=flags.workers, default=1, help="data-loading processes (default 1)")
     place = Path("results/table")
     flag("--save_path", type=Path, default=place, help=f"folder for the results (default {place})")
     readme = {"type": Path, "metavar": "README.md"}

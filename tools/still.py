@@ -19,7 +19,7 @@ from swinsf.models import SHIPPED, load_model
 from swinsf.models.classical import tfp_pictures
 from swinsf.recordings import open_recording
 from swinsf.recordings.stream import reconstruct
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.timing import RATE, STEPS
 
 BANDS = ((0.05, 0.1), (0.1, 0.2), (0.2, 0.25), (0.25, 0.3), (0.3, 0.4))  # cycles a pixel
@@ -33,7 +33,7 @@ def parse_settings(arguments):
     flag("--weights", type=Path, nargs="+", default=[shipped], help=f"weights files (default {shipped.name})")
     flag(
         "--stride",
-        type=cli.number(int, 1, 10**6),
+        type=flags.number(int, 1, 10**6),
         default=STEPS,
         help=f"steps between key frames (default {STEPS})",
     )

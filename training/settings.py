@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swinsf.utils import choices, cli
+from swinsf.utils import choices, cli, flags
 from swinsf.utils.cli import UserError
 
 YES_OR_NO = argparse.BooleanOptionalAction
@@ -40,10 +40,10 @@ class TrainSettings:
     flip: bool | None = flag(
         None,
         "whether streams are stored upside down, True or False (default: as usual in the data mode)",
-        type=cli.truth,
+        type=flags.truth,
     )
     rate: float | None = flag(
-        None, "firing rate of white, in spikes per step (default: as recorded or measured)", type=cli.rate
+        None, "firing rate of white, in spikes per step (default: as recorded or measured)", type=flags.rate
     )
     variant: str | None = flag(None, "network variant (default: the data mode's)", choices=choices.VARIANTS)
     tsa: str | None = flag(
@@ -55,13 +55,13 @@ class TrainSettings:
         choices=choices.SKIP,
     )
     architecture: list[list[Any]] = flag(  # noqa: RUF009, it is a dataclass field
-        [], "fields of SwinSFConfig to set, such as channels=64 depths=6,6", nargs="+", type=cli.assignment
+        [], "fields of SwinSFConfig to set, such as channels=64 depths=6,6", nargs="+", type=flags.assignment
     )
     recipe: str = flag("paper", "loss, optimiser and schedule", choices=choices.RECIPES)
-    epochs: int = flag(900, "number of epochs", type=cli.positive_int)
-    max_steps: int = flag(0, "largest number of iterations; 0: no limit", type=cli.count)
+    epochs: int = flag(900, "number of epochs", type=flags.positive_int)
+    max_steps: int = flag(0, "largest number of iterations; 0: no limit", type=flags.count)
     epoch_length: int = flag(
-        1000, "number of samples in an epoch of photos:DIR, videos:DIR or frames:DIR", type=cli.samples
+        1000, "number of samples in an epoch of photos:DIR, videos:DIR or frames:DIR", type=flags.samples
     )
     sensor: str | None = flag(
         None,
@@ -71,22 +71,24 @@ class TrainSettings:
     calibrated: float | None = flag(
         None,
         "share of the scenes of --sensor camera that come with a calibration, 0 to 1 (default 0.5)",
-        type=cli.number(float, 0, 1),
+        type=flags.number(float, 0, 1),
     )
     steps_per_frame: int = flag(
-        40, "steps between two frames of videos:DIR or frames:DIR", type=cli.positive_int
+        40, "steps between two frames of videos:DIR or frames:DIR", type=flags.positive_int
     )
-    batch_size: int = flag(4, "number of samples in a batch, over all processes", type=cli.batch_size)
+    batch_size: int = flag(4, "number of samples in a batch, over all processes", type=flags.batch_size)
     accumulate: int = flag(
         1,
         "number of pieces in which each process computes its share of a batch",
         may_change=True,
-        type=cli.positive_int,
+        type=flags.positive_int,
     )
-    crop_size: int = flag(0, "side of the random crops in pixels; 0: whole frames", type=cli.crop_size)
-    lr: float | None = flag(None, "learning rate (default: the recipe's)", type=cli.number(float, 1e-12, 10))
+    crop_size: int = flag(0, "side of the random crops in pixels; 0: whole frames", type=flags.crop_size)
+    lr: float | None = flag(
+        None, "learning rate (default: the recipe's)", type=flags.number(float, 1e-12, 10)
+    )
     weight_decay: float | None = flag(
-        None, "weight decay (default: the recipe's)", type=cli.number(float, 0, 10)
+        None, "weight decay (default: the recipe's)", type=flags.number(float, 0, 10)
     )
     amp: bool | None = flag(
         None,
@@ -110,13 +112,13 @@ class TrainSettings:
     deterministic: bool = flag(
         False, "use deterministic algorithms on a GPU too; slower", may_change=True, action="store_true"
     )
-    seed: int = flag(0, "random seed of weights, order, crops and scenes", type=cli.count)
+    seed: int = flag(0, "random seed of weights, order, crops and scenes", type=flags.count)
     device: str | None = flag(
         None, "device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one)", may_change=True
     )
     device_ids: str = flag("", "GPUs for DataParallel, such as 01 or 0,1,10", may_change=True)
     workers: int = flag(
-        2, "number of processes that read or simulate samples", may_change=True, type=cli.workers
+        2, "number of processes that read or simulate samples", may_change=True, type=flags.workers
     )
     load_model: str = flag("", "weights to start from, with their architecture")
     resume_path: str = flag(
@@ -131,31 +133,31 @@ class TrainSettings:
         None,
         "number of epochs between validations; the last epoch always validates; 0: never "
         "(default: 1, or more if validation has more pixels than an epoch)",
-        type=cli.count,
+        type=flags.count,
     )
     log_every: int = flag(
         10,
         "number of iterations between log lines with loss, learning rate and pictures per second",
         may_change=True,
-        type=cli.positive_int,
+        type=flags.positive_int,
     )
     save_minutes: float = flag(
         10.0,
         "longest time between saves of last.pth, in minutes",
         may_change=True,
-        type=cli.number(float, 0, 1e6),
+        type=flags.number(float, 0, 1e6),
     )
     keep_last: int = flag(
         0,
         "number of latest epochs whose states are also kept, as epoch_0001.pth",
         may_change=True,
-        type=cli.count,
+        type=flags.count,
     )
     timeout: float = flag(
         1800.0,
         "seconds after which a process stops waiting for the others",
         may_change=True,
-        type=cli.number(float, 1, 1e6),
+        type=flags.number(float, 1, 1e6),
     )
 
 

@@ -1,7 +1,6 @@
-"""The scripts' command line: one-line errors, signals, and argparse types."""
+"""The scripts' command line, its log and one-line errors."""
 
 import argparse
-import ast
 import contextlib
 import difflib
 import importlib.util
@@ -13,8 +12,6 @@ import re
 import shlex
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -263,58 +260,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-# Clusters send SIGUSR1 as a warning. Windows does not have it.
-STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-
-
-class Stopper:
-    """Within `with`, SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) request a stop after the current
-    iteration. Calling it returns whether a stop was requested.
-
-    Schedulers signal a process and its group at once, so a signal may come twice; only one that comes after
-    PATIENCE seconds ends the process immediately. After SIGTERM, the process ends after GRACE seconds at the
-    latest, in case a disk hangs. Outside the main thread, as in a notebook or a server, no signal arrives.
-    """
-
-    PATIENCE = 2.0
-    GRACE = 60.0
-
-    def __init__(self):
-        self.signal = self.asked_at = self.timer = None
-
-    def __enter__(self):
-        main = threading.current_thread() is threading.main_thread()
-        self.before = {number: signal.signal(number, self.ask) for number in STOPPING} if main else {}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        if self.timer:
-            self.timer.cancel()
-
-    def ask(self, number, _):
-        if self.signal is None:
-            self.signal, self.asked_at = number, time.monotonic()
-            if number == signal.SIGTERM:
-                self.timer = threading.Timer(self.GRACE, self.end)
-                self.timer.daemon = True
-                self.timer.start()
-        elif time.monotonic() - self.asked_at > self.PATIENCE:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    def end(self):
-        """End the process and its children, from another thread."""
-        print(f"ended: no stop within {self.GRACE:g} s of SIGTERM. What was saved is whole", file=sys.stderr)
-        for child in multiprocessing.active_children():
-            child.kill()
-        os._exit(128 + signal.SIGTERM)
-
-    def __call__(self):
-        return self.signal is not None
-
-
 @contextlib.contextmanager
 def memory_errors(remedy: str) -> Iterator[None]:
     """Turn out-of-memory errors, on a GPU or the CPU, into a UserError with a remedy."""
@@ -329,89 +274,3 @@ def memory_errors(remedy: str) -> Iterator[None]:
                 "a process that reads samples was killed, most likely because memory ran out; lower --workers"
             ) from None
         raise
-
-
-def truth(text: str) -> bool:
-    """argparse type for True or False in the usual spellings."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return words[text.lower()]
-
-
-def assignment(text: str) -> list[Any]:
-    """argparse type for NAME=VALUE -> [name, value]: a number, a tuple of numbers such as 6,6, or text."""
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        value = ast.literal_eval(value)
-    return [name, value]
-
-
-def number(kind: type, least: float, most: float) -> Callable[[str], Any]:
-    """argparse type for a number (int or float) from least to most."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not {'an integer' if kind is int else 'a number'}"
-            ) from None
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
-        return value
-
-    return parse
-
-
-def named_folder(text: str) -> tuple[str, str]:
-    """argparse type for NAME=DIR -> (name, folder); the folder must exist."""
-    name, equals, folder = text.partition("=")
-    if not (name and equals and Path(folder).is_dir()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR with an existing folder")
-    return name, folder
-
-
-def named_function(text: str) -> tuple[str, str]:
-    """argparse type for NAME=MODULE:FUNCTION -> (name, "module:function")."""
-    name, _, place = text.partition("=")
-    if not (name and re.fullmatch(r"[\w.]+:[\w.]+", place)):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=MODULE:FUNCTION, such as Mine=my_code:reconstruct"
-        )
-    return name, place
-
-
-def word_or(kind, *words):
-    """argparse type for one of `words`, or a value that `kind` parses."""
-    return lambda text: text if text in words else kind(text)
-
-
-def part(text):
-    """argparse type for y0:y1,x0:x1 -> ((y0, y1), (x0, x1)). Each number may be left out and is then None."""
-    found = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not y0:y1,x0:x1, such as 0:100,50:250")
-    ends = [int(number) if number else None for number in found.groups()]
-    return tuple(ends[:2]), tuple(ends[2:])
-
-
-def moment(text: str) -> tuple[float, str]:
-    """argparse type for a time: "300" -> (300, "steps"); "0.5s" or "20ms" -> (seconds, "seconds")."""
-    for unit, seconds in (("ms", 1e-3), ("s", 1.0)):
-        if text.endswith(unit):
-            return number(float, 0, 1e9)(text.removesuffix(unit)) * seconds, "seconds"
-    return count(text), "steps"
-
-
-count = number(int, 0, 2**31)
-positive_int = number(int, 1, 2**31)
-# Limits catch typos that would exhaust the machine.
-workers = number(int, 0, 512)
-batch_size = number(int, 1, 4096)
-crop_size = number(int, 0, 4096)
-rate = number(float, 1e-3, 2)  # spikes per step at white
-side = number(int, 1, 16384)  # height or width of a recording, in pixels
-samples = number(int, 1, 10**7)

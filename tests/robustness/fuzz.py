@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from swinsf.datasets.simulation.photos import read_photo
-from swinsf.utils import cli
+from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
 from tests.robustness import hostile
 
@@ -199,10 +199,10 @@ def again(seed, index):
 def main(arguments=None):
     parser = cli.Parser(__doc__)
     flag = parser.add_argument
-    flag("--cases", type=cli.positive_int, default=2000, help="number of cases (default 2000)")
-    flag("--seed", type=cli.count, default=0, help="seed of all cases (default 0)")
+    flag("--cases", type=flags.positive_int, default=2000, help="number of cases (default 2000)")
+    flag("--seed", type=flags.count, default=0, help="seed of all cases (default 0)")
     flag("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of cases to run (default all)")
-    flag("--only", type=cli.count, help="this case alone")
+    flag("--only", type=flags.count, help="this case alone")
     settings = parser.parse_args(arguments)
     indices = [index for index in range(settings.cases) if kind_of(index) in settings.kinds]
     indices = indices if settings.only is None else [settings.only]

@@ -201,7 +201,7 @@ def test_a_run_that_cannot_be_saved_at_its_end_waits_until_it_is_stopped(
     photos, tiny_weights, tmp_path, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(train.cli.Stopper, "__call__", lambda self: len(asked) > 5)
+    monkeypatch.setattr(train.stopping.Stopper, "__call__", lambda self: len(asked) > 5)
 
     def refuse(*_):
         asked.append(1)

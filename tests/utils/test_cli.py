@@ -1,12 +1,8 @@
-import argparse
 import errno
 import io
-import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -77,20 +73,6 @@ def test_the_work_continues_after_the_reader_of_its_output_has_gone(tmp_path):
     assert (tmp_path / "done").exists()
 
 
-def test_truth_and_numbers():
-    assert [cli.truth(word) for word in ("True", "false", "1", "no")] == [True, False, True, False]
-    assert cli.positive_int("3") == 3 and cli.count("0") == 0
-    for parse, text in (
-        (cli.truth, "maybe"),
-        (cli.positive_int, "0"),
-        (cli.count, "-1"),
-        (cli.number(float, 0, 1), "nan"),
-        (cli.positive_int, "2.5"),
-    ):
-        with pytest.raises(argparse.ArgumentTypeError):
-            parse(text)
-
-
 def test_devices():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device().type in ("cpu", "cuda")
@@ -136,21 +118,6 @@ def test_device_ids():
     assert data_parallel(model, "") is model
     with pytest.raises(UserError, match="needs CUDA"):
         check_machine(TrainSettings(device_ids="01"), torch.device("cpu"))
-
-
-def test_assignments():
-    assert cli.assignment("channels=64") == ["channels", 64]
-    assert cli.assignment("depths=6,6") == ["depths", (6, 6)] and cli.assignment("depths=8,") == [
-        "depths",
-        (8,),
-    ]
-    assert cli.assignment("mlp_ratio=2.5") == ["mlp_ratio", 2.5] and cli.assignment("tsa=paper") == [
-        "tsa",
-        "paper",
-    ]
-    for text in ("channels", "channels=", "=3", "a b=3"):
-        with pytest.raises(argparse.ArgumentTypeError, match="not NAME=VALUE"):
-            cli.assignment(text)
 
 
 def test_a_count_has_its_plural():
@@ -221,28 +188,6 @@ def test_trouble_goes_to_stderr_and_to_a_programs_log(capsys, caplog):
     out, err = capsys.readouterr()
     assert (out, err) == ("warning: dark\n", "warning: the disk is full\nsaved again\n")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
-
-
-def test_sigterm_ends_a_step_that_never_ends(tmp_path):
-    code = "import time; from swinsf.utils.cli import Stopper; Stopper.GRACE = 0.3\n"
-    code += "with Stopper() as stopper: print('begun', flush=True); [time.sleep(1) for _ in range(60)]"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "begun\n"
-    begin = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - begin < 20
-    assert errors == "ended: no stop within 0.3 s of SIGTERM. What was saved is whole\n"
-
-
-def test_a_step_that_ends_after_sigterm_is_left_alone():
-    with cli.Stopper() as stopper:
-        stopper.GRACE = 0.2
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopper()
-    time.sleep(0.4)  # the process is still running
 
 
 def test_a_python_without_the_packages_names_the_environment(tmp_path):

@@ -115,19 +115,6 @@ def test_locks_are_used_if_the_platform_has_them(tmp_path, monkeypatch):
     assert files.lock_folder(tmp_path) is None and files.lock_folder(tmp_path) is None
 
 
-def test_a_stopper_in_a_thread_leaves_signals_alone():
-    found = []
-
-    def work():
-        with cli.Stopper() as stopper:
-            found.append(stopper())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert found == [False]
-
-
 def test_reconstruct_in_a_thread_as_a_notebook_may_call_it(tmp_path):
     np.save(tmp_path / "rec.npy", random_spikes(60, 24, 32))
     status = []
