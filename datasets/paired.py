@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from swinsf.datasets import rates
 from swinsf.datasets.augment import to_item
-from swinsf.datasets.dat import camera_of, correlation, count_steps, look_at, read_steps
+from swinsf.datasets.dat import camera_of, count_steps, look_at, read_steps
 from swinsf.datasets.layout import Truth, dat_files, id_of, read_picture, split_folder
+from swinsf.datasets.likeness import correlation
 from swinsf.datasets.picture_files import WHITES, to_eight_bits
 from swinsf.datasets.size import guess_camera
 from swinsf.utils.cli import UserError, plural

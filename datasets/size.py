@@ -5,17 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swinsf.datasets.dat import (
-    CAMERAS,
-    LIKE_A_PICTURE,
-    LOOK,
-    MARGIN,
-    Camera,
-    DatFile,
-    neighbour_correlations,
-    rate_picture,
-    stream_length,
-)
+from swinsf.datasets.dat import CAMERAS, MARGIN, Camera, DatFile, stream_length
+from swinsf.datasets.likeness import LIKE_A_PICTURE, LOOK, neighbour_correlations, rate_picture
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 

@@ -6,7 +6,7 @@ Nothing keeps neighbours along rows and columns from firing together.
 
 import numpy as np
 
-from swinsf.datasets.dat import LIKE_A_PICTURE, LOOK, neighbour_correlations, rate_picture
+from swinsf.datasets.likeness import LIKE_A_PICTURE, LOOK, neighbour_correlations, rate_picture
 from swinsf.utils.cli import UserError
 from swinsf.utils.timing import STEPS
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from swinsf.datasets.dat import (
-    LOOK,
     Camera,
     DatFile,
     StepFile,
@@ -19,12 +18,11 @@ from swinsf.datasets.dat import (
     describe_better,
     describe_bit_order,
     describe_left_over,
-    likely_bit_order,
-    rate_picture,
     read_exactly,
     step_bytes,
     unpack,
 )
+from swinsf.datasets.likeness import LOOK, likely_bit_order, rate_picture
 from swinsf.datasets.size import guess_camera
 from swinsf.recordings.axes import time_is_last
 from swinsf.recordings.beginnings import GZIP, NUMPY, first_bytes, refuse_other_kinds, unpack_gzip

@@ -11,14 +11,13 @@ from swinsf.datasets.dat import (
     DatFile,
     camera_of,
     count_steps,
-    likely_bit_order,
     look_at,
     open_dat,
-    rate_picture,
     read_dat,
     unpack,
     write_dat,
 )
+from swinsf.datasets.likeness import likely_bit_order, rate_picture
 from swinsf.recordings import open_recording
 from swinsf.utils.cli import UserError
 from tests.conftest import REFERENCE, moving_scene, random_spikes
