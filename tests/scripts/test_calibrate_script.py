@@ -83,8 +83,9 @@ def made(place, folder, *flags, recording="rec.dat", calibrated=True):
     return np.load(path)
 
 
-@pytest.mark.parametrize(("method", "gain"), [("tfp", 5), ("tfi", 1), ("swinsf", 3)])
-def test_calibrated_pictures_are_closer_to_the_truth(place, tmp_path, method, gain):
+# filled: what filling bad pixels gains at least; the network does without, since it has seen such pixels
+@pytest.mark.parametrize(("method", "gain", "filled"), [("tfp", 5, 0), ("tfi", 1, 0), ("swinsf", 3, -0.1)])
+def test_calibrated_pictures_are_closer_to_the_truth(place, tmp_path, method, gain, filled):
     flags = [
         "--method",
         method,
@@ -105,7 +106,7 @@ def test_calibrated_pictures_are_closer_to_the_truth(place, tmp_path, method, ga
         pictures = made(place, tmp_path, *flags, *more, calibrated=name == "calibrated")
         assert len(pictures) == 4
         psnr[name] = np.mean([matched_psnr(picture, light) for picture, light in zip(pictures, truth)])
-    assert psnr["calibrated"] > psnr["repaired"] + gain and psnr["repaired"] > psnr["plain"], psnr
+    assert psnr["calibrated"] > psnr["repaired"] + gain and psnr["repaired"] > psnr["plain"] + filled, psnr
 
 
 @pytest.mark.parametrize("method", ["tfp", "tfi", "swinsf"])
