@@ -1,4 +1,4 @@
-"""Whether spikes look like a picture: what a wrong size, order of axes or bit order would spoil."""
+"""Whether spikes form a picture. They do not if their size, order of axes or bit order is wrong."""
 
 import numpy as np
 

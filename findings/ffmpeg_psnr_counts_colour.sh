@@ -4,7 +4,7 @@
 # guess:    The psnr filter of FFmpeg gives the same for grey pictures, whether they come as gray or as yuv420p.
 # seen:     As yuv420p the luma alone gets 1.2 dB more, because 0..255 becomes 16..235 but the peak stays 255. The
 #           average that FFmpeg prints counts the colour planes, too, which are equal: 3.0 dB more, and 6.0 dB as
-#           yuv444p. Most encoded videos of grey pictures are yuv420p.
+#           yuv444p.
 # output:
 #     from the definition: 35.58
 #     gray: luma 35.58, average 35.58

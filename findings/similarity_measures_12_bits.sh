@@ -2,9 +2,8 @@
 # versions: image-similarity-measures 0.3.6, numpy 1.26.4, scikit-image 0.20.0
 # date:     2026-11-30
 # guess:    image-similarity-measures knows from the files or arrays that pictures have 8 bits.
-# seen:     It takes white for 4095 whatever the type, since it was made for satellite pictures of 12 bits. So the
-#           PSNR of 8-bit pictures is 24.1 dB too high, and their SSIM nearly 1. The command, which reads PNGs,
-#           has no flag for it; in Python max_p=255 does it.
+# seen:     It takes white for 4095, the largest value of 12 bits, whatever the type. So the PSNR of 8-bit pictures
+#           is 24.1 dB too high, and their SSIM nearly 1. In Python, max_p=255 gives the right figures.
 # output:
 #     scikit-image: PSNR 35.58, SSIM 0.901
 #     command: PSNR 59.69, SSIM 0.999
