@@ -370,4 +370,5 @@ def test_two_hosts():
     if result.returncode == two_hosts.SKIPPED:
         pytest.skip(result.stdout.strip().removeprefix("skipped: "))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "2 restarts" in result.stdout and "to the bit" in result.stdout
+    # the kill takes one restart and the cut one or two, depending on when each host notices it
+    assert int(re.search(r"(\d+) restarts", result.stdout)[1]) >= 2 and "to the bit" in result.stdout

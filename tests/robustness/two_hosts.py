@@ -124,7 +124,7 @@ class Job:
             "-m",
             "torch.distributed.run",
         ]
-        command += ["--nnodes", 2, "--nproc_per_node", 1, "--max_restarts", 3, *meeting, *training]
+        command += ["--nnodes", 2, "--nproc_per_node", 1, "--max_restarts", 6, *meeting, *training]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"veth{number}"}
         with open(self.logs[number - 1], "wb") as log:
             return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
