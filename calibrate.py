@@ -86,7 +86,13 @@ def check_flags(settings):
     """Raises UserError for conflicting flags, and for files that would be overwritten."""
     output, recorded = settings.output, settings.dark or settings.flat
     read = [Path(path) for path in (settings.dark, *settings.flat, settings.published) if path]
+    reading = ("keep_shading", "height", "width", "flip", "bit_order")
+    unused = next((name for name in reading if getattr(settings, name) not in (None, False)), None)
     rules = (
+        (
+            settings.published and unused,
+            f"--{unused} with --published {settings.published}: it is for recordings; leave it out",
+        ),
         (
             settings.published and recorded,
             f"--published {settings.published} with --dark or --flat: use one or the other",

@@ -19,7 +19,7 @@ after an interruption. Dark recordings are brightened and their steps binned; a 
 from pathlib import Path
 
 from swinsf.utils import choices, cli, flags
-from swinsf.utils.timing import STEPS
+from swinsf.utils.timing import MOST_BIN, STEPS
 
 METHODS = ("swinsf", "tfp", "tfi")
 BIN = "number of steps per bin; auto: more for darker recordings (default auto; 1 for tfp and tfi)"
@@ -82,7 +82,7 @@ def parse_settings(arguments):
     flag("--method", default="swinsf", choices=METHODS, help="method of reconstruction (default swinsf)")
     flag("--ends", action="store_true", help="also show the first and last steps, from mirrored windows")
     flag("--beside", choices=("tfp",), help="show TFP (over --window steps) left of each picture")
-    flag("--bin", type=flags.word_or(flags.number(int, 1, 1000), "auto"), default="auto", help=BIN)
+    flag("--bin", type=flags.word_or(flags.number(int, 1, MOST_BIN), "auto"), default="auto", help=BIN)
     flag("--load_model", type=Path, help=WEIGHTS)
     flag(
         "--outputs",

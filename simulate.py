@@ -243,7 +243,12 @@ def write_long(settings, place, make_about):
     kind, _, source = settings.source.partition(":")
     if kind == "photos" or settings.split == "train":
         raise UserError("--long: makes streams to score, from videos: or frames:; use --split test")
+    size = PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width
     found = {"videos": find_videos, "frames": find_frames}[kind](source)
+    scenes, bad = look_at_all(found, *size, settings.steps_per_frame)
+    if not scenes:
+        raise UserError(bad[0])
+    found = [scene.footage for scene in scenes]
     names = [f.name if f.pictures else str(Path(f.name).with_suffix("")) for f in found]
     names = [re.sub(r"[^\w.-]", "_", name) for name in names]
     names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
@@ -251,16 +256,18 @@ def write_long(settings, place, make_about):
     sensors = {name: dataclasses.asdict(draw_sensor(settings, i)) for i, name in enumerate(names)}
     about = make_about({"long": True}, sizes, sensors)
     place.check_links()
-    keep_out(settings.save_path, "--save_path", [(f.pictures or [f.path])[0] for f in found])
+    keep_out(settings.save_path, "--save_path", [(f.pictures or [f.path])[0] for f in found], [source])
     claim_folder(settings.save_path, settings.split, json.loads(json.dumps({**about, "count": len(found)})))
-    size = PAIRED[settings.data_mode].height, PAIRED[settings.data_mode].width
+    for text in bad:
+        cli.log(f"warning: skipped: {text}")
     streams, pictures = place.folders
-    for index, (name, footage) in enumerate(zip(names, found)):
+    for index, (name, scene) in enumerate(zip(names, scenes)):
         path = streams / f"{name}.dat"
+        for leftover in streams.glob(f".{name}.dat.*"):  # from a write that was killed
+            leftover.unlink()
         if path.exists():
             cli.log(f"{path}: already exists")
             continue
-        scene = LongScene(footage, *size, settings.steps_per_frame)
         for note in scene.notes:
             cli.log(f"warning: {scene.name}: {note}")
         steps = scene.stream(scene_rng(settings, index, "scene"), draw_sensor(settings, index))
@@ -274,6 +281,17 @@ def write_long(settings, place, make_about):
         cli.log(f"{path}: {scene.steps} steps, {len(scene.shown)} pictures")
     cli.log(f"dataset: {settings.save_path}")
     return 0
+
+
+def look_at_all(found, *options):
+    """([the `LongScene` of each footage that can be used], [why the others cannot])."""
+    scenes, bad = [], []
+    for footage in tqdm(found, "reading", unit="video", leave=False, delay=2):
+        try:
+            scenes.append(LongScene(footage, *options))
+        except UserError as error:
+            bad.append(str(error))
+    return scenes, bad
 
 
 def main(arguments=None):
@@ -317,7 +335,11 @@ def main(arguments=None):
     )
     sensors = {place.name(i): dataclasses.asdict(draw_sensor(settings, i)) for i in range(settings.count)}
     place.check_links()
-    keep_out(settings.save_path, "--save_path", scenes.files)
+    _, _, source = settings.source.partition(":")
+    trees = (
+        [] if settings.source.startswith("photos:") else [source]
+    )  # photographs are not searched in subfolders
+    keep_out(settings.save_path, "--save_path", scenes.files, trees)
     claim_folder(
         settings.save_path, settings.split, json.loads(json.dumps(about({}, scenes.source_sizes, sensors)))
     )

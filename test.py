@@ -70,7 +70,8 @@ def prepare(
 
 
 def calibrate(dataset: Any, settings: argparse.Namespace) -> float:
-    """Apply --calibration to a dataset and fill its bad pixels; returns saturated pixels' grey level.
+    """Apply --calibration to a dataset and fill its bad pixels; returns the grey level at which
+    pixels saturate.
 
     Raises UserError if the dataset has ground truth or is from another camera.
     """
@@ -86,7 +87,7 @@ def calibrate(dataset: Any, settings: argparse.Namespace) -> float:
     dataset.maps = dict(zip(("dark", "response"), pixels.maps))
     if pixels.bad.any():
         dataset.fill = Filler(pixels.bad)
-    return float(pixels.limit(np.inf))
+    return pixels.most()
 
 
 def score_streams(

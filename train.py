@@ -9,7 +9,8 @@
 A run writes to SAVE_PATH/RUN: last.pth (the whole state, after every epoch and on Ctrl-C, SIGTERM or
 SIGUSR1), best.pth (the weights with the best validation PSNR, for test.py --load_model), config.json,
 log.jsonl and TensorBoard's curves. A resumed run ends with the same weights as one that never stopped.
-torchrun's processes share each batch, so their number changes a run's time, but not its result.
+torchrun's processes share each batch: their number changes the rounding and the draws of stochastic depth, but
+not the batches.
 """
 
 import math
@@ -38,7 +39,7 @@ from swinsf.utils.allocator import tune_allocator
 def fit(run: Run, device: torch.device, stopper: stopping.Stopper) -> bool:
     """Train to the end or until a signal; returns whether one came.
 
-    Saves last.pth, even after a bad sample or a non-finite loss.
+    Saves last.pth, even after a non-finite loss or, with one process, a bad sample.
     """
     settings, state, files, total_steps = run.settings, run.state, run.files, run.total_steps
     samples = Augmented(run.train, settings.crop_size, settings.seed)
@@ -59,7 +60,8 @@ def fit(run: Run, device: torch.device, stopper: stopping.Stopper) -> bool:
             files.save()
         return stop or state.step >= total_steps
 
-    # state.batch at the last iteration: the epoch's validation was stopped.
+    # state.batch at the last iteration: the epoch's validation was stopped; or --max_steps ended within an epoch,
+    # and a resumed run repeats its validation
     while state.step < total_steps or state.batch:
         batches.set_epoch(state.epoch, state.batch)
         if len(batches) and state.step < total_steps:
@@ -96,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     if stopped:
         if rank == 0:
             again = f"python train.py --resume_path {shlex.quote(str(folder))}"
+            again += f" --device {asked.device}" if asked.device else ""
             cli.log(f"stopped at step {state.step}; resume it with: {again}", trouble=True)
         # torchrun treats any status except 0 as a failure and restarts the job
         return 0 if distributed.AGENT in os.environ else 128 + (stopper.signal or signal.SIGTERM)

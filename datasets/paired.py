@@ -178,7 +178,8 @@ class SpikeDataset(Dataset):
 
     def look(self, rate):
         """Check a few streams' bit order, size, orientation relative to their pictures, and rate at white."""
-        shown = self.streams[:: max(1, len(self.streams) // LOOKED_AT)][:LOOKED_AT]
+        last, most = len(self.streams) - 1, min(LOOKED_AT, len(self.streams))
+        shown = [self.streams[i * last // max(1, most - 1)] for i in range(most)]
         looks = [look_at(stream.path, self.camera.height, self.camera.width) for stream in shown]
         self.bitorder = "big" if "big" in [order for order, _ in looks] else "little"
         self.warnings += [text for _, texts in looks for text in texts]

@@ -58,10 +58,10 @@ def white_of(picture: np.ndarray) -> int:
 
 
 def to_eight_bits(picture: np.ndarray, white: int) -> np.ndarray:
-    """Scale a picture with this value of white to uint8, rounded."""
+    """Scale a picture with this value of white to uint8, rounded. What is brighter becomes white."""
     if white == 255:
         return picture.astype(np.uint8)
-    return np.round(picture * np.float32(255 / white)).astype(np.uint8)
+    return np.round(np.minimum(picture, white) * np.float32(255 / white)).astype(np.uint8)
 
 
 def decode_levels(data: bytes) -> np.ndarray | None:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swinsf.utils.cli import ArgumentError
+
 PROTOCOLS = ("released", "kair")
 
 
@@ -16,8 +18,19 @@ class Scores(NamedTuple):
 
 
 def to_bytes(picture: np.ndarray) -> np.ndarray:
-    """Grey levels clamped to 0..255 and truncated to uint8, as the released protocol does."""
+    """Grey levels clamped to 0..255 and truncated to uint8, as the released protocol does. Raises ArgumentError
+    for NaN, which would become black."""
+    check_numbers(picture)
     return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def check_numbers(picture: np.ndarray) -> None:
+    """Raises ArgumentError if a picture has NaN."""
+    if picture.dtype.kind == "f" and np.isnan(picture).any():
+        raise ArgumentError(
+            "a picture with NaN: its network diverged, or overflowed in half precision; compute in float32, or use "
+            "other weights"
+        )
 
 
 def check_levels(picture: np.ndarray, truth: np.ndarray) -> None:
@@ -30,6 +43,7 @@ def check_levels(picture: np.ndarray, truth: np.ndarray) -> None:
             raise ValueError(
                 f"a {name} of {array.dtype} from {array.min()} to {array.max()}; bring it to grey levels 0..255"
             )
+        check_numbers(array)
     if picture.shape != truth.shape:
         raise ValueError(f"a picture of {picture.shape} with a ground truth of {truth.shape}")
     if in_unit_range(truth) or (in_unit_range(picture) and truth.max() > 1 and resemble(picture, truth)):

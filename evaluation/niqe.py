@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from swinsf.datasets.picture_files import read_grey
 from swinsf.utils.choices import PRISTINE
-from swinsf.utils.cli import Parser, UserError, plural, run
+from swinsf.utils.cli import Parser, UserError, log, plural, run
 from swinsf.utils.files import atomic_write
 from swinsf.utils.guard import check_archive, visible
 
@@ -173,9 +173,13 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     photos = [read_grey(path) for path in sorted(visible(arguments.photographs.glob("*"))) if path.is_file()]
-    photos = [photo for photo in photos if photo is not None]
+    found, photos = len(photos), [photo for photo in photos if photo is not None and is_scorable(photo)]
+    if len(photos) < found:
+        log(
+            f"warning: {plural(found - len(photos), 'photograph')} unreadable, or too small for two blocks of 96x96"
+        )
     if not photos:
-        raise UserError(f"{arguments.photographs}: no readable photograph in it")
+        raise UserError(f"{arguments.photographs}: no photograph of two blocks of 96x96 or more in it")
     mean, covariance = fit_statistics(tqdm(photos, unit="photo"))
     with atomic_write(arguments.output) as file:
         np.savez(file, mean=mean, cov=covariance)

@@ -20,6 +20,7 @@ PLAIN = re.compile(
 )
 # torch's older format has five pickles in a row: a number, a version, the system, contents, names
 OLD_PICKLES = 5
+ZIP = b"PK\x03\x04"  # first bytes of a zip file
 
 
 def save(contents: dict[str, Any], path: str | Path) -> None:
@@ -74,7 +75,9 @@ def check_pickles(path: Path) -> None:
     Loads nothing. A damaged file raises other exceptions.
     """
     size = path.stat().st_size
-    if zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        zipped = file.read(len(ZIP)) == ZIP  # as torch.load decides
+    if zipped:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)

@@ -42,7 +42,7 @@ class Geometry(NamedTuple):
     kind: torch.Tensor | None  # (n,) int64: index of each window's mask
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # 48 MB each for tokens of a pixel at 1000x1000
 def window_geometry(streams, height, width, window, shift, device):
     """The `Geometry` for tokens of 3B pictures. order: index of each window's tokens in (3B h w, C)."""
     with torch.inference_mode(False):  # training may use tensors that were cached during a test
@@ -68,6 +68,7 @@ def infer(model, x, calibration=None):
         else:
             seen, segments = model.see(x)
             tokens = embed(model, seen)
+            del seen
         dtype, device = x.dtype, x.device.type
         del x  # a third of the memory in use here
         for layer in model.layers:

@@ -252,9 +252,11 @@ class SwinSF(nn.Module):
     def prepare(self, x, calibration=None):
         """Check spikes (B, 41, H, W), convert to the network's dtype, calibrate and pad to whole windows."""
         height, width = x.shape[-2:]
-        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < LEAST_SIDE:
+        multiple = self.config.patch * self.config.window
+        least = max(LEAST_SIDE, multiple // 2 + 1)  # mirrored padding is shorter than the side
+        if x.dim() != 4 or x.shape[1] != STEPS or min(height, width) < least:
             raise ValueError(
-                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {LEAST_SIDE}"
+                f"spikes of shape {tuple(x.shape)}: expected (B, {STEPS}, H, W), H and W at least {least}"
             )
         if not self.training:  # in training, spikes are unpacked from bits and therefore valid
             x = validate_spikes(x)
@@ -262,7 +264,6 @@ class SwinSF(nn.Module):
         if calibration is not None:
             dark, response = calibration.to(x).split(1, dim=1)  # (B, 1, H, W) each
             x = (x - dark) / response
-        multiple = self.config.patch * self.config.window
         if height % multiple or width % multiple:
             x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
         return x

@@ -100,6 +100,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
     Raises UserError for an unknown precision, for fp16 on a CPU, if the file is missing, damaged or unsafe,
     or if its weights do not fit; the message names missing and unexpected weights.
     """
+    path = weights_file(path)
     precision = choose_precision(precision, path, device)
     config, state = read_weights(path)
     check_fit(config, state, path)
@@ -122,7 +123,7 @@ def choose_precision(precision: str, path: str | Path, device: str | torch.devic
         raise ArgumentError(f"--precision {precision}: choose from auto, {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    return "bf16" if fit_of(path) and bfloat16_is_fast(device) else "fp32"
+    return "bf16" if fit_of(weights_file(path)) and bfloat16_is_fast(device) else "fp32"
 
 
 def save_model(model: SwinSF, path: str | Path) -> None:

@@ -31,8 +31,12 @@ def list_jobs(settings, size: int) -> list[argparse.Namespace]:
     inspect = settings.inspect
     rules = inspect_rules(settings, recordings, paths) if inspect else flag_rules(settings, recordings, size)
     cli.refuse(rules)
+    # each recording gets a folder in --output, even if its name looks like a file's
+    folder = len(recordings) > 1 and not inspect and settings.output and "{name}" not in str(settings.output)
     batch = [
-        argparse.Namespace(**{**vars(settings), "recording": recording, "output": path})
+        argparse.Namespace(
+            **{**vars(settings), "recording": recording, "output": path, "folder": bool(folder)}
+        )
         for recording, path in zip(recordings, paths)
     ]
     if settings.exposure == "batch" and not settings.inspect:
@@ -80,11 +84,12 @@ def list_recordings(names):
 
 
 def stem_of(name):
-    """A recording's file name without its suffix; without both of `.dat.gz`."""
+    """A recording's file name without its suffix; without both of `.dat.gz`. Names may have other dots."""
     if name == "-":
         return "standard_input"
     path = Path(name)
-    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    both = [suffix.lower() for suffix in path.suffixes[-2:]] == [".dat", ".gz"]
+    return Path(path.stem).stem if both else path.stem
 
 
 def output_paths(recordings, output, suffix=".mp4"):

@@ -33,10 +33,6 @@ class Binned(Recording):
         """The bin around a step `key` of the recording."""
         return (key - self.first) // self.bin
 
-    def key_of(self, index: int) -> int:
-        """The step of the recording in the middle of a bin."""
-        return self.first + index * self.bin + self.bin // 2
-
     @property
     def position(self) -> int:
         """Number of bins read from a pipe."""

@@ -89,7 +89,7 @@ class Pixels(NamedTuple):
     maps: np.ndarray | None = None  # those of a `Calibration`
     lines: tuple = ()  # text on both
     dark: float = 0.0  # median dark charge of all pixels
-    full: float = np.inf  # light at which a pixel of strong response fires at every step
+    full: float = np.inf  # light at which a pixel of strong response fires at every step, without dark charge
 
     def crop(self, rows: slice, columns: slice) -> "Pixels":
         """The pixels within two slices."""
@@ -107,8 +107,8 @@ class Pixels(NamedTuple):
         return picture if self.maps is None else np.minimum(picture, np.float32(self.most(bin)))
 
     def most(self, bin: int = 1) -> float:
-        """The grey level at which `limit` clamps."""
-        return 255 / RATE * self.full / bin
+        """The grey level at which `limit` clamps: above it, a pixel of strong response fires in every bin."""
+        return 255 / RATE * self.full * max(0.0, 1 - bin * self.dark) / bin
 
 
 def look_at_pixels(
@@ -141,7 +141,9 @@ def look_at_pixels(
         for rows, columns in (found.hot.T, found.dead.T):
             bad[rows, columns] = True
         some = f"{len(found.hot)} hot and {len(found.dead)} dead pixels"
-        filled = f"{some}, by the looks of the recording, are filled from their neighbours (--repair none leaves them)"
+        filled = (
+            f"{some}, found in the recording, are filled from their neighbours (--repair none leaves them)"
+        )
     if repair == "none":
         bad = np.zeros_like(bad)
     else:

@@ -22,7 +22,8 @@ SATURATED, FEW = 0.95, 0.01  # spikes a step, and the part of a flat's pixels th
 BARELY = 2.0  # smallest ratio of a flat's median rate to the dark one
 # largest relative change of a flat from its first half to its second, in patches of this side in pixels
 MOVED, PATCH = 0.01, 15
-THIRD, SIXTH = np.sqrt(1 / 18), np.sqrt(1 / 6)
+FEW_SPIKES_STD, TIMING_STD = np.sqrt(1 / 18), np.sqrt(1 / 6)  # see `rates`
+MOST_BAD = 0.05  # the part of a camera's pixels that may be bad
 
 
 class Spikes(NamedTuple):
@@ -92,10 +93,10 @@ def rates(spikes: Spikes, noise: float = 0.0) -> Rates:
     time = np.where(several, spikes.last - spikes.first, 1).astype(np.float64)
     intervals = np.maximum(spikes.count - 1, 1)
     rate = intervals / time
-    error = rate * np.sqrt((SIXTH / time) ** 2 + noise / intervals)
+    error = rate * np.sqrt((TIMING_STD / time) ** 2 + noise / intervals)
     longest = np.where(once, np.maximum(spikes.first + 1, spikes.steps - 1 - spikes.first), spikes.steps)
     rate = np.where(several, rate, np.where(once, 2, 1) / (3 * longest))
-    return Rates(rate, np.where(several, error, THIRD / longest))
+    return Rates(rate, np.where(several, error, FEW_SPIKES_STD / longest))
 
 
 def noise_of(halves: tuple[Spikes, Spikes]) -> float:
@@ -215,4 +216,16 @@ def calibrate(dark: tuple, flats: list[tuple], keep_shading: bool = False) -> tu
     }
     measured = shrunk(measured, around, usual)
     scale = around if keep_shading else 1.0
-    return make_calibration(without.rate, measured.rate / scale, without.error, measured.error / scale), facts
+    made = make_calibration(without.rate, measured.rate / scale, without.error, measured.error / scale)
+    check_bad(made, dark[0])
+    return made, facts
+
+
+def check_bad(calibration, name):
+    """Raises UserError if so many pixels are bad that there is nothing to fill them from."""
+    part = np.mean(calibration.bad > 0)
+    if part > MOST_BAD:
+        raise UserError(
+            f"{name}: {part:.0%} of the pixels look bad, with a dark charge of {np.median(calibration.dark):.2g} a step in "
+            "the median; cool the camera, or take more steps a second, and record again"
+        )

@@ -142,10 +142,14 @@ def contact_sheet(title, facts, steps_per_second):
     return figure
 
 
-def bad_pixel_rows(facts: dict[str, Any]) -> list[tuple]:
-    """The table of bad pixels, with its heading: row, column, rate in spikes a step, kind."""
+def bad_pixel_rows(facts: dict[str, Any], top: int = 0, left: int = 0) -> list[tuple]:
+    """The table of bad pixels, with its heading: row, column, rate in spikes a step, kind. top, left: the first
+    row and column of the part that is shown."""
     places = [(*place, kind) for kind in ("hot", "dead") for place in facts[kind].tolist()]
-    rows = [(row, column, f"{facts['rate'][row, column]:.5g}", kind) for row, column, kind in sorted(places)]
+    rows = [
+        (top + row, left + column, f"{facts['rate'][row, column]:.5g}", kind)
+        for row, column, kind in sorted(places)
+    ]
     return [("row", "column", "rate", "kind"), *rows]
 
 
@@ -179,6 +183,7 @@ def show_inspection(settings, recording: Recording, lines: list[str], pixels: Pi
         figure.savefig(file, format="png", dpi=110, metadata={"Title": MARK})
     cli.log(f"pictures: {path}")
     if table := settings.bad_pixels:
+        corner = [first or 0 for first, _ in settings.crop] if settings.crop else []
         with atomic_write(table, "w") as file:
-            csv.writer(file, lineterminator="\n").writerows(bad_pixel_rows(facts))
+            csv.writer(file, lineterminator="\n").writerows(bad_pixel_rows(facts, *corner))
         cli.log(f"bad pixels: {table}")

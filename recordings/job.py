@@ -168,8 +168,8 @@ class Job:
         if len(keys) > 1:
             slower = cli.short(self.settings.steps_per_second / (keys.step * fps))
             line += (
-                f" ({made / seconds:.3g} pictures/s); {len(keys) / fps:.3g} s at {cli.short(fps)} pictures a "
-                f"second, {slower} times slower than life"
+                f" ({cli.short(made / seconds)} pictures/s); {cli.short(len(keys) / fps)} s at {cli.short(fps)} "
+                f"pictures a second, {slower} times slower than real time"
             )
         cli.log(line)
         if self.settings.bits == 16 and self.clipped:
@@ -237,7 +237,7 @@ def prepare(settings, network: Network, plan: Plan | None = None) -> Job:
         raise UserError(f"--output {path}: is the recording itself; take another name")
     about = describe_settings(settings, recording, plan, weights)
     shape = height, width * (2 if settings.beside else 1)
-    output = open_output(path, about, shape, plan.keys, piped, plan.fps, settings.bits)
+    output = open_output(path, about, shape, plan.keys, piped, plan.fps, settings.bits, settings.folder)
     check_report(settings, plan.keys, recording.size)
     if model:
         check_tile(settings.tile, model.config.window * model.config.patch)

@@ -62,6 +62,8 @@ def open_recording(
         source.bitorder = bitorder or likely_bit_order(packed, *source.camera[:2])
         if not bitorder:
             lines += describe_bit_order(name, source.bitorder)
+    elif bitorder:
+        raise UserError(f"{path}: an array, whose steps are not packed as bits; leave out --bit_order")
     recording = Recording(source, name)
     if recording.length is not None:
         lines += describe_nothing(recording)
@@ -218,11 +220,11 @@ class PipedSpikes:
         """Steps start..stop-1 as uint8 (t, H, W), fewer at the end. A step cannot be read twice."""
         if steps.start < self.position:
             raise ValueError(f"step {steps.start} of a pipe that is at step {self.position}")
-        self.read((steps.start - self.position) * self.step_bytes, keep=False)
+        skipped = self.read((steps.start - self.position) * self.step_bytes, keep=False)
         packed = self.read((steps.stop - steps.start) * self.step_bytes)
-        whole = len(packed) // self.step_bytes
-        self.left_over += len(packed) % self.step_bytes
-        self.position = steps.start + whole
+        whole, left_over = divmod(skipped + len(packed), self.step_bytes)
+        self.left_over += left_over
+        self.position += whole
         return self.unpack(packed)
 
     def unpack(self, packed):
@@ -247,15 +249,11 @@ class PipedSpikes:
         return np.frombuffer(packed, np.uint8, len(packed) // self.step_bytes * self.step_bytes)
 
     def read(self, count, keep=True):
-        """The next `count` bytes, fewer at the end; b"" if they are skipped, not kept."""
-        parts = [self.ready[:count]] if keep else []
-        first, self.ready = len(self.ready[:count]), self.ready[count:]
-        count -= first
-        while count > 0:
-            part = self.file.read(min(count, 1 << 24))
-            if not part:
-                break
-            count -= len(part)
+        """The next `count` bytes, fewer at the end; if they are not kept, their number."""
+        part, self.ready = self.ready[:count], self.ready[count:]
+        parts, length = [part] if keep else [], len(part)
+        while length < count and (part := self.file.read(min(count - length, 1 << 24))):
+            length += len(part)
             if keep:
                 parts.append(part)
-        return b"".join(parts)
+        return b"".join(parts) if keep else length

@@ -36,7 +36,15 @@ def describe_settings(settings, recording: Recording, plan: Plan, weights: Path 
         **{"first": plan.keys.start, "stride": plan.keys.step, "bin": plan.bin, "method": settings.method},
         **{"exposure": plan.curve.exposure, "gamma": plan.curve.gamma, "flip": settings.flip},
     }
-    used = {"bit_order": None, "crop": None, "stamp": False, "bits": 8, "beside": None, "ends": False}
+    used = {
+        "bit_order": None,
+        "crop": None,
+        "stamp": False,
+        "bits": 8,
+        "beside": None,
+        "ends": False,
+        "rate": None,
+    }
     about.update(
         {name: getattr(settings, name) for name, unused in used.items() if getattr(settings, name) != unused}
     )
@@ -51,19 +59,24 @@ def describe_settings(settings, recording: Recording, plan: Plan, weights: Path 
         about["repair"] = f"{len(rows)} pixels ({places[:8]})"
     if settings.calibration:
         about["calibration"] = tables.sha256(settings.calibration)
-    if settings.method == "tfp":
+    if "tfp" in (settings.method, settings.beside):
         about["window"] = settings.window
+    if settings.stamp:
+        about["steps_per_second"] = settings.steps_per_second
     return about
 
 
-def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8):
+def open_output(path, about, shape, keys, piped=False, fps=25.0, bits=8, folder=False):
     """The output at `path`: one of `FORMATS`, or a folder of PNGs. Raises UserError for other types of files.
 
     about: plain values that the pictures depend on; an unfinished output is resumed only if they are equal.
     shape: (H, W) of a picture. keys: the key frames, a range. piped: whether the recording is a pipe, whose
     length is unknown and which cannot be resumed. fps: pictures per second of a video. bits: per grey level.
+    folder: whether it is a folder, whatever its name.
     """
     path = Path(path)
+    if folder and bits < 32:
+        return PngFolder(path, about, shape, keys, piped, fps, bits)
     kind = path.suffix.lower()
     if kind not in WIDE[bits] and (kind in FORMATS or bits == 32):
         wide = {16: "PNGs, .tif and .npy files", 32: ".tif and .npy files"}[bits]

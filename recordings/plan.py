@@ -7,9 +7,9 @@ from swinsf.recordings.calibration import Pixels
 from swinsf.recordings.formats import VIDEOS
 from swinsf.recordings.recording import Recording
 from swinsf.recordings.survey import WHITE, Survey, survey
-from swinsf.recordings.tone import ToneCurve
+from swinsf.recordings.tone import ToneCurve, in_ms
 from swinsf.utils.cli import UserError, plural
-from swinsf.utils.timing import KEY_FRAMES, RATE, STEPS, STRIDE
+from swinsf.utils.timing import KEY_FRAMES, MOST_BIN, RATE, STEPS, STRIDE
 
 MIDDLE = KEY_FRAMES["middle"]
 APART = MIDDLE - KEY_FRAMES["left"]  # steps between the key frames of a window's three pictures
@@ -52,7 +52,7 @@ def make_plan(recording: Recording, settings, weights=None, fit=None, pixels: Pi
     if steps is not None and start is not None and start >= steps:
         raise UserError(
             f"--start {start}: {settings.recording} ends before, it has {plural(steps, 'step')}, "
-            f"{1e3 * steps / settings.steps_per_second:.4g} ms; no picture to show"
+            f"{in_ms(steps, settings.steps_per_second)}; no picture to show"
         )
     seen, lines = survey(recording, start or 0, stop), describe_rounding(settings)
     bin = 1 if settings.bin == "auto" else settings.bin
@@ -208,7 +208,7 @@ def choose_bin(seen, stride, first=None, stop=None, calibrated=False):
     light.
     """
     best, limit = 1, f"bright pixels have {seen.bright:.2g} spikes a step"
-    for bin in sorted({*BINS, *(bin for bin in range(2, stride + 1) if stride % bin == 0)}):
+    for bin in sorted({*BINS, *(bin for bin in range(2, min(stride, MOST_BIN) + 1) if stride % bin == 0)}):
         light = bin * seen.bright
         if light > (FULL if bin == 2 or calibrated else LIT):
             break
@@ -268,8 +268,8 @@ def describe_shortage(steps, start, stop, bin) -> str:
     )
     has = "its steps" if steps is None else plural(steps, "step")
     return (
-        f" of {has}{asked and ' with' + asked}: a picture needs {STEPS * bin} steps, half of them on either side of "
-        "its key frame; record more, or widen --start and --stop"
+        f" of {has}{asked and ' with' + asked}: a picture needs {STEPS * bin} steps, {STEPS // 2 * bin} before "
+        f"and {STEPS // 2 * bin} after its key frame; record more, or widen --start and --stop"
         + (f", or take a smaller --bin than {bin}" if bin > 1 else "")
     )
 

@@ -57,9 +57,7 @@ class Reconstructor:
             self.weights: Path | None = None
             if isinstance(weights, SwinSF):
                 self.model, self.device = weights, next(weights.parameters()).device
-                self.precision = next(
-                    k for k, v in PRECISIONS.items() if v == weights.conv_first.weight.dtype
-                )
+                self.precision = precision_of(weights)
             else:
                 self.device = pick_device(None if device is None else str(device))
                 own = weights_for("recordings", calibrated=calibration is not None)
@@ -69,6 +67,7 @@ class Reconstructor:
             if isinstance(calibration, str | os.PathLike):
                 calibration = load_calibration(calibration)
             self.calibration: Calibration | None = calibration
+            self._pixels = calibration.pixels if calibration else None
 
     def __call__(self, spikes: Any) -> Any:
         """The picture in the middle of a window (41, H, W), or of each window in a batch (B, 41, H, W).
@@ -84,10 +83,9 @@ class Reconstructor:
                     f"spikes of shape {tuple(given.shape)}: expected a window ({STEPS}, H, W) or a batch of them"
                 )
             batch = (given if given.dim() == 4 else given[None]).to(self.device)
-            pixels, maps = None, None
-            if self.calibration:
+            pixels, maps = self._pixels, None
+            if pixels:
                 self.calibration.check_shape(batch.shape[-2:], "the calibration", "the window")
-                pixels = self.calibration.pixels
                 batch, maps = filled(batch, pixels.bad), torch.from_numpy(pixels.maps)[None].to(self.device)
             pictures = fast.infer(self.model, batch, maps).middle[:, 0].float()
         if pixels:
@@ -186,6 +184,15 @@ class Pictures:
             self._recording, self._model, self.steps, self.steps.step, self.bin, **options
         )
         return ((key, plan.curve(pixels.limit(picture, self.bin))) for key, picture in made)
+
+
+def precision_of(model: SwinSF) -> str:
+    """The name of a network's precision. Raises UserError for a type without one, such as float64."""
+    kind = model.conv_first.weight.dtype
+    for name, other in PRECISIONS.items():
+        if kind == other:
+            return name
+    raise UserError(f"a network in {kind}; choose from {', '.join(PRECISIONS)}")
 
 
 def filled(spikes: torch.Tensor, bad: np.ndarray) -> torch.Tensor:

@@ -50,7 +50,11 @@ class Recording:
         """
         if isinstance(spikes, Recording):
             return spikes
+        if isinstance(spikes, list | tuple):
+            spikes = np.asarray(spikes)
         array = isinstance(spikes, np.ndarray) and spikes.ndim == 3
+        if array and not spikes.size:
+            raise ArgumentError(f"spikes of shape {spikes.shape}: an array without a spike frame")
         if array:
             validate_spikes(spikes[len(spikes) // 2 :][:STEPS])  # other values would mislead time_is_last
         if array and time_is_last(spikes, "the array"):
@@ -104,11 +108,11 @@ class Recording:
         Raises UserError if they are not within the picture.
         """
         found = [slice(*span).indices(size)[:2] for span, size in zip((rows, columns), self.size)]
-        for (_, edge), (start, stop), size in zip((rows, columns), found, self.size):
+        for (first, edge), (start, stop), size in zip((rows, columns), found, self.size):
             asked = size if edge is None else edge
             if stop - start < 1 or asked > size:
                 raise UserError(
-                    f"--crop: {start}:{asked} of {size} pixels of {self.name}, {'x'.join(map(str, self.size))}; "
+                    f"--crop: {first or 0}:{asked} of {size} pixels of {self.name}, {'x'.join(map(str, self.size))}; "
                     "take a part of them"
                 )
         return tuple(slice(*span) for span in found)

@@ -46,7 +46,8 @@ def find_bad_pixels(spikes) -> BadPixels:
 
     A hot pixel exceeds all its eight neighbours by far, in every part of the recording. A moving or
     flickering speck does so only for a while. A still point of light also brightens the neighbours, since
-    lenses blur. In less than a window's steps no bad pixels are found. The work does not grow.
+    lenses blur. In less than a window's steps no bad pixels are found. The number of steps read does not grow
+    with the recording.
 
     The thresholds are rates, whatever the length. Only below 400 steps, faint hot pixels are missed in the
     dark, where they have just a few spikes more than their neighbours.

@@ -45,7 +45,7 @@ def check_report(settings, keys: range, shape: tuple):
 def page_path(settings) -> Path:
     """The path of the page. Raises UserError if a file that is not such a page would be replaced."""
     output = settings.output
-    is_file = output.suffix and not output.is_dir()
+    is_file = output.suffix and not (settings.folder or output.is_dir())
     path = output.with_suffix(".html") if is_file else output / "report.html"
     if settings.report and path.exists() and not settings.overwrite and not page.is_page(path):
         raise UserError(

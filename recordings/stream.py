@@ -74,6 +74,7 @@ def reconstruct(
     whole window.
     """
     check_keys(stride, start, stop, bin)
+    check_number("rate", rate, 1e-3, 2)
     recording = Recording.of(spikes)
     steps = recording.length
     keys = key_frames(steps, start, stop, stride, bin)
@@ -133,6 +134,8 @@ def reconstruct_at(
     should_stop() is true. Raises UserError for a tile or a stride that does not fit.
     """
     multiple = model.config.window * model.config.patch
+    check_number("batch_size", batch_size, 1, ENDLESS, numbers.Integral)
+    check_number("tile", tile, 0, ENDLESS, numbers.Integral)
     check_tile(tile, multiple)
     read = prefetch(
         read_windows(spikes, keys, group_size(stride, outputs, bin), batch_size, bin, ends),

@@ -58,7 +58,8 @@ def look_over(recording: Recording, places: int, first: int = 0, stop: int | Non
 
 
 def looks_of(recording: Recording, places: int, first: int = 0, stop: int | None = None):
-    """(first steps of the looks of `look_over`, steps in each). They go beyond a piece that is too short."""
+    """(first steps of the looks of `look_over`, steps in each). If first..stop is shorter than `LONGEST`, steps
+    around it are used, too."""
     total = recording.length
     stop = min(total, total if stop is None else stop)
     spare = max(0, LONGEST - (stop - first)) // 2

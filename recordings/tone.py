@@ -44,7 +44,12 @@ def picture_name(key):
 
 def moment_name(key, steps_per_second):
     """A step and its time, as text."""
-    return f"step {key}, {key / steps_per_second * 1e3:.4g} ms"
+    return f"step {key}, {in_ms(key, steps_per_second)}"
+
+
+def in_ms(steps, steps_per_second):
+    """A number of steps as text, in milliseconds, to the microsecond."""
+    return f"{round(1e3 * steps / steps_per_second, 3):.15g} ms"
 
 
 def stamp(picture, text):

@@ -53,7 +53,7 @@ class Output:
             ) from None
         record = read_record(self.workplace / RECORD)
         unfinished = record and not record["whole"] and not self.piped
-        if unfinished and record["about"] == self.about:
+        if record and self.can_resume(record):
             return
         if unfinished and not overwrite:
             raise UserError(
@@ -62,6 +62,12 @@ class Output:
         self.clear()
         self.check_room()
         self.save_record(whole=False)
+
+    def can_resume(self, record):
+        """Whether a record is of the same settings, and pictures are missing: of a run that was interrupted, or
+        removed since."""
+        missing = not record["whole"] or len(self.done()) < len(self.keys)
+        return not self.piped and record["about"] == self.about and missing
 
     def close(self):
         """Release the lock, as the end of the process would."""
@@ -148,5 +154,7 @@ def describe_change(old, new, remedy=None):
         return f", with {text}{remedy}" if changed else ""
     if changed == ["pictures"] and isinstance(old["pictures"], int):  # the recording has grown
         stop = old["first"] + (old["pictures"] - 1) * old["stride"] + 1
-        return f"{text}; add --stop {stop} to resume, or --overwrite to start again"
+        # by default, both are chosen by what is seen before --stop
+        chosen = "" if old.get("rate") else f" --exposure {old['exposure']!r} --bin {old['bin']}"
+        return f"{text}; add --stop {stop}{chosen} to resume, or --overwrite to start again"
     return f"{text}; take the same to resume, or --overwrite to start again"

@@ -47,7 +47,7 @@ class PngFolder(Output):
             raise UserError(
                 f"--output {self.path}: has files but no {RECORD}, so it is not from this script; take a new folder"
             )
-        if record and record["whole"] and not overwrite:
+        if record and record["whole"] and not overwrite and not self.can_resume(record):
             changed = describe_change(record["about"], self.about, "")
             raise UserError(
                 f"--output {self.path}: already exists{changed}; add --overwrite, or choose another folder"
@@ -128,12 +128,7 @@ class PictureFile(Output):
     def finished_record(self):
         """The record of the finished file; None if either is missing, or the file was replaced."""
         record = read_record(self.finished_place)
-        return record if record and self.path.is_file() and record.get("file") == self.seen() else None
-
-    def seen(self):
-        """Size and modification time of the finished file, to detect a replaced one."""
-        stat = self.path.stat()
-        return [stat.st_size, stat.st_mtime_ns]
+        return record if record and self.path.is_file() and record.get("file") == seen(self.path) else None
 
     def clear(self):
         for file in self.workplace.iterdir():
@@ -154,7 +149,9 @@ class PictureFile(Output):
     def done(self):
         """The set of key frames whose pictures are written."""
         path = self.workplace / "done"
-        return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark} if path.is_file() else set()
+        if not path.is_file() or not (self.workplace / "pictures").is_file():
+            return set()
+        return {self.keys[i] for i, mark in enumerate(path.read_bytes()) if mark}
 
     def write(self, key, picture):
         """Write the picture's bytes, then the mark that they are written: a kill in between loses one
@@ -208,10 +205,17 @@ class PictureFile(Output):
             encode(whole, shown, self.fps, count * self.shape[0] * self.shape[1] * self.type.itemsize)
         with open(whole, "rb") as file:
             sync(file)
-        os.replace(whole, self.path)
         video = {"fps": self.fps} if self.path.suffix.lower() in VIDEOS else {}
-        self.save_record(True, self.finished_place, file=self.seen(), **video)
+        # first, since without a record the finished file would count as another program's
+        self.save_record(True, self.finished_place, file=seen(whole), **video)
+        os.replace(whole, self.path)
         self.discard()
+
+
+def seen(path):
+    """A file's size and modification time, which a rename keeps, to detect a replaced one."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def write_at(file, data, offset):

@@ -27,7 +27,7 @@ from swinsf.datasets.dat import camera_of, open_dat
 from swinsf.datasets.simulation.dataset import demo_photo
 from swinsf.datasets.simulation.sensor import integrate_and_fire
 from swinsf.evaluation import tables
-from swinsf.models import PRECISIONS, VARIANTS, build_model
+from swinsf.models import PRECISIONS, VARIANTS, build_model, fast
 from swinsf.models.classical import tfi_pictures, tfp_pictures
 from swinsf.recordings.plan import key_frames
 from swinsf.recordings.stream import reconstruct
@@ -91,7 +91,7 @@ def measure(path, height, width, method, settings):
             settings.batch_size, STEPS, height, width, dtype=torch.uint8, device=model.norm.weight.device
         )
         with torch.inference_mode():
-            model(warm_up).middle.cpu()  # first calls load libraries
+            fast.infer(model, warm_up).middle.cpu()  # first calls load libraries
     before = peak_memory()
     stride = {"swinsf": max(1, (len(spikes) - 40) // pictures), "swinsf_all": 7}.get(method, 1)
     stop = 20 + 7 * 3 * max(1, pictures // 3) if method == "swinsf_all" else None  # whole groups of three

@@ -18,12 +18,14 @@ import numpy as np
 from tqdm import tqdm
 
 from swinsf.datasets.picture_files import read_grey
+from swinsf.evaluation import tables
 from swinsf.models import load_model, weights_for
 from swinsf.recordings import load_calibration, look_at_pixels, repair
 from swinsf.recordings.flat_field import calibrate
 from swinsf.recordings.stream import reconstruct
 from swinsf.recordings.tone import ToneCurve
 from swinsf.utils import cli, flags
+from swinsf.utils.cli import UserError
 
 HEIGHT, WIDTH, ELECTRONS = 250, 400, 10_000
 LEVELS = (0.35, 0.10, 0.035, 0.014)  # spikes per step at white
@@ -58,7 +60,10 @@ def parse_settings(arguments):
     flag("--steps", type=steps, default=5000, help="steps of the dark and flat recordings (default 5000)")
     flag("--speed", type=speed, default=0.0, help="speed of scenes in pixels per step (default 0)")
     flag("--picture", type=Path, help="file for the first photograph, plain and calibrated side by side")
-    return parser.parse_args(arguments)
+    settings = parser.parse_args(arguments)
+    if settings.picture and SHOWN[0] not in settings.levels:
+        raise UserError(f"--picture {settings.picture}: it is of level {SHOWN[0]:g}; add it to --levels")
+    return settings
 
 
 def measured_camera(rng, height=HEIGHT, width=WIDTH):
@@ -181,7 +186,7 @@ def measure(settings, camera, calibration, photos, models, rng):
         )
         if settings.picture and level == SHOWN[0]:
             shown = [ToneCurve()(scores[0][kind, SHOWN[1]][1]) for kind in ("plain", "calibrated")]
-            cv2.imwrite(str(settings.picture), np.hstack(shown))
+            tables.write_picture(settings.picture, np.hstack(shown))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ loading and running.
 
 import contextlib
 import multiprocessing
+import os
 import queue
 import re
 import time
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from swinsf.models import SHIPPED, load_model, motion, shipped_weights, weights_file
+from swinsf.models import load_model, motion, weights_file
 from swinsf.models.fast import infer
 from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
@@ -184,18 +185,20 @@ def main(arguments=None):
                 raise UserError(
                     f"{package} is not installed; pip install onnx onnxscript onnxruntime"
                 ) from None
-    shipped = (SHIPPED / f"swinsf_{settings.load_model}.pth").is_file()
-    weights = shipped_weights(settings.load_model) if shipped else weights_file(settings.load_model)
+    weights = weights_file(settings.load_model)
     model = load_model(weights)
     begin = time.perf_counter()
     try:
         program = export_program(model, *settings.size, settings.dynamic)
     except ValueError as error:
         raise UserError(f"--size {error}") from None
-    if kind == ".onnx":
-        write_onnx(program, path)
-    else:
-        torch.export.save(program, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{kind}")
+    try:
+        (write_onnx if kind == ".onnx" else torch.export.save)(program, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     seconds = time.perf_counter() - begin
     cli.log(f"{path}: {path.stat().st_size / 1e6:.1f} MB, made in {seconds:.0f} s from {weights}")
     compare(path, weights, draw_spikes(*settings.size), settings.threads)

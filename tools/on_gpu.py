@@ -24,7 +24,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from swinsf.evaluation import tables
-from swinsf.models import PRECISIONS, VARIANTS, build_model
+from swinsf.models import PRECISIONS, VARIANTS, build_model, fast
 from swinsf.utils import cli, flags
 from swinsf.utils.cli import UserError
 from swinsf.utils.distributed import pick_device, set_tf32
@@ -192,7 +192,7 @@ def profile_forward(variant, precision, size, device):
     """Print the operations of a forward pass, slowest first."""
     model = build_model(variant).eval()
     model.set_precision(PRECISIONS[precision])
-    call = partial(torch.inference_mode()(model.to(device)), spikes_of(1, *size, device))
+    call = partial(fast.infer, model.to(device), spikes_of(1, *size, device))
     call()
     times = sorted(seconds(call, device) for _ in range(10))
     cuda = device.type == "cuda"

@@ -172,7 +172,7 @@ def level_table(rows, kinds=VALIDATION["camera"]):
 
 
 def describe(model, device):
-    """(parameters, GFLOP computed at 250x400) of a network."""
+    """(parameters, GFLOP at 250x400 of the layers as drawn) of a network."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, 41, 250, 400, device=device))
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() / 1e9

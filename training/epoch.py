@@ -84,6 +84,7 @@ def train_one_epoch(
         bar.set_postfix(
             loss=f"{state.totals['loss'] / state.totals['pictures']:.4g}",
             pictures_s=f"{state.totals['pictures'] / state.totals['seconds']:.3g}",
+            refresh=False,  # tqdm refreshes ten times a second; a log would get a line for each batch
         )
         if after_step():
             break

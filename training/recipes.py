@@ -33,7 +33,7 @@ def halving(lr: float, step: int, epoch: int, total_steps: int) -> float:
 
 
 def warmup_cosine(lr: float, step: int, epoch: int, total_steps: int) -> float:
-    """linear warm-up over 100 steps, a tenth of all at most, then a cosine to a hundredth at the last step"""
+    """linear warm-up over 100 steps, a tenth of all at most, then a cosine towards a hundredth at the end"""
     warmup = min(100, total_steps // 10)
     if step < warmup:
         return lr * (step + 1) / warmup

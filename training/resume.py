@@ -65,7 +65,8 @@ def train_longer(name: str, value: Any, own: TrainSettings, folder: Path) -> str
     return (
         f"--{name} {value}: the run has {getattr(own, name)}, and with its recipe, {own.recipe}, the learning "
         "rate depends on the length of the run; to train longer, start a new run from its weights: "
-        f"{start}, with the other flags unchanged"
+        f"{start}, with the other flags unchanged, but without --variant, --tsa, --skip and --architecture, which the "
+        "weights set"
     )
 
 

@@ -18,9 +18,10 @@ YES_OR_NO = argparse.BooleanOptionalAction
 def flag(default: Any, text: str, *, may_change: bool = False, **options: Any) -> Any:
     """A field of TrainSettings: its default, its help text and argparse's options.
 
-    may_change: whether a resumed run may change it and stay exact.
+    may_change: whether a resumed run may change it. Of these, `accumulate`, `device`, `device_ids` and
+    `deterministic` change its rounding or random draws; with the others it stays exact.
     """
-    shown = "" if default in (None, "", False, []) else f" (default {default})"
+    shown = "" if default is None or default is False or default in ("", []) else f" (default {default})"
     about = {"help": text + shown, "options": options, "may_change": may_change}
     if default == []:
         return field(default_factory=list, metadata=about)
@@ -114,7 +115,9 @@ class TrainSettings:
     )
     seed: int = flag(0, "random seed of weights, order, crops and scenes", type=flags.count)
     device: str | None = flag(
-        None, "device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one)", may_change=True
+        None,
+        "device: cpu, cuda:0, cuda:1, ... (default: cuda if there is one); give it again to resume",
+        may_change=True,
     )
     device_ids: str = flag("", "GPUs for DataParallel, such as 01 or 0,1,10", may_change=True)
     workers: int = flag(
@@ -128,7 +131,7 @@ class TrainSettings:
         False, "resume RUN_NAME if it exists, else start it", may_change=True, action="store_true"
     )
     save_path: str = flag("checkpoint", "folder for runs")
-    run_name: str = flag("", "name of the run's folder (default: the network's name and the time)")
+    run_name: str = flag("", "name of the run's folder (default: the variant or data mode, and the time)")
     val_every: int | None = flag(
         None,
         "number of epochs between validations; the last epoch always validates; 0: never "

@@ -124,15 +124,19 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     state = TrainingState(model, make_optimizer(model, settings), make_average(model, recipe))
     per_epoch, total_steps = run_length(settings, len(train))
     samples, logged = identity(train), None
-    if saved:
+
+    def resume():
         if saved["samples"] != samples:
             raise UserError(
                 f"{train.description}: not the samples that the run started with; restore them, or start a "
                 "new run"
             )
         restore(state, saved, settings.resume_path)
-        logged = saved["logged"]
         check_length(settings, state.step, total_steps)
+
+    if saved:
+        distributed.first_then_others(resume)
+        logged = saved["logged"]
     about = {
         "config": dataclasses.asdict(model.config),
         "settings": vars(settings),
@@ -147,12 +151,13 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     if not saved and rank == 0:
         keep_out(folder, "--save_path", train.files, train.folders)
         claim(folder, prepared.lock)
+    distributed.wait_for_all()  # so that only the process that fails prints its error
     files = RunFolder(folder, about, state, rank == 0, logged)
     if not saved:
         files.save()  # from here on the run can be resumed
         if files.trouble:
             raise UserError(f"{cli.one_line(files.trouble)}; no run was started")
-    distributed.wait_for_all()  # so that only the process that fails prints its error
+    distributed.wait_for_all()
     if len(set(distributed.gather(state.step))) > 1:
         raise UserError(
             f"{folder}: the processes read states of different iterations; use a disk that all of them share"

@@ -78,5 +78,7 @@ def finish_epoch(
             state.best_psnr = means["psnr"]
             files.keep_best()
     files.log_epoch(line, comparison)
-    cli.log(", ".join(f"{key} {value:.5g}" for key, value in {**line, "epoch": state.epoch + 1}.items()))
+    shown = {**line, "epoch": state.epoch + 1}
+    texts = (f"{value:.5g}" if isinstance(value, float) else value for value in shown.values())
+    cli.log(", ".join(f"{key} {text}" for key, text in zip(shown, texts)))
     return True

@@ -12,6 +12,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -141,6 +142,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     opencv.set_up()
     show_log()
+    if threading.current_thread() is threading.main_thread():
+        # by default the process would end at once, and leave its workers and temporary files behind
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with one_line_errors():
             sys.exit(main())

@@ -81,4 +81,4 @@ def keep_out(
         real_path(path) for path in (*places, *(f.parent for f in files))
     }
     if place in taken or {real_path(tree) for tree in trees} & {place, *place.parents}:
-        raise UserError(f"{flag} {folder}: is inside the dataset or a --compare folder; choose another")
+        raise UserError(f"{flag} {folder}: is inside a folder of inputs; choose another")

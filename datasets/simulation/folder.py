@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swinsf.datasets.paired import PAIRED, PICTURE_IDS
+from swinsf.datasets.rates import META
 from swinsf.datasets.simulation import sampling
 from swinsf.utils import cli
 from swinsf.utils.cli import UserError
@@ -13,7 +14,6 @@ from swinsf.utils.guard import read_json
 from swinsf.utils.timing import STEPS
 
 TEST_STEPS = 301  # length of a test stream in the spike-REDS layout
-META = "meta.json"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Footage:
         self.indices, self.times, notes = frame_times(seconds, changes, unusable)
         gaps = np.diff(self.times) > LONGEST_GAP
         lost = [np.any((np.array(unusable) > a) & (np.array(unusable) < b)) for a, b in pairs(self.indices)]
+        lost = np.array(lost, bool)  # empty for a single frame
         cut = changes[self.indices[1:]] > SCENE_CUT
         self.breaks = tuple(np.flatnonzero(gaps | lost | cut) + 1)
         left_out = {"damaged": damaged, "not {}x{}, left out".format(*self.shape): resized}
@@ -101,7 +102,7 @@ class Footage:
         first = read_levels(self.pictures[self.indices[0]])
         if first is None:
             raise UserError(f"{self.pictures[self.indices[0]]}: not a readable frame; remove it")
-        self.shape, self.white = first.shape, white_of(first)
+        self.shape, self.white = first.shape, self.white_of_pictures(first)
         unit = np.median(np.diff(numbers)) if len(numbers) > 1 else 1
         self.times = (numbers[self.indices] - numbers[self.indices[0]]) / unit
         self.breaks = tuple(np.flatnonzero(np.diff(self.times) > 1.5) + 1)
@@ -109,6 +110,17 @@ class Footage:
         bad = ", ".join(self.pictures[i].name for i in np.flatnonzero(~whole))
         self.notes = (*([f"missing: {runs(gaps)}"] if gaps else []), *([f"unreadable: {bad}"] if bad else []))
         return None
+
+    def white_of_pictures(self, first):
+        """The value of white of the usable `pictures`. Reads 16-bit ones until it is certain: a later frame may be
+        brighter than the first."""
+        white = white_of(first)
+        for index in self.indices[1:]:
+            if white in (255, 65535):
+                break
+            frame = read_levels(self.pictures[index])
+            white = white if frame is None else max(white, white_of(frame))
+        return white
 
     def clips(self, reach, start=0, stop=None):
         """[(first, last)] positions of consecutive clips in `times`. Each has at least `reach` intervals on

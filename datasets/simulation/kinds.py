@@ -108,7 +108,8 @@ def draw_binned(sensor, rng):
     """The `Sensor` itself or, half of the time, with up to MOST_BINNED steps per bin (`recordings.binning`).
 
     N steps gather N times the light and N times the dark charge. So a binned dark recording has more dark
-    charge than a bright one, and the network must be trained on that.
+    charge than a bright one, and the network must be trained on that. Hot pixels gather up to N times the
+    largest charge, and no less than without bins.
     """
     most = min(MOST_BINNED, BRIGHTEST_BINNED / sensor.exposure)
     steps = most ** rng.uniform() if rng.random() < 0.5 and most > 1 else 1.0

@@ -23,7 +23,7 @@ class LongScene:
         edges = [0, *footage.breaks, footage.count]
         first, stop = max(pairs(edges), key=lambda pair: pair[1] - pair[0])
         times = np.asarray(footage.times[first:stop])
-        self.name, self.notes = footage.name, [*footage.notes]
+        self.footage, self.name, self.notes = footage, footage.name, [*footage.notes]
         if stop - first < 2 or (times[-1] - times[0]) * steps_per_frame < STEPS - 1:
             raise UserError(
                 f"{footage.path}: no {STEPS} steps without a cut or a gap in {footage.count} frames; use a "
@@ -37,7 +37,7 @@ class LongScene:
             )
         indices = footage.indices[first:stop]
         view = view_of(footage.shape, height, width)
-        frames = np.stack([view(frame) for frame in frames_of(footage, indices)])
+        frames = PassingFrames((view(frame) for frame in frames_of(footage, indices)), len(indices))
         self.scene = VideoScene(
             frames, steps_per_frame, height, width, times=times - times[0], white=footage.white
         )
@@ -45,9 +45,25 @@ class LongScene:
         self.steps = int(self.shown[-1]) + 1
 
     def stream(self, rng, sensor):
-        """Yields (spikes bool (H, W), picture or None) for each step."""
+        """Yields (spikes bool (H, W), picture or None) for each step. Can be called once."""
         pattern = draw_pattern(sensor, self.scene.height, self.scene.width, rng)
         return stream(self.scene, rng, 0, self.steps, set(self.shown.tolist()), sensor, pattern)
+
+
+class PassingFrames:
+    """Frames from an iterator, of which two are in memory: `[i : i + 2]` gives a pair, for increasing i."""
+
+    def __init__(self, frames, count):
+        self.frames, self.count, self.seen, self.pair = frames, count, 0, ()
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, wanted):
+        while self.seen < wanted.stop:
+            self.pair = (*self.pair, next(self.frames))[-2:]
+            self.seen += 1
+        return self.pair
 
 
 def frames_of(footage, indices):

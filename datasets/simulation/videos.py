@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,13 +24,13 @@ MARGIN = 16  # extra height and width in pixels of frames, for the optical flow
 
 @dataclass(frozen=True)
 class VideoScene:
-    """Frames uint8 or uint16 (n, h, w), cropped to the middle height x width.
+    """Frames uint8 or uint16 (n, h, w), or `PassingFrames`, cropped to the middle height x width.
 
     times: of each frame, in typical intervals from time 0. By default they are even, n is odd, and the middle
     one is 0. white: the frames' value for white.
     """
 
-    frames: np.ndarray
+    frames: Any
     steps_per_frame: int
     height: int
     width: int

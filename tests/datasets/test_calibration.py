@@ -117,6 +117,9 @@ def test_white_that_saturates_is_even():
     )
     white = pixels.correct(255 / RATE * rate)
     assert np.mean(white == white.max()) > 0.9 and white.max() > 0.9 * 255 / RATE
+    # with dark charge, at a lower light, most of all in large bins
+    dark = pixels._replace(dark=0.01)
+    assert dark.most(20) == pytest.approx(0.8 / 0.99 * dark.most(1) / 20) and dark.most(1) < pixels.most(1)
     # 4 steps a bin saturate at a quarter
     assert pixels.correct(255 / RATE * rate / 4, bin=4).max() < 0.26 * 255 / RATE
 

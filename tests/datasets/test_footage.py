@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from swinsf.datasets import open_dataset
+from swinsf.datasets.picture_files import to_eight_bits
 from swinsf.datasets.series import group_of, natural, series_of
 from swinsf.datasets.simulation.footage import find_frames, find_videos, frame_times
 from swinsf.datasets.simulation.photos import split_photos
@@ -52,6 +53,20 @@ def test_videos_of_more_bits_keep_their_depth(tmp_path, white):
     assert footage.white == white and len(np.unique(clip.frames)) == 96
     light = clip.scene(clip.frames, 1, 40, 64, 96).frame(0)
     np.testing.assert_allclose(light, levels / white, atol=2e-6)
+
+
+def test_a_later_frame_may_be_brighter_than_the_first(tmp_path):
+    for number, level in enumerate([900, 2000, 39000]):
+        write_png(tmp_path / f"{number}.png", np.full((40, 60), level, np.uint16))
+    (footage,) = find_frames(tmp_path)
+    footage.look(0)
+    assert footage.white == 65535
+    np.testing.assert_array_equal(to_eight_bits(np.array([0, 1023, 1100], np.uint16), 1023), [0, 255, 255])
+
+
+def test_a_video_of_one_frame_has_no_clips(tmp_path):
+    footage = looked_at(write(tmp_path / "a.mkv", [picture(0)]))
+    assert footage.count == 1 and footage.clips(1) == []
 
 
 def test_time_stamps_are_used_and_duplicate_frames_dropped(tmp_path):

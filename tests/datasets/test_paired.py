@@ -371,7 +371,7 @@ def test_unread_pictures_are_protected_from_results_too(tmp_path):
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     dataset = open_dataset(tmp_path / "links", "no_gt")
-    with pytest.raises(UserError, match="is inside the dataset"):
+    with pytest.raises(UserError, match="is inside a folder of inputs"):
         keep_out(real / "test" / "gt", "--save_path", dataset.files, dataset.folders)
 
 

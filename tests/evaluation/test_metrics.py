@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from swinsf.evaluation.metrics import psnr_ssim, to_bytes
+from swinsf.utils.cli import UserError
 
 
 def pictures(seed=0):
@@ -72,6 +73,16 @@ def test_wrong_input():
         psnr_ssim(picture[:, :-1], truth)
     with pytest.raises(ValueError, match="released, kair"):
         psnr_ssim(picture, truth, "other")
+
+
+@pytest.mark.parametrize("protocol", ["released", "kair"])
+def test_nan_is_an_error_and_not_black(protocol):
+    picture, truth = pictures()
+    picture[3, 4] = np.nan
+    with pytest.raises(UserError, match="a picture with NaN"):
+        psnr_ssim(picture, truth, protocol)
+    with pytest.raises(ValueError, match="a picture with NaN"):
+        to_bytes(picture)
 
 
 @pytest.mark.parametrize("protocol", ["released", "kair"])

@@ -10,11 +10,12 @@ from swinsf.evaluation.niqe import (
     features,
     fit_asymmetric_gaussian,
     fit_statistics,
+    main,
     niqe,
     read_statistics,
 )
 from swinsf.utils.cli import UserError
-from tests.conftest import REFERENCE
+from tests.conftest import REFERENCE, write_png
 
 GOLDEN = REFERENCE / "golden" / "mvg_params.mat"
 PHOTOS = REFERENCE / "data" / "photos"
@@ -84,6 +85,16 @@ def test_the_shipped_statistics():
     assert niqe(photo(), (mean, covariance)) > 0
     # a flat picture does not crash
     assert np.isfinite(niqe(np.full((250, 400), 7, np.uint8), (mean, covariance)))
+
+
+def test_photographs_too_small_for_the_fit_are_left_out(tmp_path, monkeypatch, capsys):
+    texture = np.random.default_rng(0).integers(0, 256, (200, 300)).astype(np.uint8)
+    write_png(tmp_path / "photos/large.png", cv2.GaussianBlur(texture, None, 1))
+    write_png(tmp_path / "photos/small.png", texture[:100, :100])
+    monkeypatch.setattr("sys.argv", ["niqe", str(tmp_path / "photos"), str(tmp_path / "out.npz")])
+    main()
+    assert "from 1 photograph" in capsys.readouterr().out
+    assert np.load(tmp_path / "out.npz")["mean"].shape == (36,)
 
 
 def test_bad_input(tmp_path):

@@ -1,6 +1,7 @@
 """Loading weights: both kinds of files, and every way in which a file can be wrong."""
 
 import dataclasses
+import io
 import os
 import pickle
 
@@ -82,7 +83,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
 
     torch.save({"net": {}, "harm": Harm()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"net": Harm()}))
-    for name in ("zip.pth", "plain.pth"):
+    zipped = io.BytesIO()
+    torch.save({"net": {}}, zipped)  # torch looks at the first bytes of a file, zipfile at the last
+    (tmp_path / "both.pth").write_bytes((tmp_path / "plain.pth").read_bytes() + zipped.getvalue())
+    for name in ("zip.pth", "plain.pth", "both.pth"):
         with pytest.raises(UserError, match="could run code"):
             load_model(tmp_path / name)
     assert not marker.exists()
@@ -252,6 +256,7 @@ def test_auto_is_bfloat16_for_shipped_weights_if_that_is_fast(tmp_path, monkeypa
     monkeypatch.setattr("swinsf.models.weights.bfloat16_is_fast", lambda device: device.type == "cuda")
     small = shipped_weights()
     assert choose_precision("auto", small, "cuda") == "bf16"
+    assert choose_precision("auto", "small", "cuda") == "bf16"
     assert choose_precision("auto", small, "cpu") == "fp32"
     assert choose_precision("auto", tmp_path / small.name, "cuda") == "fp32"  # unknown weights
     assert choose_precision("fp16", small, "cuda") == "fp16"

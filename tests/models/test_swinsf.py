@@ -130,6 +130,13 @@ def test_other_shapes_are_refused(shape):
         tiny()(torch.zeros(shape, dtype=torch.float64))
 
 
+def test_large_tokens_need_larger_pictures():
+    model = tiny(patch=8)  # windows of 40 pixels
+    with pytest.raises(ValueError, match="H and W at least 21"):
+        model(spikes(1, 20, 24))
+    assert model(spikes(1, 21, 24)).middle.shape == (1, 1, 21, 24)
+
+
 def test_spikes_of_255_are_spikes_and_other_values_are_refused():
     model, x = tiny(), spikes(1, 20, 25)
     with torch.inference_mode():

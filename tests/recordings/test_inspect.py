@@ -134,6 +134,8 @@ def test_a_table_has_the_bad_pixels(tmp_path):
     table = tmp_path / "bad.csv"
     assert script.main([*arguments, str(table)]) == 0
     assert table.read_text() == "row,column,rate,kind\n7,30,1,hot\n20,11,0,dead\n"
+    assert script.main([*arguments, str(tmp_path / "part.csv"), "--crop", "4:36,20:48"]) == 0
+    assert (tmp_path / "part.csv").read_text() == "row,column,rate,kind\n7,30,1,hot\n"
     for name, words in (("bad.csv", "already exists; add --overwrite"), ("bad.txt", r"ends in \.csv")):
         with pytest.raises(UserError, match=words):
             script.main([*arguments, str(tmp_path / name)])

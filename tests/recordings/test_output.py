@@ -146,15 +146,51 @@ def test_one_run_at_a_time(tmp_path, name):
 
 
 def test_a_recording_that_has_grown_gets_advice_on_resuming(tmp_path):
-    about = {"first": 20, "stride": 10, "pictures": 10}
+    about = {"first": 20, "stride": 10, "pictures": 10, "exposure": 1.5, "bin": 2}
     out = make(tmp_path / "x.npy", about)
     out.claim()
     out.close()
     with pytest.raises(
-        UserError, match=r"with pictures 10, not 15; add --stop 111 to resume, or --overwrite"
+        UserError,
+        match=r"with pictures 10, not 15; add --stop 111 --exposure 1.5 --bin 2 to resume, or --overwrite",
     ):
         make(tmp_path / "x.npy", {**about, "pictures": 15}, range(20, 170, 10)).claim()
     assert len(range(20, 111, 10)) == 10
+
+
+def test_a_removed_picture_is_made_again(tmp_path):
+    out = make(tmp_path / "x")
+    out.claim()
+    fill(out)
+    out.finish(len(KEYS))
+    out.close()
+    (tmp_path / "x/00000050.png").unlink()
+    again = make(tmp_path / "x")
+    assert not again.is_finished()
+    again.claim()
+    assert again.done() == {*KEYS} - {50}
+    again.write(50, picture(50))
+    again.finish(len(KEYS))
+    assert again.is_finished()
+
+
+def test_a_disk_error_at_the_end_can_be_resumed(tmp_path, monkeypatch):
+    out = make(tmp_path / "x.npy")
+    out.claim()
+    fill(out)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(out, "save_record", full)
+    with pytest.raises(OSError, match="No space left"):
+        out.finish(len(KEYS))
+    out.close()
+    again = make(tmp_path / "x.npy")
+    again.claim()
+    assert again.done() == {*KEYS}
+    again.finish(len(KEYS))
+    assert again.is_finished() and len(np.load(tmp_path / "x.npy")) == len(KEYS)
 
 
 def test_foreign_files_and_folders_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """`Reconstructor`: windows, whole recordings, and errors."""
 
+import copy
 import logging
 import re
 
@@ -99,7 +100,14 @@ def test_bad_windows_and_weights_are_errors(held, tmp_path):
         swinsf.load_model(tmp_path, precision="int8")
     with pytest.raises(swinsf.Error, match=r"^device nonsense: not a device"):
         swinsf.Reconstructor(device="nonsense")
-    for arguments in ({"stride": 0}, {"start": -5}, {"bin": 0}):
+    with pytest.raises(swinsf.Error, match="an array without a spike frame"):
+        held.recording(np.zeros((0, 24, 32), np.uint8))
+    with pytest.raises(swinsf.Error, match=r"a network in torch\.float64; choose from fp32"):
+        swinsf.Reconstructor(copy.deepcopy(held.model).double())
+    with pytest.raises(swinsf.Error, match="tile -1: take a whole number, 0 or more"):
+        next(swinsf.reconstruct(uniform(0.3, 101), held.model, tile=-1))
+    assert len(held.recording(uniform(0.3, 101).tolist(), stride=10**12)) == 1
+    for arguments in ({"stride": 0}, {"start": -5}, {"bin": 0}, {"rate": 0}, {"batch_size": 0}):
         with pytest.raises(swinsf.Error, match=f"{next(iter(arguments))} "):
             swinsf.reconstruct(uniform(0.3, 101), held.model, **arguments)
 

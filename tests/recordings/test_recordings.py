@@ -148,6 +148,7 @@ def test_a_pipe_is_read_in_order_to_its_end():
     np.testing.assert_array_equal(piped[10:20], spikes[10:20])  # the steps between are skipped
     np.testing.assert_array_equal(piped[20:99], spikes[20:])
     assert piped[99:120].shape == (0, 6, 16) and piped.left_over == 5
+    assert piped.position == 30  # where it ended, whatever was asked for
     with pytest.raises(ValueError, match="step 5 of a pipe"):
         piped[5:9]
     with pytest.raises(UserError, match=r"standard input: .* give --height and --width"):

@@ -364,6 +364,18 @@ def test_one_run_at_a_time_writes_a_folder(photos, tiny_weights, tmp_path):
     assert process.wait() == 143 and checkpoint.load(tmp_path / "run/last.pth")["step"] > step
 
 
+def test_sigterm_ends_a_script_with_its_workers(photos, tmp_path):
+    command = [sys.executable, "simulate.py", "--source", f"photos:{photos}", "--save_path", tmp_path / "out"]
+    command += ["--count", "500", "--workers", "2"]
+    process = subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    read_until(process, rb" [1-9]/500")
+    process.terminate()
+    process.stderr.read()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 @pytest.mark.slow
 def test_two_hosts():
     result = run_process("-m", "tests.robustness.two_hosts", timeout=900)

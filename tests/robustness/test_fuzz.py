@@ -430,9 +430,9 @@ def test_nothing_is_written_to_the_targets_of_a_datasets_links(tiny_weights, tmp
         tmp_path / "way_in",
         tmp_path / "linked" / "new",
     ):
-        with pytest.raises(UserError, match="is inside the dataset"):
+        with pytest.raises(UserError, match="is inside a folder of inputs"):
             test_script.main([*options, "--save_path", str(place)])
-    with pytest.raises(UserError, match="is inside the dataset or a --compare folder"):
+    with pytest.raises(UserError, match="is inside a folder of inputs"):
         test_script.main([*options, "--compare", f"A={tmp_path}", "--save_path", str(tmp_path)])
     assert contents_of(real) == before and not (tmp_path / "linked" / "new").exists()
 
@@ -463,7 +463,7 @@ def test_a_list_of_names_that_lead_out_of_the_dataset(tmp_path):
     """A path with .. is resolved to its folder."""
     data = write_reds(tmp_path / "data", test=1)
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="is inside the dataset"):
+    with pytest.raises(UserError, match="is inside a folder of inputs"):
         test_script.main(
             [
                 "--dataset_path",

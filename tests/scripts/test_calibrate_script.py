@@ -246,9 +246,18 @@ def test_bad_recordings_and_flags_are_refused(place, tmp_path):
     dark, flat = ["--dark", place / "dark.dat"], ["--flat", place / "flat.dat"]
     np.save(tmp_path / "flat.npy", record(0.2, draw_camera(20, 30), 600))
     np.save(tmp_path / "dark.npy", record(0, CAMERA, 600))
+    warm = tuple(np.full((24, 32), value, np.float32) for value in (0.025, 1.0))
+    np.save(tmp_path / "hot.npy", record(0, warm, 600))
+    np.save(tmp_path / "bright.npy", record(0.2, warm, 600))
     cases = {
         "both are needed": [*dark, "--output", tmp_path / "x.npz"],
         "use one or the other": [*dark, "--published", place / "camera.npz", "--output", tmp_path / "x.npz"],
+        "--flip with --published .*: it is for recordings": [
+            *("--published", place / "camera.npz"), *("--flip", "True"), "--output", tmp_path / "x.npz"
+        ],
+        r"hot\.npy: 100% of the pixels look bad, with a dark charge of 0.025 a step in the median; cool": [
+            *("--dark", tmp_path / "hot.npy"), *("--flat", tmp_path / "bright.npy"), "--output", tmp_path / "x.npz"
+        ],
         "an .npz file": [*dark, *flat, *SIZE, "--output", tmp_path / "x.dat"],
         "already exists; add --overwrite": [*dark, *flat, *SIZE, "--output", place / "camera.npz"],
         "flat.npy is 20x30 and .*dark.npy is 40x50; use recordings of one camera": [
@@ -260,7 +269,7 @@ def test_bad_recordings_and_flags_are_refused(place, tmp_path):
     for words, flags in cases.items():
         with pytest.raises(UserError, match=words):
             run(script, *flags)
-    assert {path.name for path in tmp_path.iterdir()} == {"flat.npy", "dark.npy"}
+    assert {path.name for path in tmp_path.iterdir()} == {"flat.npy", "dark.npy", "hot.npy", "bright.npy"}
     with pytest.raises(UserError, match=r"another camera's, since its pattern is not in .*other\.dat"):
         run(
             reconstruct,

@@ -63,7 +63,7 @@ def test_pictures_are_the_networks_and_named_by_their_steps(
     text = capsys.readouterr().out
     assert (
         f"rec.dat: {STEPS} steps of 250x400, stored upside down" in text
-        and "20 times slower than life" in text
+        and "20 times slower than real time" in text
     )
     assert sorted(file.name for file in (tmp_path / "out").glob("*.png")) == [
         "00000020.png",
@@ -413,7 +413,7 @@ def test_one_model_serves_all_recordings(tmp_path, options, monkeypatch):
 def test_any_two_of_slowmo_fps_and_stride_set_the_third(tmp_path, capsys):
     np.save(tmp_path / "a.npy", random_spikes(400, 24, 32))
     for flags, words in (
-        ([], "18 pictures of steps 20 to 360, .* at 25 pictures a second, 40 times slower than life"),
+        ([], "18 pictures of steps 20 to 360, .* at 25 pictures a second, 40 times slower than real time"),
         (["--slowmo", 100], "45 pictures of steps 20 to 372, .* at 25 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--fps", 50], "steps 20 to 376, .* at 50 pictures a second, 100 times slower"),
         (["--slowmo", 100, "--stride", 20], "at 10 pictures a second, 100 times slower"),
@@ -476,6 +476,37 @@ def test_crops_bits_stamps_and_gifs(recording, tmp_path):
 
 def test_a_moment_is_named_by_its_step_and_time():
     assert moment_name(150, 40000.0) == "step 150, 3.75 ms"
+    assert moment_name(1234567, 20000.0) == "step 1234567, 61728.35 ms"
+    assert moment_name(1, 30000.0) == "step 1, 0.033 ms"
+
+
+def test_pictures_of_other_settings_are_not_taken_as_finished(tmp_path):
+    np.save(tmp_path / "a.npy", random_spikes(80, 24, 32))
+    arguments = [tmp_path / "a.npy", "--exposure", 1, "--output"]
+    for name, first, second, words in (
+        ("beside", ["--beside", "tfp", "--bin", 1], ["--window", 5], "window 41, not 5"),
+        (
+            "stamp",
+            ["--method", "tfi", "--stamp"],
+            ["--steps_per_second", 40000],
+            "steps_per_second 20000.0, not",
+        ),
+    ):
+        run(*arguments, tmp_path / name, *first)
+        with pytest.raises(UserError, match=f"already exists, with .*{words}"):
+            run(*arguments, tmp_path / name, *first, *second)
+
+
+def test_names_with_dots_get_folders_of_their_own(tmp_path):
+    """As those of spike-X4K."""
+    names = ["occ008.649_f4305", "occ008.649_f4369"]
+    for name in names:
+        np.save(tmp_path / f"{name}.npy", random_spikes(60, 24, 32))
+    flags = ["--method", "tfp", "--report", "--output", tmp_path / "out"]
+    assert run(*(tmp_path / f"{name}.npy" for name in names), *flags) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert all((tmp_path / "out" / name / "report.html").is_file() for name in names)
+    assert batch.stem_of("a.b.gz") == "a.b" and batch.stem_of("a.b.dat.gz") == "a.b"
 
 
 def test_a_recording_is_never_overwritten(tmp_path):
@@ -573,6 +604,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     out = ["--output", str(tmp_path / "x.mp4")]
     assert_one_line_error(run_process("reconstruct.py", tmp_path / "none.dat", *out), "none.dat", "no such")
     write_dat(tmp_path / "small.dat", random_spikes(60, 8, 8))
+    np.save(tmp_path / "a.npy", random_spikes(60, 24, 32))
     (tmp_path / "pictures").mkdir()
     for arguments, words in (
         ([path, *options, "--stride", "0"], "--stride: less than a step"),
@@ -593,6 +625,8 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
             [path, *options, "--report", "--compare", f"SwinSF={tmp_path / 'pictures'}"],
             "the name SwinSF is taken",
         ),
+        ([path, *options, "--crop", "300:400,0:50"], "--crop: 300:400 of 250 pixels"),
+        ([tmp_path / "a.npy", *options, "--bit_order", "big"], "not packed as bits; leave out --bit_order"),
         (["-", "--report"], "--report with standard input"),
         (["-"], "give --height and --width"),
         (
@@ -603,7 +637,7 @@ def test_errors_are_one_line_and_leave_nothing(recording, options, tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments, *out)
-    assert {file.name for file in tmp_path.iterdir()} == {"small.dat", "pictures"}
+    assert {file.name for file in tmp_path.iterdir()} == {"small.dat", "a.npy", "pictures"}
 
 
 def test_a_recording_that_is_truncated_during_the_run(tmp_path, options, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -287,6 +288,26 @@ def test_a_whole_video_becomes_one_stream_with_a_picture_of_every_frame(tmp_path
     assert meta.pop("long") is True and meta["count"] == 1
     with pytest.raises(UserError, match="made with long True, not None"):
         claim_folder(tmp_path / "out", "test", meta)
+
+
+def test_long_skips_what_it_cannot_use_and_resumes_without_it(tmp_path, capsys):
+    for i in range(6):
+        write_png(tmp_path / "frames/walk" / f"{i:04d}.png", np.full((250, 400), 40 + 20 * i, np.uint8))
+        write_png(tmp_path / "frames/tiny" / f"{i:04d}.png", np.full((40, 40), 40, np.uint8))
+    arguments = ["--source", f"frames:{tmp_path / 'frames'}", "--save_path", str(tmp_path / "out"), "--long"]
+    arguments += ["--split", "test", "--steps_per_frame", "10"]
+    assert script.main(arguments) == 0
+    assert (
+        "warning: skipped: " in (printed := capsys.readouterr().out)
+        and "tiny: smaller than 250x400" in printed
+    )
+    streams = tmp_path / "out/test/input"
+    (streams / "walk.dat").rename(streams / ".walk.dat.0123abcd")  # as if the process had been killed
+    shutil.rmtree(tmp_path / "frames/tiny")
+    assert script.main(arguments) == 0
+    assert [path.name for path in streams.iterdir()] == ["walk.dat"]
+    with pytest.raises(UserError, match="is inside a folder of inputs"):
+        script.main([*arguments, "--save_path", str(tmp_path / "frames/walk/sim")])
 
 
 def test_resuming_a_dataset_under_another_grid_prints_a_line(big_photos, tmp_path, capsys):

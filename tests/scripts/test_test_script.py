@@ -186,7 +186,7 @@ def test_streams_whose_pictures_would_share_a_name(tiny_weights, tmp_path, names
 
 def test_results_may_not_be_inside_the_dataset(reds, tiny_weights):
     options = ["--dataset_path", str(reds), "--load_model", str(tiny_weights)]
-    with pytest.raises(UserError, match="is inside the dataset"):
+    with pytest.raises(UserError, match="is inside a folder of inputs"):
         script.main([*options, "--save_path", str(reds / "test" / "gt")])
 
 

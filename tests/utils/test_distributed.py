@@ -364,6 +364,10 @@ def test_an_error_is_printed_once(photos, tiny_weights, tmp_path):
         said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert result.returncode and len(said) == 1 and all(word in said[0] for word in words), result.stderr
     assert not list(tmp_path.iterdir())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.txt").touch()
+    result = run_processes(2, *quick(photos, tiny_weights, tmp_path, "run", *SHORT))
+    assert result.returncode == 2 and len(re.findall("error: ", result.stderr)) == 1, result.stderr
 
 
 def test_a_world_size_without_a_rank_is_refused(photos, tiny_weights, tmp_path, monkeypatch):
