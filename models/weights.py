@@ -100,8 +100,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", precision: 
     Raises UserError for an unknown precision, for fp16 on a CPU, if the file is missing, damaged or unsafe,
     or if its weights do not fit; the message names missing and unexpected weights.
     """
-    path = weights_file(path)
     precision = choose_precision(precision, path, device)
+    path = weights_file(path)
     config, state = read_weights(path)
     check_fit(config, state, path)
     model = SwinSF(config)

@@ -124,19 +124,11 @@ def begin(prepared: Prepared, device: torch.device) -> Run:
     state = TrainingState(model, make_optimizer(model, settings), make_average(model, recipe))
     per_epoch, total_steps = run_length(settings, len(train))
     samples, logged = identity(train), None
-
-    def resume():
-        if saved["samples"] != samples:
-            raise UserError(
-                f"{train.description}: not the samples that the run started with; restore them, or start a "
-                "new run"
-            )
-        restore(state, saved, settings.resume_path)
-        check_length(settings, state.step, total_steps)
-
     if saved:
-        distributed.first_then_others(resume)
+        distributed.first_then_others(lambda: check_samples(saved["samples"], samples, train.description))
+        restore(state, saved, settings.resume_path)
         logged = saved["logged"]
+        check_length(settings, state.step, total_steps)
     about = {
         "config": dataclasses.asdict(model.config),
         "settings": vars(settings),
@@ -190,6 +182,14 @@ def claim(folder: Path, lock: RunLock) -> None:
         raise UserError(
             f"{folder}: another process has just started it; choose another --run_name, or start again to "
             "resume it"
+        )
+
+
+def check_samples(saved: Any, now: Any, description: str) -> None:
+    """Raises UserError if the samples of a resumed run are others than those that it started with."""
+    if saved != now:
+        raise UserError(
+            f"{description}: not the samples that the run started with; restore them, or start a new run"
         )
 
 
