@@ -7,8 +7,8 @@
 #           round the workers. With 8 CPUs, frames 0, 4, 8 and so on up to 28 are the same to the bit: a mean of 32 is as
 #           noisy as a mean of 4. With one CPU all frames differ.
 # output:
-#     1 CPU:  32 of 32 frames differ, noise of their mean 0.086 (expected 0.086)
-#     8 CPUs: 4 of 32 frames differ, noise of their mean 0.244 (expected 0.086)
+#     1 CPU:  32 of 32 frames differ, noise of their mean 0.087 (expected 0.086)
+#     8 CPUs: 4 of 32 frames differ, noise of their mean 0.243 (expected 0.086)
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
