@@ -142,8 +142,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     opencv.set_up()
     show_log()
-    if threading.current_thread() is threading.main_thread():
-        # by default the process would end at once, and leave its workers and temporary files behind
+    # By default SIGTERM would end the process at once, and leave its workers and temporary files behind. Not
+    # under torchrun: a process that waits for the others could not handle it.
+    if threading.current_thread() is threading.main_thread() and "RANK" not in os.environ:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with one_line_errors():
