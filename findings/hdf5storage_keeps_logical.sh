@@ -4,8 +4,8 @@
 # guess:    savemat over an existing MATLAB 7.3 file replaces the variable of that name: spikes (logical), then their
 #           picture in 256 grey levels under the same name.
 # seen:     The values are replaced, the class is not: "logical" stays, and both mat73 and hdf5storage read the picture as
-#           bool, without a word. Of 60 grey levels 2 are left. It takes an 8-bit picture of the same shape; of the other
-#           types tried, float32 gets its own class. With truncate_existing=True the file is right.
+#           bool, without a word. Of 60 grey levels 2 are left. Seen with an 8-bit picture of the
+#           spikes' shape; a float32 picture got its own class. With truncate_existing=True the file is right.
 # output:
 #     class b'logical': mat73 bool with 2 values, hdf5storage bool with 2 values
 #     truncate_existing=True, class b'uint8': mat73 uint8 with 60 values, hdf5storage uint8 with 60 values
